@@ -1,0 +1,13 @@
+"""Latent axes and feature clusters for tables whose columns mean something, as scikit-learn estimators."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from . import datasets, metrics
+from ._feature_clusters import BasisDeVAEClusterer
+
+try:
+    __version__ = version("skdevae")
+except PackageNotFoundError:  # a source tree that has not been installed
+    __version__ = "0+unknown"
+
+__all__ = ["BasisDeVAEClusterer", "__version__", "datasets", "metrics"]

@@ -1,0 +1,128 @@
+"""Where a fit starts: samples in the order of a principal component, whatever the table is stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from scipy.linalg import eigh
+from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.stats import norm, rankdata
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from .training.rows import DenseRows, RowSource, SparseRows
+
+#: components that restarts draw their starting axes from
+_N_COMPONENTS = 3
+#: up to so many features the covariance matrix is formed and decomposed directly
+_DIRECT_FEATURES = 64
+
+
+class _NormalizedTable:
+    """The table as principal components should see it: standardised, or log1p of size-normalised counts."""
+
+    def __init__(self, source: RowSource, counts: bool):
+        self._source = source
+        self._counts = counts
+        self._size = self._median_size() if counts else 1.0
+        total = sum(np.asarray(block.sum(0)).ravel() for _, block in self.blocks())
+        self.mean = total / len(source)
+
+    def _median_size(self) -> float:
+        sizes = np.concatenate([np.asarray(self._values(rows).sum(1)).ravel() for _, rows in self._source.chunks()])
+        return float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 1.0
+
+    @staticmethod
+    def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
+        return rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
+
+    def blocks(self):
+        """Slices of rows with their normalised values."""
+        for index, rows in self._source.chunks():
+            values = self._values(rows)
+            if self._counts:
+                size = np.asarray(values.sum(1)).ravel()
+                factor = self._size / np.where(size > 0, size, 1)
+                values = sp.diags_array(factor) @ values if sp.issparse(values) else values * factor[:, None]
+                values = values.log1p() if sp.issparse(values) else np.log1p(values)
+            yield index, values
+
+    def project(self, directions: np.ndarray) -> np.ndarray:
+        """Centred rows times directions (D, C): (N, C)."""
+        offset = self.mean @ directions
+        return np.concatenate([block @ directions - offset for _, block in self.blocks()])
+
+    def covariance_times(self, directions: np.ndarray) -> np.ndarray:
+        """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
+        total = sum(block.T @ (block @ directions) for _, block in self.blocks())
+        return total / len(self._source) - np.multiply.outer(self.mean, self.mean @ directions)
+
+
+def principal_components(source: RowSource, counts: bool) -> np.ndarray:
+    """Scores of the leading principal components, largest first: (N, C)."""
+    table = _NormalizedTable(source, counts)
+    n_features = source.n_features
+    n_components = min(_N_COMPONENTS, n_features)
+    if n_features <= _DIRECT_FEATURES:
+        covariance = table.covariance_times(np.eye(n_features))
+        _, vectors = eigh(covariance, subset_by_index=[n_features - n_components, n_features - 1])
+    else:
+        operator = LinearOperator((n_features, n_features), matvec=table.covariance_times, dtype=np.float64)
+        start = np.random.RandomState(0).standard_normal(n_features)
+        values, vectors = eigsh(operator, k=n_components, v0=start, tol=1e-4)
+        vectors = vectors[:, np.argsort(values)]
+    return table.project(vectors[:, ::-1])
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Values replaced by the standard normal quantiles of their ranks."""
+    return norm.ppf((rankdata(values) - 0.5) / len(values))
+
+
+def starting_positions(scores: np.ndarray, restart: int, seed: int) -> np.ndarray:
+    """A first guess of every sample's latent: the first component, for restarts a random mixture of the leading ones."""
+    if restart == 0:
+        return normal_scores(scores[:, 0])
+    mixture = check_random_state(seed).standard_normal(scores.shape[1])
+    return normal_scores(scores @ mixture)
+
+
+def projection_onto(source: RowSource, positions: Tensor, inputs: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """A linear map from ``inputs(values)`` to the positions (N,): weights (D,) along the covariances, and an offset.
+
+    It has the positions' mean and a standard deviation of 1 over the table.
+    """
+    centered = positions - positions.mean()
+
+    def blocks() -> Iterator[tuple[slice, Tensor]]:
+        for index, rows in source.chunks(width=source.n_features):
+            yield index, inputs(rows.dense().values)
+
+    weights = torch.stack([block.T @ centered[index] for index, block in blocks()]).sum(0)
+    projected = torch.cat([block @ weights for _, block in blocks()])
+    scale = projected.std(correction=0).clamp(min=1e-12)
+    return weights / scale, positions.mean() - projected.mean() / scale
+
+
+def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every feature with the positions of the samples, over observed entries: (D,)."""
+    n = s_x = s_z = s_xx = s_zz = s_xz = 0.0
+    for index, rows in source.chunks():
+        z = positions[index]
+        dense = isinstance(rows, DenseRows)
+        x = rows.values.cpu().numpy().astype(np.float64) if dense else rows.values.astype(np.float64)
+        mask = np.ones(x.shape) if rows.observed is None and dense else rows.observed
+        if dense:
+            mask = np.asarray(mask, dtype=np.float64)
+            n, s_z, s_zz = n + mask.sum(0), s_z + z @ mask, s_zz + z**2 @ mask
+        else:
+            n, s_z, s_zz = n + len(z), s_z + z.sum(), s_zz + (z**2).sum()
+        s_x = s_x + np.asarray(x.sum(0)).ravel()
+        s_xx = s_xx + np.asarray((x * x if dense else x.power(2)).sum(0)).ravel()
+        s_xz = s_xz + x.T @ z
+    covariance = s_xz - s_x * s_z / n
+    spread = np.sqrt(np.maximum(s_xx - s_x**2 / n, 0) * np.maximum(s_zz - s_z**2 / n, 0))
+    return np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 1e-12 * np.maximum(s_xx, 1e-300))

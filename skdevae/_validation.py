@@ -1,0 +1,79 @@
+"""Checks of user input that scikit-learn has no words for. Every error says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+
+def column_label(feature_names: np.ndarray | None, column: int) -> str:
+    """How an error message calls a column."""
+    return f"column {column}" if feature_names is None else f"column {feature_names[column]!r}"
+
+
+def _first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str:
+    shown = ", ".join(column_label(feature_names, int(column)) for column in columns[:3])
+    return f"{shown} and {len(columns) - 3} more" if len(columns) > 3 else shown
+
+
+def check_counts(X: np.ndarray | sp.csr_array, likelihood: str, feature_names: np.ndarray | None) -> None:
+    """Raise unless all entries are non-negative whole numbers (0 or 1 for bernoulli); NaN passes."""
+    entries = X.data if sp.issparse(X) else X
+    complaints = [
+        (entries < 0, f"Negative values in data passed to a model with likelihood={likelihood!r}"),
+        (
+            (entries != np.floor(entries)) & ~np.isnan(entries),
+            f"Fractional values where {likelihood!r} needs raw counts",
+        ),
+    ]
+    if likelihood == "bernoulli":
+        complaints.append((entries > 1, "Values above 1 where likelihood='bernoulli' needs zeros and ones"))
+    for bad, complaint in complaints:
+        if bad.any():
+            columns = np.unique(X.indices[bad] if sp.issparse(X) else np.nonzero(bad)[1])
+            raise ValueError(
+                f"{complaint}: {int(bad.sum())} entries, in {_first_columns(feature_names, columns)}. "
+                "Use likelihood='gaussian' for measurements and for transformed counts."
+            )
+
+
+def check_missing(X: np.ndarray, feature_names: np.ndarray | None) -> None:
+    """Raise if a column or a row has no observed entry at all."""
+    missing = np.isnan(X)
+    if not missing.any():
+        return
+    columns = np.nonzero(missing.all(0))[0]
+    if len(columns):
+        raise ValueError(f"{_first_columns(feature_names, columns)}: every entry is NaN. Drop such columns before fit.")
+    rows = np.nonzero(missing.all(1))[0]
+    if len(rows):
+        raise ValueError(
+            f"{len(rows)} rows have no observed entry (the first is row {rows[0]}). Drop them before fit; "
+            "transform and posterior accept them and answer with the prior."
+        )
+
+
+def resolve_behaviors(
+    n_clusters: int | None, behaviors: Sequence[str] | str | None, known: Sequence[str]
+) -> tuple[str, ...]:
+    """The behaviours to fit: those named, or the first ``n_clusters`` known ones (three unless said otherwise)."""
+    if behaviors is None:
+        n = 3 if n_clusters is None else n_clusters
+        if n > len(known):
+            raise ValueError(
+                f"n_clusters={n}, but there are {len(known)} behaviours to choose from: {', '.join(known)}."
+            )
+        return tuple(known[:n])
+    chosen = (behaviors,) if isinstance(behaviors, str) else tuple(behaviors)
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        raise ValueError(f"behaviors={behaviors!r}: choose one or more of {', '.join(known)}.")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"behaviors={behaviors!r} names a behaviour twice.")
+    if n_clusters is not None and n_clusters != len(chosen):
+        raise ValueError(
+            f"n_clusters={n_clusters} disagrees with the {len(chosen)} behaviors {chosen!r}. Give one of the two."
+        )
+    return chosen

@@ -1,0 +1,1 @@
+"""The models' mathematics in torch: knows nothing of scikit-learn or skorch."""

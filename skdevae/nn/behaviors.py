@@ -1,0 +1,202 @@
+"""Behaviours: families of curves over a one-dimensional latent, defined by their derivative.
+
+A behaviour holds its parameters for every feature and turns them, together with hidden activations of a network that
+all behaviours share, into one curve a feature. A new behaviour is a class with the hooks of :class:`Behavior` and a
+line in :data:`BEHAVIORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from .integrals import IntegrationRule
+from .layers import inverse_softplus, linear
+
+
+class Behavior(nn.Module):
+    """One family of curves, a member for each of ``n_features`` features."""
+
+    name: str
+    #: whether the curve has a maximum that is worth reporting
+    has_peak = False
+    #: parameters of its shape, beside level and height, as Schwarz's criterion counts them
+    n_shape_parameters: int
+
+    def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        """Every feature's curve at ``rule.z``: (P, D), from the hidden activations at ``rule.nodes``, (Q, H)."""
+        raise NotImplementedError
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        """Start near ``target`` (P, D), a rough curve at ``z`` (P,) seen with weights ``mass`` (P,)."""
+        raise NotImplementedError
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        """Log prior density of each feature's parameters, up to a constant: (D,)."""
+        raise NotImplementedError
+
+    def mirror_(self) -> None:
+        """Become what the same curves are on the reversed axis (the caller reverses the hidden activations)."""
+
+
+def _weighted_line(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Intercept and slope of the weighted least-squares line through every column: (D,) each."""
+    weight = mass / mass.sum()
+    center = (weight * z).sum()
+    level = weight @ target
+    slope = (weight * (z - center)) @ (target - level) / (weight * (z - center) ** 2).sum()
+    return level - slope * center, slope
+
+
+def _gaussian(head: nn.Linear, precision: float) -> Tensor:
+    """Log density of each feature's output weights under independent zero-mean Gaussians, up to a constant."""
+    return -0.5 * precision * (head.weight**2).sum(1)
+
+
+class Monotone(Behavior):
+    """x0 + sign * integral of a positive function: rises (or falls) everywhere. BasisDeVAE, section 4."""
+
+    n_shape_parameters = 1
+
+    def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator, *, sign: int):
+        super().__init__()
+        self.sign = sign
+        self.head = linear(n_hidden, n_features, generator, scale=0.03)
+        self.start = nn.Parameter(torch.zeros(n_features))
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # read-only here: it follows the sign
+        return "increasing" if self.sign > 0 else "decreasing"
+
+    def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        return self.start + self.sign * rule.integral(softplus(self.head(hidden)))
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        level, slope = _weighted_line(target, mass, z)
+        with torch.no_grad():
+            self.start.copy_(level)
+            self.head.bias.copy_(inverse_softplus((self.sign * slope).clamp(min=0.05)))
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        return _gaussian(self.head, weight_decay)
+
+    def mirror_(self) -> None:
+        self.sign = -self.sign
+
+
+class Bump(Behavior):
+    """b + sign * A exp(-h(z)^2) with one stationary point, at z = t0. BasisDeVAE, section 4 and appendix A.
+
+    h(z) = (z - t0) softplus(c + integral_0^z (s - t0) f(s) ds) with f > 0 increases through h(t0) = 0. As in the
+    published model t0 has a standard normal prior and A a Gamma(1, 1) prior; there b = 0, but biomarkers do not fall to
+    zero, so here b is learned.
+    """
+
+    n_shape_parameters = 2
+
+    def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator, *, sign: int):
+        super().__init__()
+        self.sign = sign
+        self.name = "transient" if sign > 0 else "dip"
+        self.has_peak = sign > 0
+        self.head = linear(n_hidden, n_features, generator, scale=0.03)
+        self.peak = nn.Parameter(torch.zeros(n_features))
+        self.steepness = nn.Parameter(torch.zeros(n_features))
+        self.raw_height = nn.Parameter(torch.zeros(n_features))
+        self.base = nn.Parameter(torch.zeros(n_features))
+
+    @property
+    def height(self) -> Tensor:
+        """A, positive: (D,)."""
+        return softplus(self.raw_height)
+
+    def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        rate = softplus(self.head(hidden))
+        widening = self.steepness + rule.moment(rate) - self.peak * rule.integral(rate)
+        h = (rule.z[:, None] - self.peak) * softplus(widening)
+        return self.base + self.sign * self.height * torch.exp(-(h**2))
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        weight = (mass / mass.sum())[:, None]
+        level = (weight * target).sum(0)
+        spread = (weight * (target - level) ** 2).sum(0).sqrt()
+        # Where the feature stands high (for a dip, low) is where its extremum is looked for.
+        pull = torch.softmax(self.sign * 2 * (target - level) / spread.clamp(min=1e-6) + weight.log(), 0)
+        with torch.no_grad():
+            self.peak.copy_(pull.T @ z)
+            self.raw_height.copy_(inverse_softplus((2 * spread).clamp(min=0.05)))
+            self.base.copy_(level - self.sign * 0.5 * self.height)
+            self.head.bias.fill_(inverse_softplus(torch.tensor(0.3)))
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        return _gaussian(self.head, weight_decay) - 0.5 * self.peak**2 - self.height
+
+    def mirror_(self) -> None:
+        with torch.no_grad():
+            self.peak.neg_()
+
+
+class Flat(Behavior):
+    """A constant: the feature does not depend on the latent."""
+
+    name = "flat"
+    n_shape_parameters = 0
+
+    def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator):
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(n_features))
+
+    def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        return self.level.expand(len(rule.z), -1)
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        with torch.no_grad():
+            self.level.copy_(mass @ target / mass.sum())
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        return torch.zeros_like(self.level)
+
+
+class Free(Behavior):
+    """x0 + integral of a function of either sign: any smooth curve."""
+
+    name = "free"
+    n_shape_parameters = 2
+
+    def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator):
+        super().__init__()
+        self.head = linear(n_hidden, n_features, generator, scale=0.03)
+        self.start = nn.Parameter(torch.zeros(n_features))
+
+    def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        return self.start + rule.integral(self.head(hidden))
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        level, slope = _weighted_line(target, mass, z)
+        with torch.no_grad():
+            self.start.copy_(level)
+            self.head.bias.copy_(slope)
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        return _gaussian(self.head, weight_decay)
+
+    def mirror_(self) -> None:
+        # d/dz g(-z) = -f(-z): the caller turns f(z) into f(-z), the sign is turned here.
+        with torch.no_grad():
+            self.head.weight.neg_()
+            self.head.bias.neg_()
+
+
+#: name -> behaviour, in the order in which ``n_clusters`` takes them
+BEHAVIORS: dict[str, Callable[[int, int, torch.Generator], Behavior]] = {
+    "increasing": partial(Monotone, sign=+1),
+    "decreasing": partial(Monotone, sign=-1),
+    "transient": partial(Bump, sign=+1),
+    "dip": partial(Bump, sign=-1),
+    "flat": Flat,
+    "free": Free,
+}

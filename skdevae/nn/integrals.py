@@ -1,0 +1,113 @@
+"""Integrals from zero of a function that a network provides, and of its first moment.
+
+Both rules turn "integrate f from 0 to z" into "weights times values of f at some nodes":
+
+- :class:`GridRule` takes f as linear between knots shared by every z. Its integrals are exact, f is evaluated once per
+  knot however many z there are, and because the weight of every knot grows with z, the integral of a non-negative f
+  cannot fall anywhere, between the knots included.
+- :class:`GaussLegendreRule` is the quadrature of the BasisDeVAE paper (equation 10): nodes of its own for every z.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def symmetric_grid(n_points: int, z_max: float) -> Tensor:
+    """An odd number of equally spaced points from -z_max to z_max, zero among them. Float64."""
+    half = torch.linspace(0, z_max, n_points // 2 + 1, dtype=torch.float64)
+    return torch.cat([-half.flip(0)[:-1], half])
+
+
+def _hat_integral(u: Tensor) -> Tensor:
+    """Integral of max(0, 1 - abs(v)) from -1 to u, for u in [-1, 1]."""
+    return torch.where(u < 0, 0.5 * (1 + u) ** 2, 0.5 + u - 0.5 * u**2)
+
+
+def _hat_moment(u: Tensor) -> Tensor:
+    """Integral of v max(0, 1 - abs(v)) from -1 to u, for u in [-1, 1]."""
+    return 0.5 * u**2 - u.abs() ** 3 / 3 - 1 / 6
+
+
+def _antiderivatives(knots: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Antiderivatives at z of each knot's hat function b(s), and of s b(s); both (P, G)."""
+    first, last = knots[0], knots[-1]
+    step = (last - first) / (len(knots) - 1)
+    inside = z.clamp(first, last)
+    u = ((inside[:, None] - knots) / step).clamp(-1, 1)
+    integral = step * _hat_integral(u)
+    moment = step * (knots * _hat_integral(u) + step * _hat_moment(u))
+    # Beyond the ends the function keeps its last value, so its integral goes on linearly.
+    beyond = z - inside
+    to_first = torch.where(beyond < 0, beyond, 0.0)
+    to_last = torch.where(beyond > 0, beyond, 0.0)
+    ends = torch.zeros_like(integral)
+    ends[:, 0], ends[:, -1] = to_first, to_last
+    end_moments = torch.zeros_like(integral)
+    end_moments[:, 0] = to_first * (first + 0.5 * to_first)
+    end_moments[:, -1] = to_last * (last + 0.5 * to_last)
+    return integral + ends, moment + end_moments
+
+
+class GridRule:
+    """Exact integrals of a function that is linear between knots and constant beyond them.
+
+    Parameters
+    ----------
+    knots : Tensor of shape (G,)
+        Equally spaced.
+    z : Tensor of shape (P,)
+        Upper limits of the integrals; gradients reach them.
+    """
+
+    def __init__(self, knots: Tensor, z: Tensor):
+        self.nodes = knots
+        self.z = z
+        integral, moment = _antiderivatives(knots, z)
+        integral_at_zero, moment_at_zero = _antiderivatives(knots, knots.new_zeros(1))
+        self._integral_weights = integral - integral_at_zero  # (P, G)
+        self._moment_weights = moment - moment_at_zero  # (P, G)
+
+    def integral(self, values: Tensor) -> Tensor:
+        """Integral of f from 0 to each z: from f at the nodes, (G, D), to (P, D)."""
+        return self._integral_weights @ values
+
+    def moment(self, values: Tensor) -> Tensor:
+        """Integral of s f(s) from 0 to each z, (P, D)."""
+        return self._moment_weights @ values
+
+
+@cache
+def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(order)
+
+
+class GaussLegendreRule:
+    """Gauss-Legendre quadrature between 0 and each z, with ``order`` nodes a point (BasisDeVAE, equation 10)."""
+
+    def __init__(self, order: int, z: Tensor):
+        abscissae, weights = (torch.as_tensor(t, dtype=z.dtype, device=z.device) for t in _legendre(order))
+        half = 0.5 * z[:, None]
+        self.z = z
+        self._nodes = half * (1 + abscissae)  # (P, order)
+        self._weights = half * weights  # (P, order)
+        self.nodes = self._nodes.reshape(-1)
+
+    def _weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
+        per_point = values.view(*self._nodes.shape, -1)  # (P, order, D)
+        return torch.bmm(weights[:, None, :], per_point).squeeze(1)
+
+    def integral(self, values: Tensor) -> Tensor:
+        """Integral of f from 0 to each z: from f at the nodes, (P * order, D), to (P, D)."""
+        return self._weighted_sum(self._weights, values)
+
+    def moment(self, values: Tensor) -> Tensor:
+        """Integral of s f(s) from 0 to each z, (P, D)."""
+        return self._weighted_sum(self._weights * self._nodes, values)
+
+
+IntegrationRule = GridRule | GaussLegendreRule

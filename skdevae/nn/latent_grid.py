@@ -1,0 +1,82 @@
+"""A one-dimensional latent on a grid: exact posteriors and evidence of samples by logsumexp."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .integrals import symmetric_grid
+from .likelihoods import LinearTables
+from .rows import Rows
+
+
+@dataclass(frozen=True)
+class LatentGrid:
+    """Equally spaced points and the log of the mass that a standard normal prior gives to each; both (P,)."""
+
+    points: Tensor
+    log_mass: Tensor
+
+    @classmethod
+    def standard_normal(cls, n_points: int, z_max: float) -> LatentGrid:
+        """A grid from -z_max to z_max. Float64."""
+        points = symmetric_grid(n_points, z_max)
+        spacing = 2 * z_max / (len(points) - 1)
+        log_density = -0.5 * points**2 - 0.5 * math.log(2 * math.pi)
+        return cls(points, log_density + math.log(spacing))
+
+    def to(self, like: Tensor) -> LatentGrid:
+        """The same grid with the dtype and on the device of another tensor."""
+        return LatentGrid(self.points.to(like), self.log_mass.to(like))
+
+
+@dataclass(frozen=True)
+class GridStatistics:
+    """All that the curves need to know of the data, given q(z): sums over samples at every grid point.
+
+    ``weighted`` (P, D) sums x, ``positive`` (P, D) sums 1[x > 0] (None where the likelihood does not ask), ``mass``
+    (P, D), or (P, 1) without missing entries, sums the observed samples. ``divergence`` is the summed KL(q(z) || p(z))
+    and ``n_rows`` the number of samples.
+    """
+
+    weighted: Tensor
+    positive: Tensor | None
+    mass: Tensor
+    divergence: Tensor
+    n_rows: int
+
+    def __add__(self, other: GridStatistics) -> GridStatistics:
+        return GridStatistics(
+            self.weighted + other.weighted,
+            None if self.positive is None or other.positive is None else self.positive + other.positive,
+            self.mass + other.mass,
+            self.divergence + other.divergence,
+            self.n_rows + other.n_rows,
+        )
+
+    def expected_log_likelihood(self, tables: LinearTables) -> Tensor:
+        """Expectation under q(z), summed over samples, of the z-dependent log-likelihood; (K, D) for tables (P, K, D)."""
+        total = (tables.zero * self.mass[:, None] + tables.slope * self.weighted[:, None]).sum(0)
+        if tables.positive is not None and self.positive is not None:
+            total = total + (tables.positive * self.positive[:, None]).sum(0)
+        return total
+
+
+def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, beta: float = 1.0) -> Tensor:
+    """``log p(x | z_g) / beta + log p(z_g) dz`` up to the constants of x: (B, P). A beta other than 1 tempers it."""
+    return rows.log_likelihood(tables) / beta + grid.log_mass
+
+
+def summarize(rows: Rows, q: Tensor, grid: LatentGrid, with_positive: bool) -> GridStatistics:
+    """Statistics of rows whose latents are distributed as q (B, P)."""
+    weighted, positive, mass = rows.expectations(q, with_positive)
+    divergence = torch.special.xlogy(q, q).sum() - (q @ grid.log_mass).sum()
+    return GridStatistics(weighted, positive, mass, divergence, len(rows))
+
+
+def bumps_around(centers: Tensor, grid: LatentGrid, width: float) -> Tensor:
+    """A q(z) for every sample that is a Gaussian bump around a given position: (B, P)."""
+    return torch.softmax(-0.5 * ((centers[:, None] - grid.points) / width) ** 2, 1)

@@ -1,0 +1,77 @@
+"""Rows of a table, in the one form that the models ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .likelihoods import LinearTables
+
+
+class Rows(Protocol):
+    """Some rows of a table, dense or sparse, as this package's models use them."""
+
+    #: mask of the entries that are there, (B, D) of 0 and 1; None where all are
+    observed: Tensor | None
+
+    def __len__(self) -> int: ...
+
+    def log_likelihood(self, tables: LinearTables) -> Tensor:
+        """``zero + x slope + 1[x > 0] positive`` summed over observed features, for tables (P, D): (B, P)."""
+        ...
+
+    def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Sums over rows of x, 1[x > 0] and the observation mask, weighted by q (B, P): each (P, D), the mask's (P, 1)
+        where nothing is missing."""
+        ...
+
+    def take(self, index: Tensor) -> Rows:
+        """A subset of these rows."""
+        ...
+
+    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and value of every entry that is not zero."""
+        ...
+
+
+class DenseRows:
+    """Rows as a tensor; missing entries are zeros with ``observed`` False, or ``observed`` is None."""
+
+    def __init__(self, values: Tensor, observed: Tensor | None):
+        self.values = values  # (B, D)
+        self.observed = observed  # (B, D) of 0 and 1, or None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def log_likelihood(self, tables: LinearTables) -> Tensor:
+        """See :class:`Rows`."""
+        total = self.values @ tables.slope.T
+        total += tables.zero.sum(1) if self.observed is None else self.observed @ tables.zero.T
+        if tables.positive is not None:
+            total += self._positive() @ tables.positive.T
+        return total
+
+    def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+        """See :class:`Rows`."""
+        mass = q.sum(0)[:, None] if self.observed is None else q.T @ self.observed
+        return q.T @ self.values, q.T @ self._positive() if with_positive else None, mass
+
+    def take(self, index: Tensor) -> DenseRows:
+        """See :class:`Rows`."""
+        return DenseRows(self.values[index], None if self.observed is None else self.observed[index])
+
+    def dense(self) -> DenseRows:
+        """These rows as a dense tensor: themselves."""
+        return self
+
+    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
+        """See :class:`Rows`."""
+        row, column = self.values.nonzero(as_tuple=True)
+        return row, column, self.values[row, column]
+
+    def _positive(self) -> Tensor:
+        return (self.values > 0).to(self.values.dtype)

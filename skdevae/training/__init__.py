@@ -1,0 +1,1 @@
+"""How models are trained: data by rows, the skorch net, its batches, seeds and callbacks."""

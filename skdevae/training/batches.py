@@ -1,0 +1,105 @@
+"""Batch iterators in skorch's sense: what one epoch feeds to the module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..nn.latent_grid import GridStatistics, LatentGrid, bumps_around, summarize
+from ..nn.likelihoods import ColumnSummary
+from ..nn.models import ExactModel
+from ..nn.rows import DenseRows
+from .rows import RowSource
+
+
+@dataclass(frozen=True)
+class ModuleInputs:
+    """Arguments of one call of the module, and how many samples they stand for."""
+
+    arguments: tuple
+    n_rows: int
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+
+class ShuffledRows:
+    """Minibatches of rows in random order, each with the noise of its reparameterised samples.
+
+    Slices of the table, not single rows collated: an epoch costs little more than a hand-written loop.
+    """
+
+    def __init__(self, source: RowSource, batch_size: int, generator: torch.Generator, shuffle: bool):
+        self._source = source
+        self._batch_size = batch_size
+        self._generator = generator
+        self._shuffle = shuffle
+
+    def __iter__(self) -> Iterator[ModuleInputs]:
+        n = len(self._source)
+        order = torch.randperm(n, generator=self._generator) if self._shuffle else torch.arange(n)
+        for index in order.split(self._batch_size):
+            rows: DenseRows = self._source.rows(index.numpy()).dense()
+            noise = torch.randn(len(rows), generator=self._generator).to(rows.values)
+            yield ModuleInputs((rows, noise), len(rows))
+
+
+class ExpectationSteps:
+    """Variational EM as an iterator: the E-step is making the batch, the M-step is the gradient steps taken on it.
+
+    Every epoch reads all rows once, finds the optimal q(z) of each and sums the data under it, sets q(w) to its optimum
+    given those sums, and yields them ``n_gradient_steps`` times. What the module sees does not depend on the chunks in
+    which rows are read.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        module: ExactModel,
+        summary: ColumnSummary,
+        grid: LatentGrid,
+        *,
+        n_gradient_steps: int,
+        updates_clusters: bool,
+    ):
+        self._source = source
+        self._module = module
+        self._summary = summary
+        self._grid = grid
+        self._n_gradient_steps = n_gradient_steps
+        self._updates_clusters = updates_clusters
+
+    def __iter__(self) -> Iterator[ModuleInputs]:
+        with torch.no_grad():
+            statistics = expected_statistics(self._module, self._source, self._grid)
+            if self._updates_clusters:
+                self._module.update_clusters_(statistics, self._grid)
+        inputs = ModuleInputs((statistics, self._summary, self._grid), len(self._source))
+        for _ in range(self._n_gradient_steps):
+            yield inputs
+
+
+def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
+    """The E-step over a whole table."""
+    tables = module.averaged_tables(module.rule_on(grid))
+    return _total(module.expected_statistics(rows, tables, grid) for _, rows in source.chunks(len(grid.points)))
+
+
+def _total(parts: Iterator[GridStatistics]) -> GridStatistics:
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total
+
+
+def starting_statistics(
+    source: RowSource, positions: Tensor, width: float, grid: LatentGrid, with_positive: bool
+) -> GridStatistics:
+    """Sums of the data when every sample's latent is a Gaussian bump around a first guess (N,) of its place."""
+    return _total(
+        summarize(rows, bumps_around(positions[index], grid, width), grid, with_positive)
+        for index, rows in source.chunks(len(grid.points))
+    )

@@ -1,0 +1,108 @@
+"""Callbacks, in skorch's vocabulary."""
+
+from __future__ import annotations
+
+import numpy as np
+from skorch.callbacks import Callback, EarlyStopping
+from tqdm.auto import tqdm
+
+#: factor by which the likelihood is divided when q(z) starts
+_LATENT_TEMPERATURE = 20.0
+#: nats per sample that two behaviours of a feature must differ by, at the start, for q(w) to take notice
+_CLUSTER_TEMPERATURE = 0.3
+#: share of the epochs over which both come down to 1
+ANNEALED_SHARE = 0.5
+
+
+class Annealing(Callback):
+    """Deterministic annealing of the E-step: broad q(z) and undecided q(w) at first, exact ones from half-way on.
+
+    With many features every q(z) is narrow from the first step, and samples would hardly move from where the starting
+    axis has put them; and q(w) would settle before the curves are fitted.
+    """
+
+    def __init__(self, n_samples: int, max_epochs: int):
+        self.n_samples = n_samples
+        self.max_epochs = max_epochs
+
+    def on_epoch_begin(self, net, **kwargs):
+        remaining = max(0.0, 1 - (len(net.history) - 1) / (ANNEALED_SHARE * self.max_epochs))
+        net.module_.latent_temperature = _LATENT_TEMPERATURE**remaining
+        net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
+
+
+class DivergenceWarmUp(Callback):
+    """KL annealing: beta and gamma grow linearly from 0 over the first share of the epochs (BasisDeVAE, section 5.3).
+
+    Until they have, q(w) stays undecided: a behaviour that it gives up gets no more gradient, so it must not choose
+    between curves that are hardly fitted.
+    """
+
+    def __init__(self, share: float, max_epochs: int):
+        self.share = share
+        self.max_epochs = max_epochs
+
+    def _weight(self, epoch: int) -> float:
+        n_epochs = self.share * self.max_epochs
+        return 1.0 if epoch >= n_epochs else epoch / n_epochs
+
+    def on_epoch_begin(self, net, **kwargs):
+        weight = self._weight(len(net.history) - 1)
+        net.module_.divergence_weight = weight
+        net.module_.assignment.logits.requires_grad_(weight == 1)
+
+
+class Convergence(Callback):
+    """Stop once the training loss has moved by less than ``tol`` nats a sample in each of ``patience`` epochs.
+
+    Epochs before ``start``, while temperatures or divergence weights still change, do not count.
+    """
+
+    def __init__(self, tol: float, patience: int, start: int):
+        self.tol = tol
+        self.patience = patience
+        self.start = start
+
+    def on_train_begin(self, net, **kwargs):
+        self.converged_ = False
+
+    def on_epoch_end(self, net, **kwargs):
+        losses = np.array(net.history[:, "train_loss"])
+        if len(losses) > self.start + self.patience and np.all(
+            np.abs(np.diff(losses[-self.patience - 1 :])) < self.tol
+        ):
+            self.converged_ = True
+            raise KeyboardInterrupt  # how skorch's callbacks end a fit
+
+
+class PatientEarlyStopping(EarlyStopping):
+    """skorch's early stopping on the validation loss, blind to the first ``start`` epochs.
+
+    Until then temperatures or divergence weights still change, and the best loss so far may be that of a model that the
+    schedule has not finished.
+    """
+
+    def __init__(self, start, **kwargs):
+        super().__init__(**kwargs)
+        self.start = start
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) > self.start:
+            super().on_epoch_end(net, **kwargs)
+
+
+class ProgressBar(Callback):
+    """A tqdm bar over epochs with the loss so far."""
+
+    def __init__(self, max_epochs: int):
+        self.max_epochs = max_epochs
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=self.max_epochs, unit="epoch")
+
+    def on_epoch_end(self, net, **kwargs):
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}", refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()

@@ -1,0 +1,109 @@
+"""Training one module from one start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
+from skorch.history import History
+from torch import nn
+
+from .callbacks import Convergence, PatientEarlyStopping, ProgressBar
+from .net import LatentVariableNet
+
+#: names of the loss terms that the history records
+_TERMS = ("reconstruction", "latent", "clusters", "parameters")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long and how fast to train.
+
+    ``annealed_epochs`` is the number of epochs over which temperatures or divergence weights change: neither
+    convergence nor early stopping is judged before.
+    """
+
+    max_epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    betas: tuple[float, float]
+    annealed_epochs: int
+    tol: float
+    patience: int
+    early_stopping: bool
+    verbose: int
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How training went; the module itself is trained in place."""
+
+    history: History
+    interrupted: bool
+
+
+def train(
+    module: nn.Module,
+    batches: Iterable,
+    batches_valid: Iterable | None,
+    options: TrainingOptions,
+    schedule: Callback,
+    callbacks: Sequence[Callback],
+) -> TrainingResult:
+    """Train with Adam and a cosine decay of the learning rate; ``schedule`` drives annealing or KL warm-up."""
+    net = LatentVariableNet(
+        module,
+        batches_train=batches,
+        batches_valid=batches_valid,
+        optimizer=torch.optim.Adam,
+        optimizer__betas=options.betas,
+        optimizer__fused=True,
+        lr=options.learning_rate,
+        max_epochs=options.max_epochs,
+        device=None,
+        callbacks=[("schedule", schedule), *_callbacks(options), *_named(callbacks)],
+        callbacks__print_log=None,
+        verbose=0,
+    )
+    net.fit(None)
+    return TrainingResult(net.history, net.interrupted_)
+
+
+def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
+    n_steps = options.max_epochs * options.steps_per_epoch
+    decay = LRScheduler(
+        torch.optim.lr_scheduler.LambdaLR,
+        lr_lambda=lambda step: 0.5 * (1 + math.cos(math.pi * min(step / n_steps, 1))) + 1e-3,
+        step_every="batch",
+    )
+    chosen: list[tuple[str, Callback]] = [
+        (f"record_{term}", PassthroughScoring(f"train_{term}", lower_is_better=None, on_train=True)) for term in _TERMS
+    ]
+    chosen.append(("learning_rate", decay))
+    if options.early_stopping:
+        stop = PatientEarlyStopping(
+            options.annealed_epochs,
+            monitor="valid_loss",
+            patience=options.patience,
+            threshold=options.tol,
+            threshold_mode="abs",  # the default, "rel", turns around where the loss is negative
+            load_best=True,
+            sink=lambda *_: None,
+        )
+        chosen.append(("early_stopping", stop))
+    else:
+        chosen.append(("convergence", Convergence(options.tol, options.patience, options.annealed_epochs)))
+    if options.verbose:
+        chosen.append(("progress", ProgressBar(options.max_epochs)))
+    return chosen
+
+
+def _named(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
+    """The user's callbacks, under names that cannot collide with ours."""
+    return [
+        callback if isinstance(callback, tuple) else (f"user_{position}", callback)
+        for position, callback in enumerate(callbacks)
+    ]

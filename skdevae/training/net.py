@@ -1,0 +1,101 @@
+"""The skorch net that trains every model of the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch import nn
+
+from ..nn.losses import LossTerms
+from .batches import ModuleInputs
+
+
+class _TotalLoss(nn.Module):
+    """The number that skorch minimises; a validation set is judged by what its own samples contribute."""
+
+    def forward(self, terms: LossTerms, _target: None) -> torch.Tensor:
+        return terms.total if self.training else terms.data_part
+
+
+class LatentVariableNet(NeuralNet):
+    """A skorch net whose module returns named loss terms and whose batches are :class:`ModuleInputs`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        An instance, already initialised.
+    batches_train, batches_valid : iterable of ModuleInputs
+        What an epoch iterates over; ``batches_valid`` may be None.
+    **kwargs
+        Those of :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    interrupted_ : bool
+        Whether the last fit was stopped by the keyboard.
+    """
+
+    def __init__(self, module, *args, batches_train=None, batches_valid=None, criterion=_TotalLoss, **kwargs):
+        super().__init__(module, *args, criterion=criterion, **kwargs)
+        self.batches_train = batches_train
+        self.batches_valid = batches_valid
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """The batches know their data; skorch only asks whether there is a validation set."""
+        return self.batches_train, self.batches_valid
+
+    def get_iterator(self, dataset, training=False):
+        """Batches are iterables already."""
+        return dataset
+
+    def fit_loop(self, X, y=None, epochs=None, **kwargs):
+        """Train, and remember whether the keyboard stopped it: skorch itself swallows that."""
+        self.interrupted_ = self._stopped_by_callback = False
+        try:
+            return super().fit_loop(X, y, epochs, **kwargs)
+        except KeyboardInterrupt:
+            self.interrupted_ = not self._stopped_by_callback
+            raise
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call the callbacks; they stop training by raising KeyboardInterrupt themselves (skorch's EarlyStopping does)."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:
+            self._stopped_by_callback = True
+            raise
+
+    def train_step_single(self, batch: ModuleInputs, **fit_params) -> dict:
+        """One forward and backward pass."""
+        self._set_training(True)
+        terms = self.module_(*batch.arguments)
+        loss = self.get_loss(terms, None, training=True)
+        self._raise_unless_finite(terms, loss)
+        self._record(terms, "train")
+        loss.backward()
+        return {"loss": loss, "y_pred": terms}
+
+    def validation_step(self, batch: ModuleInputs, **fit_params) -> dict:
+        """One forward pass, with full weights on all terms."""
+        self._set_training(False)
+        with torch.no_grad():
+            terms = self.module_(*batch.arguments)
+            return {"loss": self.get_loss(terms, None, training=False), "y_pred": terms}
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """The total of the loss terms."""
+        return self.criterion_(y_pred, y_true)
+
+    def _record(self, terms: LossTerms, prefix: str) -> None:
+        for name, value in terms.named().items():
+            self.history.record_batch(f"{prefix}_{name}", value)
+
+    def _raise_unless_finite(self, terms: LossTerms, loss: torch.Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        culprits = [name for name, value in terms.named().items() if not np.isfinite(value)]
+        raise ValueError(
+            f"The loss stopped being finite in epoch {len(self.history)}: {', '.join(culprits) or 'total'}. "
+            "Try a smaller learning_rate, and look for columns with extreme values: a log or rank transform helps."
+        )

@@ -1,0 +1,175 @@
+"""One interface to the rows of a table, whether it is dense, sparse or memory-mapped.
+
+A :class:`RowSource` hands out some rows at a time, as :class:`DenseRows` or :class:`SparseRows`; nothing else in the
+package knows how the table is stored, and no source ever holds a second, dense copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from ..nn.likelihoods import ColumnSummary, LinearTables
+from ..nn.rows import DenseRows
+
+#: entries of a (rows, grid points) array that one chunk may hold: 64 MiB in float64
+_CHUNK_ENTRIES = 8_000_000
+#: entries of a densified or rescaled chunk of rows
+_DENSE_ENTRIES = 4_000_000
+
+
+class SparseRows:
+    """Rows of counts as a scipy CSR matrix; the products are scipy's."""
+
+    def __init__(self, values: sp.csr_array, like: Tensor):
+        self.values = values
+        self._like = like
+
+    observed = None
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def log_likelihood(self, tables: LinearTables) -> Tensor:
+        """See :class:`~skdevae.nn.rows.Rows`."""
+        total = self._tensor(self.values @ self._array(tables.slope.T)) + tables.zero.sum(1)
+        if tables.positive is not None:
+            total += self._tensor(self._positive() @ self._array(tables.positive.T))
+        return total
+
+    def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+        """See :class:`~skdevae.nn.rows.Rows`."""
+        weights = self._array(q)
+        weighted = self._tensor((self.values.T @ weights).T)
+        positive = self._tensor((self._positive().T @ weights).T) if with_positive else None
+        return weighted, positive, q.sum(0)[:, None]
+
+    def take(self, index: Tensor) -> SparseRows:
+        """See :class:`~skdevae.nn.rows.Rows`."""
+        return SparseRows(self.values[index.cpu().numpy()], self._like)
+
+    def dense(self) -> DenseRows:
+        """These rows as a dense tensor."""
+        return DenseRows(self._tensor(self.values.toarray()), None)
+
+    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
+        """See :class:`~skdevae.nn.rows.Rows`."""
+        entries = self.values.tocoo()
+        row, column = (torch.from_numpy(i.astype(np.int64)).to(self._like.device) for i in (entries.row, entries.col))
+        return row, column, self._tensor(entries.data)
+
+    def _positive(self) -> sp.csr_array:
+        ones = np.ones_like(self.values.data)
+        return sp.csr_array((ones, self.values.indices, self.values.indptr), shape=self.values.shape)
+
+    def _array(self, tensor: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(tensor.cpu().numpy(), dtype=self.values.dtype)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._like)
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """A table read by rows, in the model's units.
+
+    Parameters
+    ----------
+    table : ndarray (a memory map included) or CSR array of shape (n_samples, n_features)
+        NaN marks missing entries, in dense tables.
+    center, scale : ndarray of shape (n_features,), or None
+        What a dense table's entries are standardised with as they are read.
+    like : Tensor
+        Its dtype and device are what rows come in.
+    """
+
+    table: np.ndarray | sp.csr_array
+    center: np.ndarray | None
+    scale: np.ndarray | None
+    like: Tensor
+
+    def __len__(self) -> int:
+        return self.table.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the table."""
+        return self.table.shape[1]
+
+    @property
+    def n_stored(self) -> int:
+        """Entries that a pass over the table touches."""
+        return self.table.nnz if self.is_sparse else self.table.size
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether rows come as :class:`SparseRows`."""
+        return sp.issparse(self.table)
+
+    def rows(self, index: slice | np.ndarray) -> DenseRows | SparseRows:
+        """Some rows."""
+        if self.is_sparse:
+            dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
+            return SparseRows(sp.csr_array(self.table[index], dtype=dtype), self.like)
+        block = np.array(self.table[index], dtype=np.float64)
+        if self.center is not None:
+            block -= self.center
+            block /= self.scale
+        missing = np.isnan(block)
+        observed = None
+        if missing.any():
+            block[missing] = 0
+            observed = torch.from_numpy(~missing).to(self.like)
+        return DenseRows(torch.from_numpy(block).to(self.like), observed)
+
+    def take(self, index: np.ndarray) -> RowSource:
+        """The source of a subset of the rows."""
+        return RowSource(self.table[index], self.center, self.scale, self.like)
+
+    def chunks(self, width: int = 0) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
+        """All rows in order, in chunks that keep memory bounded beside arrays of shape (rows, width)."""
+        per_row = _CHUNK_ENTRIES // max(width, 1)
+        if not self.is_sparse:
+            per_row = min(per_row, _DENSE_ENTRIES // self.n_features)
+        step = max(1, per_row)
+        for start in range(0, len(self), step):
+            index = slice(start, min(start + step, len(self)))
+            yield index, self.rows(index)
+
+
+def summarize_columns(source: RowSource, counts: bool) -> ColumnSummary:
+    """What the likelihood's constants need to know of the table: sums by column and, for counts, distinct values."""
+    n_observed = np.zeros(source.n_features)
+    sum_of_squares = np.zeros(source.n_features)
+    keys, multiplicities = [np.empty((0, 2))], [np.empty(0)]
+    for _, rows in source.chunks():
+        _, column, value = rows.nonzero()
+        j, x = column.cpu().numpy(), value.cpu().numpy().astype(np.float64)
+        n_observed += len(rows) if rows.observed is None else rows.observed.sum(0).cpu().numpy()
+        sum_of_squares += np.bincount(j, weights=x**2, minlength=source.n_features)
+        if counts:
+            key, multiplicity = _count_pairs(j, x)
+            keys.append(key)
+            multiplicities.append(multiplicity)
+    key, first = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    multiplicity = np.bincount(first.ravel(), weights=np.concatenate(multiplicities), minlength=len(key))
+    as_tensor = lambda a: torch.as_tensor(a).to(source.like)  # noqa: E731
+    return ColumnSummary(
+        as_tensor(n_observed),
+        as_tensor(sum_of_squares),
+        torch.as_tensor(key[:, 0].astype(np.int64), device=source.like.device),
+        as_tensor(key[:, 1].copy()),
+        as_tensor(multiplicity),
+    )
+
+
+def _count_pairs(column: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct (column, value) pairs, (M, 2), and how often each occurs."""
+    width = int(value.max(initial=0)) + 1
+    key, multiplicity = np.unique(column * width + value.astype(np.int64), return_counts=True)
+    return np.column_stack([key // width, key % width]).astype(np.float64), multiplicity

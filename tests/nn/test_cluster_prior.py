@@ -1,0 +1,283 @@
+"""The Dirichlet-categorical prior over clusters, against brute force over every assignment."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import gammaln, logsumexp
+
+from skdevae.nn.cluster_prior import ASSIGNMENTS, log_multivariate_beta
+
+D, K = 4, 3
+EVERY_ASSIGNMENT = np.array(list(itertools.product(range(K), repeat=D)))  # (81, 4)
+laws = settings(deadline=None, max_examples=25)
+alphas = st.floats(0.05, 5)
+seeds = st.integers(0, 2**20)
+
+
+def _assignment(name, alpha, phi=None, n_features=D, n_clusters=K):
+    """A float64 assignment with the responsibilities ``phi``."""
+    assignment = ASSIGNMENTS[name](n_features, n_clusters, alpha).double()
+    if phi is not None:
+        _set_responsibilities_(assignment, phi)
+    return assignment
+
+
+def _set_responsibilities_(assignment, phi):
+    with torch.no_grad():
+        # log 0 as a number from which softmax makes an exact zero
+        assignment.logits.copy_(torch.as_tensor(phi, dtype=torch.float64).log().clamp(min=-1e4))
+
+
+def _random_phi(generator, n_features=D, n_clusters=K):
+    """From nearly one-hot to nearly equal."""
+    return generator.dirichlet(np.full(n_clusters, 10 ** generator.uniform(-1, 1.5)), size=n_features).clip(1e-12)
+
+
+def _log_beta(a):
+    return gammaln(a).sum(-1) - gammaln(a.sum(-1))
+
+
+def _log_prior_of_every_assignment(alpha):
+    """log p(w) = log B(n_w + alpha) - log B(alpha), pi integrated out: (81,)."""
+    counts = np.stack([(EVERY_ASSIGNMENT == k).sum(1) for k in range(K)], 1)
+    return _log_beta(counts + alpha) - _log_beta(np.full(K, alpha))
+
+
+def _log_q_of_every_assignment(phi):
+    return np.log(phi)[np.arange(D), EVERY_ASSIGNMENT].sum(1)
+
+
+def _objective(assignment, evidence, gamma):
+    return (assignment.responsibilities * evidence).sum() - gamma * assignment.divergence()
+
+
+@laws
+@given(st.lists(st.floats(0.05, 30), min_size=2, max_size=5))
+def test_log_multivariate_beta_is_the_dirichlets_normalizer(concentration):
+    # the density of Dirichlet(a) at the middle of the simplex is prod (1/K)^(a - 1) / B(a)
+    a = np.array(concentration)
+    middle = np.full(len(a), 1 / len(a))
+    expected = ((a - 1) * np.log(middle)).sum() - stats.dirichlet.logpdf(middle, a)
+    assert log_multivariate_beta(torch.from_numpy(a)).item() == pytest.approx(expected, abs=1e-9)
+
+
+@laws
+@given(alphas)
+def test_brute_force_prior_is_a_distribution(alpha):
+    # of the reference itself: it would not sum to one with the inverse of B that the paper's supplement prints
+    assert logsumexp(_log_prior_of_every_assignment(alpha)) == pytest.approx(0, abs=1e-9)
+
+
+@laws
+@given(alphas, seeds, st.floats(0, 10))
+def test_collapsed_bound_lies_below_the_log_evidence(alpha, seed, spread):
+    generator = np.random.default_rng(seed)
+    phi, table = _random_phi(generator), spread * generator.normal(size=(D, K))
+    bound = (phi * table).sum() - _assignment("collapsed", alpha, phi).divergence().item()
+    evidence = _log_prior_of_every_assignment(alpha) + table[np.arange(D), EVERY_ASSIGNMENT].sum(1)
+    assert bound <= logsumexp(evidence) + 1e-9
+
+
+@laws
+@given(alphas, seeds)
+def test_collapsed_divergence_bounds_the_divergence_from_the_prior_over_assignments(alpha, seed):
+    """KL(q(w) || p(w)) by brute force <= collapsed: log B is convex in the counts, whose mean it is given (Jensen)."""
+    phi = _random_phi(np.random.default_rng(seed))
+    log_q = _log_q_of_every_assignment(phi)
+    exact = (np.exp(log_q) * (log_q - _log_prior_of_every_assignment(alpha))).sum()
+    divergence = _assignment("collapsed", alpha, phi).divergence().item()
+    assert divergence >= exact - 1e-9
+    assert exact >= -1e-9  # so that the collapsed divergence cannot be negative either
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 2.5])
+def test_collapsed_bound_is_tight_for_hard_assignments(alpha):
+    expected = _log_prior_of_every_assignment(alpha)
+    for assignment, log_prior in zip(EVERY_ASSIGNMENT, expected, strict=True):
+        divergence = _assignment("collapsed", alpha, np.eye(K)[assignment]).divergence().item()
+        assert -divergence == pytest.approx(log_prior, abs=1e-9)
+
+
+@laws
+@given(alphas, seeds)
+def test_noncollapsed_divergence_is_least_at_its_optimum_and_there_collapsed(alpha, seed):
+    generator = np.random.default_rng(seed)
+    phi = _random_phi(generator)
+    collapsed = _assignment("collapsed", alpha, phi)
+    noncollapsed = _assignment("noncollapsed", alpha, phi)
+    with torch.no_grad():
+        noncollapsed.log_concentration.copy_(torch.from_numpy(generator.normal(0, 1.5, size=K)))
+        assert noncollapsed.divergence() >= collapsed.divergence() - 1e-9
+        noncollapsed.log_concentration.copy_((collapsed.counts + alpha).log())
+    assert noncollapsed.divergence().item() == pytest.approx(collapsed.divergence().item(), abs=1e-9)
+    gradient = torch.autograd.grad(noncollapsed.divergence(), noncollapsed.log_concentration)[0]
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-8, rtol=0)
+
+
+@laws
+@given(alphas, seeds)
+def test_noncollapsed_divergence_is_the_sum_of_two(alpha, seed):
+    """KL(Dir(psi) || Dir(alpha)) + E KL(q(w) || pi), the first by torch.distributions."""
+    generator = np.random.default_rng(seed)
+    phi = _random_phi(generator)
+    assignment = _assignment("noncollapsed", alpha, phi)
+    with torch.no_grad():
+        assignment.log_concentration.copy_(torch.from_numpy(generator.normal(0, 1.5, size=K)))
+        psi = assignment.concentration
+        prior = torch.distributions.Dirichlet(torch.full((K,), alpha, dtype=torch.float64))
+        of_pi = torch.distributions.kl_divergence(torch.distributions.Dirichlet(psi), prior).item()
+        expected_log_pi = (torch.digamma(psi) - torch.digamma(psi.sum())).numpy()
+        of_w = (phi * (np.log(phi) - expected_log_pi)).sum()
+        assert assignment.divergence().item() == pytest.approx(of_pi + of_w, abs=1e-8)
+
+
+@laws
+@given(alphas, seeds)
+def test_fixed_divergence_is_that_from_equal_weights(alpha, seed):
+    phi = _random_phi(np.random.default_rng(seed))
+    expected = sum(stats.entropy(row, np.full(K, 1 / K)) for row in phi)
+    assert _assignment("fixed", alpha, phi).divergence().item() == pytest.approx(expected, abs=1e-9)
+
+
+@laws
+@given(st.sampled_from(list(ASSIGNMENTS)), alphas, seeds)
+def test_divergences_are_not_negative(name, alpha, seed):
+    # Mathematics says so for each: fixed and noncollapsed are divergences, collapsed is the noncollapsed one's least.
+    phi = _random_phi(np.random.default_rng(seed))
+    assert _assignment(name, alpha, phi).divergence().item() >= -1e-9
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_hard_assignments_have_finite_divergences_and_gradients(name):
+    assignment = _assignment(name, 0.5, np.eye(K)[[0, 0, 1, 0]])
+    divergence = assignment.divergence()
+    divergence.backward()
+    assert divergence.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in assignment.parameters())
+
+
+def test_small_concentrations_favour_few_clusters():
+    def gain_of_sharing(name, alpha):
+        alone, spread = (_assignment(name, alpha, np.eye(K)[w]).divergence() for w in ([0, 0, 0, 0], [0, 1, 2, 0]))
+        return (spread - alone).item()
+
+    assert (
+        gain_of_sharing("collapsed", 0.05) > gain_of_sharing("collapsed", 0.3) > gain_of_sharing("collapsed", 0.9) > 0
+    )
+    assert gain_of_sharing("fixed", 0.1) == pytest.approx(0)
+
+
+# What ``update_`` maximises is concave in phi for ``fixed`` and ``noncollapsed``, and for ``collapsed`` where
+# n trigamma(n + alpha) <= 1, which alpha >= 1/2 ensures: there its fixed point is the best of all phi. Below, equal
+# probabilities may be a saddle, and all that holds is that every step ascends.
+concave_cases = st.one_of(
+    st.tuples(st.just("fixed"), alphas),
+    st.tuples(st.just("noncollapsed"), alphas),
+    st.tuples(st.just("collapsed"), st.floats(0.5, 5)),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(concave_cases, seeds, st.sampled_from([0.5, 1.0, 4.0]), st.floats(0.5, 50))
+def test_update_beats_every_other_assignment(case, seed, gamma, spread):
+    name, alpha = case
+    generator = np.random.default_rng(seed)
+    evidence = torch.from_numpy(spread * generator.normal(size=(12, K)))
+    assignment = _assignment(name, alpha, n_features=12)
+    assignment.update_(evidence, gamma)
+    reached = _objective(assignment, evidence, gamma).item()
+    best = assignment.responsibilities.detach().numpy().copy()
+    for _ in range(6):
+        step = generator.uniform(0.2, 1)  # some way towards a random one
+        other = (1 - step) * best + step * _random_phi(generator, 12)
+        _set_responsibilities_(assignment, other)
+        assert _objective(assignment, evidence, gamma).item() <= reached + 1e-9
+
+
+@laws
+@given(st.sampled_from(list(ASSIGNMENTS)), alphas, seeds, st.sampled_from([0.5, 1.0, 4.0]), st.floats(0, 50))
+def test_update_ascends_from_equal_probabilities(name, alpha, seed, gamma, spread):
+    evidence = torch.from_numpy(spread * np.random.default_rng(seed).normal(size=(12, K)))
+    assignment = _assignment(name, alpha, np.full((12, K), 1 / K), n_features=12)
+    before = _objective(assignment, evidence, gamma).item()
+    assignment.update_(evidence, gamma)
+    assert _objective(assignment, evidence, gamma).item() >= before - 1e-9
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_vanishes_where_update_ends(name, seed, gamma):
+    # evidence summed over samples is many nats: the fixed point settles in the steps that it is given
+    evidence = torch.from_numpy(20 * np.random.default_rng(seed).normal(size=(30, K)))
+    assignment = _assignment(name, 0.8, n_features=30)
+    assignment.update_(evidence, gamma)
+    (gradient,) = torch.autograd.grad(_objective(assignment, evidence, gamma), assignment.logits)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-4, rtol=0)
+    # and not because everything is flat
+    _set_responsibilities_(assignment, np.full((30, K), 1 / K))
+    (gradient,) = torch.autograd.grad(_objective(assignment, evidence, gamma), assignment.logits)
+    assert gradient.abs().max() > 1
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_update_forgets_where_it_was(name):
+    # a cluster that a feature has given up can come back
+    evidence = torch.from_numpy(3 * np.random.default_rng(0).normal(size=(12, K)))
+    ends = []
+    for start in (np.eye(K)[np.zeros(12, dtype=int)], np.eye(K)[np.full(12, 2)]):
+        assignment = _assignment(name, 0.8, start, n_features=12)
+        assignment.update_(evidence)
+        ends.append(assignment.responsibilities)
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_update_does_not_mind_what_a_feature_gains_everywhere(name):
+    evidence = torch.from_numpy(3 * np.random.default_rng(0).normal(size=(12, K)))
+    ends = []
+    for shift in (0.0, 1e4):
+        assignment = _assignment(name, 0.8, n_features=12)
+        assignment.update_(evidence + shift)
+        ends.append(assignment.responsibilities)
+        assert assignment.logits.abs().max() < 1e3  # kept small: float32 has room for differences only
+    torch.testing.assert_close(*ends, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_permuting_the_clusters_changes_their_order_only(name):
+    generator = np.random.default_rng(1)
+    assignment = _assignment(name, 0.4, _random_phi(generator))
+    order = [2, 0, 1]
+    with torch.no_grad():
+        if name == "noncollapsed":
+            assignment.log_concentration.copy_(torch.from_numpy(generator.normal(size=K)))
+        divergence, phi, counts = assignment.divergence(), assignment.responsibilities, assignment.counts
+        weights = assignment.expected_log_weights(counts)
+        assignment.permute_(order)
+        torch.testing.assert_close(assignment.divergence(), divergence)
+        torch.testing.assert_close(assignment.responsibilities, phi[:, order])
+        torch.testing.assert_close(assignment.counts, counts[order])
+        torch.testing.assert_close(assignment.expected_log_weights(counts[order]), weights[order])
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_gradients_reach_every_parameter(name):
+    assignment = _assignment(name, 0.4, _random_phi(np.random.default_rng(2)))
+    assignment.divergence().backward()
+    for key, parameter in assignment.named_parameters():
+        assert (parameter.grad != 0).all(), key
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_responsibilities_start_equal_and_sum_to_one(name):
+    assignment = _assignment(name, 0.4)
+    torch.testing.assert_close(assignment.responsibilities, torch.full((D, K), 1 / K, dtype=torch.float64))
+    _set_responsibilities_(assignment, _random_phi(np.random.default_rng(3)))
+    torch.testing.assert_close(assignment.responsibilities.sum(1), torch.ones(D, dtype=torch.float64))
+    assert assignment.counts.sum().item() == pytest.approx(D)

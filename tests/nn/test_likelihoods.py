@@ -1,0 +1,357 @@
+"""Likelihoods: linear tables against scipy's densities, their constants, their samples and their gradients."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import expit
+
+from skdevae.nn.likelihoods import LIKELIHOODS, Gaussian
+from skdevae.training.rows import RowSource, summarize_columns
+
+NAMES = list(LIKELIHOODS)
+COUNTS = [name for name in NAMES if LIKELIHOODS[name].counts]
+OWN_PARAMETERS = {"gaussian": 1, "poisson": 0, "nb": 1, "zinb": 2, "bernoulli": 0}
+FLOAT64 = torch.zeros((), dtype=torch.float64)
+
+
+def _likelihood(name, n_features, seed=0):
+    """A float64 likelihood with random parameters of its own."""
+    family = LIKELIHOODS[name]
+    options = {"floor": 0.1} if family is Gaussian else {}
+    likelihood = family(n_features, **options).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.normal_(0, 1, generator=generator)
+    return likelihood
+
+
+def _curves_and_z(shape, seed=1, spread=1.5):
+    generator = torch.Generator().manual_seed(seed)
+    curves = spread * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return curves, 2 * torch.randn(shape[0], generator=generator, dtype=torch.float64)
+
+
+def _data(name, shape, seed=2):
+    generator = np.random.default_rng(seed)
+    if name == "gaussian":
+        return generator.normal(size=shape)
+    if name == "bernoulli":
+        return generator.integers(0, 2, size=shape).astype(float)
+    return generator.negative_binomial(0.7, 0.2, size=shape).astype(float)
+
+
+def _scipy_log_density(name, likelihood, x, curve, z):
+    """log p(x | curve, z) by scipy; all arguments broadcast against each other, features last."""
+    with torch.no_grad():
+        if name == "gaussian":
+            return stats.norm.logpdf(x, curve, likelihood.scale.numpy())
+        if name == "bernoulli":
+            return stats.bernoulli.logpmf(x, expit(curve))
+        mean = np.exp(curve)
+        if name == "poisson":
+            return stats.poisson.logpmf(x, mean)
+        dispersion = likelihood.dispersion.numpy()
+        counted = stats.nbinom.logpmf(x, dispersion, dispersion / (dispersion + mean))
+        if name == "nb":
+            return counted
+        level, slope = likelihood.dropout.numpy()
+        dropped = expit(level + slope * z)
+        return np.where(x == 0, np.log(dropped + (1 - dropped) * np.exp(counted)), np.log1p(-dropped) + counted)
+
+
+def _source(table):
+    return RowSource(table, None, None, FLOAT64)
+
+
+def _constant(likelihood, x):
+    """``constant(x)`` of every entry of a table: what an entry adds to that of zero, plus that of zero."""
+    column = torch.arange(x.shape[1]).expand_as(x)
+    row_of_zeros = summarize_columns(_source(np.zeros((1, x.shape[1]))), counts=likelihood.counts)
+    return likelihood.entry_constant(x, column) + likelihood.column_constant(row_of_zeros)
+
+
+def _log_density(likelihood, tables, x):
+    """The linear form of the module's docstring for data (N, D) against tables (..., D): (N, ..., D)."""
+    padding = (slice(None), *[None] * (tables.zero.ndim - 1))
+    constant = _constant(likelihood, x)[padding]
+    x = x[padding]
+    positive = 0 if tables.positive is None else (x > 0) * tables.positive
+    return tables.zero + x * tables.slope + positive + constant
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 3, 5)], ids=["table", "table of behaviours"])
+@pytest.mark.parametrize("name", NAMES)
+def test_linear_form_is_scipys_log_density(name, shape):
+    likelihood = _likelihood(name, 5)
+    curves, z = _curves_and_z(shape)
+    x = _data(name, (30, 5))
+    tables = likelihood.tables(curves, z)
+    assert (tables.positive is not None) == (name == "zinb")
+    ours = _log_density(likelihood, tables, torch.from_numpy(x))
+    padding = (slice(None), *[None] * (len(shape) - 1))
+    theirs = _scipy_log_density(name, likelihood, x[padding], curves.numpy(), z.numpy()[(slice(None), *padding[1:])])
+    assert ours.shape == (30, *shape)
+    np.testing.assert_allclose(ours.detach().numpy(), theirs, atol=1e-8, rtol=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(NAMES),
+    curve=st.floats(-12, 12),
+    z=st.floats(-5, 5),
+    x=st.integers(0, 2000),
+    own=st.floats(-4, 5),
+)
+def test_linear_form_holds_far_out(name, curve, z, x, own):
+    likelihood = _likelihood(name, 1)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.fill_(own)
+    value = float(min(x, 1) if name == "bernoulli" else x)
+    tables = likelihood.tables(torch.full((1, 1), curve, dtype=torch.float64), FLOAT64 + z)
+    ours = _log_density(likelihood, tables, torch.full((1, 1), value, dtype=torch.float64)).item()
+    theirs = _scipy_log_density(name, likelihood, np.full((1, 1), value), np.full((1, 1), curve), z).item()
+    assert ours == pytest.approx(theirs, abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_average_is_the_expectation_over_behaviors(name):
+    likelihood = _likelihood(name, 5)
+    curves, z = _curves_and_z((7, 3, 5))
+    weights = torch.rand(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    weights /= weights.sum(0)
+    x = torch.from_numpy(_data(name, (20, 5)))
+    each = _log_density(likelihood, likelihood.tables(curves, z), x)  # (N, P, K, D)
+    averaged = _log_density(likelihood, likelihood.tables(curves, z).average(weights), x)  # (N, P, D)
+    torch.testing.assert_close(averaged, (each * weights).sum(-2))
+
+
+def _table(name, storage, n_rows=200, n_features=6):
+    """Data and the mask of the entries that are there, and the same as a table to read rows from."""
+    x = _data(name, (n_rows, n_features))
+    observed = np.ones(x.shape, dtype=bool)
+    if storage == "dense with missing entries":
+        observed = np.random.default_rng(4).random(x.shape) > 0.3
+    table = sp.csr_array(x) if storage == "csr" else np.where(observed, x, np.nan)
+    return torch.from_numpy(x), torch.from_numpy(observed), _source(table)
+
+
+STORED = [
+    (name, storage)
+    for name in NAMES
+    for storage in ("dense", "dense with missing entries", "csr")
+    if storage != "csr" or LIKELIHOODS[name].sparse
+]
+
+
+@pytest.mark.parametrize(("name", "storage"), STORED)
+def test_constants_of_columns_and_of_rows_sum_those_of_entries(name, storage):
+    likelihood = _likelihood(name, 6)
+    x, observed, source = _table(name, storage)
+    each = _constant(likelihood, x) * observed
+    summary = summarize_columns(source, counts=likelihood.counts)
+    torch.testing.assert_close(likelihood.column_constant(summary), each.sum(0))
+    torch.testing.assert_close(likelihood.row_constant(source.rows(slice(None))), each.sum(1))
+
+
+@pytest.mark.parametrize(("name", "storage"), STORED)
+def test_log_likelihood_of_rows_sums_scipys_over_observed_entries(name, storage):
+    likelihood = _likelihood(name, 6)
+    x, observed, source = _table(name, storage, n_rows=40)
+    rows = source.rows(slice(None))
+    # every row at a z of its own
+    curves, z = _curves_and_z((40, 6))
+    ours = likelihood.row_log_likelihood(rows.dense(), likelihood.tables(curves, z))
+    theirs = _scipy_log_density(name, likelihood, x.numpy(), curves.numpy(), z.numpy()[:, None])
+    np.testing.assert_allclose(ours.detach().numpy(), (theirs * observed.numpy()).sum(1), rtol=1e-9, atol=1e-8)
+    # every row at every z
+    with torch.no_grad():
+        ours = rows.log_likelihood(likelihood.tables(curves, z)) + likelihood.row_constant(rows)[:, None]
+    theirs = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None])
+    np.testing.assert_allclose(ours.numpy(), (theirs * observed.numpy()[:, None]).sum(2), rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_zero_counts_have_no_constant(name):
+    # what lets sparse tables skip them
+    likelihood = _likelihood(name, 4)
+    constant = likelihood.entry_constant(torch.zeros(4, dtype=torch.float64), torch.arange(4))
+    torch.testing.assert_close(constant, torch.zeros_like(constant))
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_probabilities_of_counts_sum_to_one_and_have_the_mean(name):
+    likelihood = _likelihood(name, 4)
+    curves, z = _curves_and_z((5, 4), spread=0.8)
+    x = torch.arange(2 if name == "bernoulli" else 4000, dtype=torch.float64)[:, None].expand(-1, 4)
+    probability = _log_density(likelihood, likelihood.tables(curves, z), x).exp()
+    torch.testing.assert_close(probability.sum(0), torch.ones(5, 4, dtype=torch.float64), atol=1e-8, rtol=0)
+    torch.testing.assert_close((probability * x[:, None]).sum(0), likelihood.mean(curves, z), atol=1e-6, rtol=1e-6)
+
+
+def test_gaussian_density_integrates_to_one():
+    likelihood = _likelihood("gaussian", 3)
+    curves, z = _curves_and_z((4, 3))
+    x = torch.linspace(-20, 20, 8001, dtype=torch.float64)
+    density = _log_density(likelihood, likelihood.tables(curves, z), x[:, None].expand(-1, 3)).exp()
+    torch.testing.assert_close(torch.trapezoid(density, x, dim=0), torch.ones(4, 3, dtype=torch.float64))
+    torch.testing.assert_close(torch.trapezoid(density * x[:, None, None], x, dim=0), likelihood.mean(curves, z))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_follow_the_density(name):
+    n = 20_000
+    likelihood = _likelihood(name, 4)
+    curves, z = _curves_and_z((1, 4), spread=0.7)
+    with torch.no_grad():
+        draws = likelihood.sample(curves.expand(n, 4), z.expand(n), torch.Generator().manual_seed(5))
+        mean = likelihood.mean(curves, z)[0]
+        assert draws.shape == (n, 4)
+        assert ((draws.mean(0) - mean).abs() < 5 * draws.std(0) / n**0.5).all()
+        if name == "gaussian":
+            statistic, chance = ((draws - curves) ** 2 / likelihood.scale**2 - 1) / 2**0.5, torch.zeros(4)
+        else:
+            log_zero = _log_density(likelihood, likelihood.tables(curves, z), torch.zeros(1, 4, dtype=torch.float64))
+            statistic, chance = (draws == 0).double(), log_zero[0, 0].exp()
+        assert ((statistic.mean(0) - chance).abs() < 5 * statistic.std(0) / n**0.5).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_generator_same_samples(name):
+    likelihood = _likelihood(name, 4)
+    curves, z = _curves_and_z((50, 4))
+    state = torch.get_rng_state()
+    one, other = (likelihood.sample(curves, z, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(one, other)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_scale_the_gradient_of_own_parameters_alone(name):
+    """What behaviour k sends back to feature j's own parameters is multiplied by weights[k, j], and nothing else is."""
+    likelihood = _likelihood(name, 5)
+    curves, z = _curves_and_z((7, 3, 5))
+    curves.requires_grad_()
+    generator = torch.Generator().manual_seed(6)
+    weights = torch.rand(3, 5, generator=generator, dtype=torch.float64)
+    own = list(likelihood.parameters())
+    assert len(own) == OWN_PARAMETERS[name]
+    plain, weighted = likelihood.tables(curves, z), likelihood.tables(curves, z, weights=weights)
+    assert (plain.positive is None) == (weighted.positive is None)
+    present = [(one, other) for one, other in zip(plain, weighted, strict=True) if one is not None]
+    for one, other in present:
+        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-12)
+    # any function of the tables, and the same one with behaviour k counted weights[k, j] times
+    factors = [torch.randn(one.shape, generator=generator, dtype=torch.float64) for one, _ in present]
+    of_weighted = sum((other * factor).sum() for (_, other), factor in zip(present, factors, strict=True))
+    of_plain = sum((one * factor).sum() for (one, _), factor in zip(present, factors, strict=True))
+    of_reweighted = sum((one * factor * weights).sum() for (one, _), factor in zip(present, factors, strict=True))
+    to_curves, *to_own = torch.autograd.grad(of_weighted, [curves, *own], retain_graph=True)
+    torch.testing.assert_close(to_curves, torch.autograd.grad(of_plain, curves, retain_graph=True)[0])
+    for ours, expected in zip(to_own, torch.autograd.grad(of_reweighted, own) if own else (), strict=True):
+        assert (expected != 0).all()
+        torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_own_parameters_through_the_constants(name):
+    """The gradient of the whole log-likelihood, constants included, is the one that differences give."""
+    likelihood = _likelihood(name, 3)
+    curves, z = _curves_and_z((4, 3))
+    x = torch.from_numpy(_data(name, (10, 3)))
+    own = [parameter.detach().clone().requires_grad_() for parameter in likelihood.parameters()]
+    names = [key for key, _ in likelihood.named_parameters()]
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.likelihood = likelihood
+
+        def forward(self, curves):
+            return _log_density(self.likelihood, self.likelihood.tables(curves, z), x).sum(0)
+
+    def evaluate(curves, *values):
+        parameters = {f"likelihood.{key}": value for key, value in zip(names, values, strict=True)}
+        return torch.func.functional_call(Whole(), parameters, (curves,))
+
+    assert torch.autograd.gradcheck(evaluate, (curves.requires_grad_(), *own))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mirroring_is_the_same_model_on_the_reversed_axis(name):
+    likelihood = _likelihood(name, 5)
+    curves, z = _curves_and_z((7, 3, 5))
+    before = likelihood.tables(curves, z)
+    mean = likelihood.mean(curves[:, 0], z)
+    likelihood.mirror_()
+    after = likelihood.tables(curves, -z)
+    for one, other in zip(before, after, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert torch.equal(mean, likelihood.mean(curves[:, 0], -z))
+    if name == "zinb":  # the only one that knows of z otherwise than through its curves
+        assert not torch.allclose(before.zero, likelihood.tables(curves, z).zero)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unlink_inverts_the_mean_in_the_interior(name):
+    likelihood = _likelihood(name, 5)
+    generator = torch.Generator().manual_seed(8)
+    mean = torch.rand(9, 5, generator=generator, dtype=torch.float64)
+    mean = 0.02 + 0.96 * mean if name == "bernoulli" else 0.5 + 10 * mean
+    # z = 0: unlink is not told where on the axis it is, so the share of dropouts is the one at the prior's centre
+    again = likelihood.mean(likelihood.unlink(mean), torch.zeros(9, dtype=torch.float64))
+    torch.testing.assert_close(again, mean, atol=2e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unlink_is_finite_and_rising_to_the_ends_of_the_range(name):
+    top = 1.0 if name == "bernoulli" else 1e4
+    mean = torch.tensor([[0.0], [0.01 * top], [0.5 * top], [0.99 * top], [top]], dtype=torch.float64)
+    curve = _likelihood(name, 1).unlink(mean)
+    assert curve.isfinite().all()
+    assert (curve.diff(dim=0) >= 0).all()
+    assert curve[-1] > curve[0]
+
+
+@given(st.floats(-1e3, 1e3))
+def test_gaussian_scale_stays_above_its_floor(raw):
+    likelihood = _likelihood("gaussian", 1)
+    likelihood.raw_scale.data.fill_(raw)
+    assert likelihood.scale.item() >= 0.1
+    assert likelihood.scale.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["nb", "zinb"])
+def test_dispersion_starts_from_the_variance(name):
+    likelihood = _likelihood(name, 3)
+    mean = torch.tensor([0.5, 3.0, 20.0], dtype=torch.float64)
+    dispersion = torch.tensor([0.3, 2.0, 50.0], dtype=torch.float64)
+    likelihood.initialize_(mean, mean + mean**2 / dispersion)
+    torch.testing.assert_close(likelihood.dispersion.detach(), dispersion)
+    # under-dispersed counts: as close to Poisson as the range allows, and finite
+    likelihood.initialize_(mean, 0.5 * mean)
+    assert likelihood.dispersion.isfinite().all()
+    assert (likelihood.dispersion >= dispersion).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_prior_is_a_log_density_up_to_a_constant(name):
+    def expected(likelihood):
+        density = 0.0
+        if name in ("nb", "zinb"):
+            density += stats.norm(1, 3).logpdf(likelihood.log_dispersion.detach()).sum()
+        if name == "zinb":
+            level, slope = likelihood.dropout.detach().numpy()
+            density += stats.norm(-2, 2).logpdf(level).sum() + stats.norm(0, 1).logpdf(slope).sum()
+        return density
+
+    one, other = _likelihood(name, 4, seed=0), _likelihood(name, 4, seed=1)
+    difference = (one.log_prior() - other.log_prior()).item()
+    assert difference == pytest.approx(expected(one) - expected(other), abs=1e-9)

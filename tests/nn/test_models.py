@@ -1,0 +1,396 @@
+"""The composed model against brute-force loops with scipy's densities: evidence, gradients, missing entries."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import expit, logsumexp, softmax
+
+from skdevae.nn.latent_grid import LatentGrid, bumps_around, log_joint, summarize
+from skdevae.nn.losses import LossTerms
+from skdevae.nn.models import ExactModel
+from skdevae.training.rows import RowSource, summarize_columns
+
+FLOAT64 = torch.zeros((), dtype=torch.float64)
+D = 4
+N = 7
+GRID = LatentGrid.standard_normal(21, 4.0)
+BEHAVIORS = ["increasing", "decreasing", "transient"]
+LIKELIHOODS = ["gaussian", "nb", "zinb"]
+
+
+def _model(likelihood, behaviors=BEHAVIORS, *, seed=0, **options):
+    """A float64 model whose every parameter is random."""
+    settings_ = {
+        "n_samples": N,
+        "assignment": "collapsed",
+        "alpha": 0.7,
+        "noise_floor": 0.1,
+        "weight_decay": 0.3,
+        "beta": 1.0,
+        "gamma": 1.0,
+        "hidden_layer_sizes": (3,),
+        "activation": "tanh",
+        "integrator": "grid",
+        "n_knots": 11,
+        "z_max": 4.0,
+    }
+    generator = torch.Generator().manual_seed(seed)
+    settings_.update(options)
+    n_samples = settings_.pop("n_samples")
+    model = ExactModel(n_samples, D, behaviors, likelihood=likelihood, generator=generator, **settings_).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.6, generator=generator)
+    return model
+
+
+def _table(likelihood, n=N, *, missing=0.0, seed=1):
+    generator = np.random.default_rng(seed)
+    if likelihood == "gaussian":
+        table = generator.normal(size=(n, D))
+    else:
+        table = generator.negative_binomial(0.8, 0.3, size=(n, D)).astype(float)
+    table[generator.random((n, D)) < missing] = np.nan
+    return table
+
+
+def _statistics(model, table, grid=GRID):
+    """The E-step: sums of the data under the optimal q(z)."""
+    with torch.no_grad():
+        rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
+        return model.expected_statistics(rows, model.averaged_tables(model.rule_on(grid)), grid)
+
+
+def _summary(model, table):
+    return summarize_columns(RowSource(table, None, None, FLOAT64), counts=model.likelihood.counts)
+
+
+def _loss(model, table, statistics=None, grid=GRID):
+    return model(_statistics(model, table) if statistics is None else statistics, _summary(model, table), grid)
+
+
+def _log_likelihood_by_loops(model, table, grid=GRID):
+    """``E_q(w) log p(x_i | z_g, w)``, summed over the entries that are there, one at a time: (N, P)."""
+    with torch.no_grad():
+        phi = model.assignment.responsibilities.numpy()
+        curves = model.curves(grid.points).numpy()
+        own = {name: value.detach().numpy() for name, value in model.likelihood.named_parameters()}
+        scale = model.likelihood.scale.numpy() if "raw_scale" in own else None
+    z = grid.points.numpy()
+
+    def log_density(x, curve, j):
+        if scale is not None:
+            return stats.norm.logpdf(x, curve, scale[j])
+        dispersion = np.exp(own["log_dispersion"][j])
+        counted = stats.nbinom.logpmf(x, dispersion, dispersion / (dispersion + np.exp(curve)))
+        if "dropout" not in own:
+            return counted
+        dropped = expit(own["dropout"][0, j] + own["dropout"][1, j] * z)
+        return np.log(dropped * (x == 0) + (1 - dropped) * np.exp(counted))
+
+    total = np.zeros((len(table), len(z)))
+    for i, j in zip(*np.nonzero(~np.isnan(table)), strict=True):
+        for k in range(phi.shape[1]):
+            total[i] += phi[j, k] * log_density(table[i, j], curves[:, k, j], j)
+    return total
+
+
+def _expected_loss(model, table):
+    """Minus the (tempered) mean log evidence by loops, plus the terms that count once for all samples."""
+    beta = model.beta
+    scores = _log_likelihood_by_loops(model, table)
+    evidence = beta * logsumexp(scores / beta + GRID.log_mass.numpy(), axis=1)
+    with torch.no_grad():
+        phi = model.assignment.responsibilities.T
+        clusters = model.assignment.divergence().item()
+        parameters = -(phi * model.slot_log_prior()).sum().item() - model.likelihood.log_prior().item()
+    return -evidence.mean() + (model.gamma * clusters + parameters) / model.n_samples
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3], ids=["complete", "missing entries"])
+@pytest.mark.parametrize("beta", [1.0, 2.0, 0.5])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_loss_after_the_e_step_is_minus_the_log_evidence(likelihood, beta, missing):
+    model = _model(likelihood, beta=beta, gamma=1.7)
+    table = _table(likelihood, missing=missing)
+    assert np.isnan(table).any() == (missing > 0)
+    assert _loss(model, table).total.item() == pytest.approx(_expected_loss(model, table), abs=1e-9)
+
+
+@pytest.mark.parametrize("n_samples", [N, 1000])
+def test_terms_that_count_once_are_divided_by_the_training_samples(n_samples):
+    # a part of the table may be at hand, but the globals belong to the whole
+    model = _model("gaussian", n_samples=n_samples)
+    table = _table("gaussian")
+    loss = _loss(model, table)
+    assert loss.total.item() == pytest.approx(_expected_loss(model, table), abs=1e-9)
+    assert loss.clusters.item() == pytest.approx(model.assignment.divergence().item())
+    with torch.no_grad():
+        assert loss.parameters.item() == pytest.approx(-model.log_prior().item())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_e_step_is_the_posterior(likelihood, beta, temperature):
+    model = _model(likelihood, beta=beta)
+    model.latent_temperature = temperature
+    table = _table(likelihood, missing=0.2)
+    scores = _log_likelihood_by_loops(model, table) / (beta * temperature) + GRID.log_mass.numpy()
+    q = softmax(scores, axis=1)
+    observed = ~np.isnan(table)
+    filled = np.where(observed, table, 0)
+    statistics = _statistics(model, table)
+    np.testing.assert_allclose(statistics.mass.numpy(), q.T @ observed, atol=1e-10)
+    np.testing.assert_allclose(statistics.weighted.numpy(), q.T @ filled, atol=1e-10)
+    assert (statistics.positive is not None) == (likelihood == "zinb")
+    if likelihood == "zinb":
+        np.testing.assert_allclose(statistics.positive.numpy(), q.T @ (filled > 0), atol=1e-10)
+    divergence = sum(stats.entropy(row, GRID.log_mass.exp().numpy()) for row in q)
+    # scipy normalises the prior, whose mass on a grid is 1 but for the tails
+    divergence -= N * logsumexp(GRID.log_mass.numpy())
+    assert statistics.divergence.item() == pytest.approx(divergence, abs=1e-9)
+    assert statistics.n_rows == N
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_any_other_posterior_has_a_greater_loss(likelihood, beta):
+    model = _model(likelihood, beta=beta)
+    table = _table(likelihood, missing=0.2)
+    least = _loss(model, table).total.item()
+    rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        best = log_joint(rows, model.averaged_tables(model.rule_on(GRID)), GRID, beta)
+        for spread in (0.01, 0.1, 1.0, 10.0):
+            noise = torch.randn(best.shape, generator=generator, dtype=torch.float64)
+            other = summarize(rows, (best + spread * noise).softmax(1), GRID, likelihood == "zinb")
+            assert _loss(model, table, other).total.item() > least
+
+
+def _log_evidence(model, table):
+    """Summed log evidence as a function of the parameters, through no statistics: a scalar with a gradient."""
+    rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
+    tables = model.averaged_tables(model.decoder.rule(GRID.points))
+    scores = rows.log_likelihood(tables) + GRID.log_mass
+    return (scores.logsumexp(1) + model.likelihood.row_constant(rows)).sum()
+
+
+def _gradients(model, scalar):
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return dict(zip(named, torch.autograd.grad(scalar, list(named.values())), strict=True))
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3], ids=["complete", "missing entries"])
+@pytest.mark.parametrize("behavior", ["increasing", "transient", "free"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_gradient_is_that_of_the_log_evidence(likelihood, behavior, missing):
+    """Fisher's identity, with one behaviour: every parameter, and the statistics held fixed."""
+    model = _model(likelihood, [behavior])
+    table = _table(likelihood, missing=missing)
+    assert _log_evidence(model, table).item() == pytest.approx(
+        logsumexp(_log_likelihood_by_loops(model, table) + GRID.log_mass.numpy(), axis=1).sum()
+    )
+    ours = _gradients(model, _loss(model, table).total)
+    expected = _gradients(model, -(_log_evidence(model, table) + model.log_prior()) / N)
+    assert {"decoder.hidden.0.weight", "decoder.behaviors.0.head.weight"} <= set(ours)
+    for name, gradient in expected.items():
+        assert (gradient != 0).all(), name
+        torch.testing.assert_close(ours[name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_each_candidate_is_fitted_as_if_it_were_the_features_own(likelihood):
+    """With several behaviours the bound's gradient to a candidate has the factor phi, the loss's has one.
+
+    The feature's own parameters (noise, dispersion, dropout) keep the bound's gradient.
+    """
+    model = _model(likelihood)
+    table = _table(likelihood)
+    ours = _gradients(model, _loss(model, table).total)
+    bound = _gradients(model, -(_log_evidence(model, table) + model.log_prior()) / N)
+    phi = model.assignment.responsibilities.detach()
+    for name in ours:
+        if name.startswith("likelihood"):
+            torch.testing.assert_close(ours[name], bound[name], msg=name)
+        if name.startswith("decoder.behaviors"):
+            of_feature = phi[:, int(name.split(".")[2])]
+            factor = of_feature[:, None] if ours[name].ndim == 2 else of_feature
+            torch.testing.assert_close(factor * ours[name], bound[name], msg=name)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_candidate_that_a_feature_has_given_up_still_learns(likelihood):
+    model = _model(likelihood)
+    model.assignment.logits.data[:, 2] = -200.0
+    gradients = _gradients(model, _loss(model, _table(likelihood)).total)
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert (gradients["decoder.behaviors.2.peak"].abs() > 1e-6).all()
+
+
+def test_missing_entries_drop_out():
+    """A feature never seen changes nothing of the others, and neither does what stands in a missing cell."""
+    model = _model("gaussian")
+    table = _table("gaussian", missing=0.3)
+    complete = _table("gaussian")
+    assert _loss(model, table).total.item() != pytest.approx(_loss(model, complete).total.item())
+    # a row with nothing observed: the prior, and no evidence either way
+    with_empty_row = np.vstack([table, np.full(D, np.nan)])
+    alone = _statistics(model, with_empty_row[-1:])
+    assert not alone.mass.any()
+    assert not alone.weighted.any()
+    prior_mass = logsumexp(GRID.log_mass.numpy())
+    assert alone.divergence.item() == pytest.approx(-prior_mass, abs=1e-12)
+    both = _loss(model, with_empty_row)
+    expected = (N * _loss(model, table).data_part.item() - prior_mass) / (N + 1)
+    assert both.data_part.item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3], ids=["complete", "missing entries"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_statistics_add_over_chunks(likelihood, missing):
+    model = _model(likelihood)
+    table = _table(likelihood, n=9)
+    table[4:][np.random.default_rng(3).random((5, D)) < missing] = np.nan  # in the second chunk only
+    whole = _statistics(model, table)
+    added = _statistics(model, table[:4]) + _statistics(model, table[4:])
+    for name in ("weighted", "positive", "divergence"):
+        if getattr(whole, name) is not None:
+            torch.testing.assert_close(getattr(added, name), getattr(whole, name))
+    torch.testing.assert_close(added.mass.expand(21, D), whole.mass.expand(21, D))
+    assert added.n_rows == whole.n_rows == 9
+    assert _loss(model, table, added).total.item() == pytest.approx(_loss(model, table, whole).total.item())
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("assignment", ["collapsed", "noncollapsed", "fixed"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "zinb"])
+def test_cluster_update_is_the_best_given_the_posterior(likelihood, assignment, gamma):
+    # alpha >= 1/2: there is one maximum (see test_cluster_prior)
+    model = _model(likelihood, assignment=assignment, gamma=gamma, alpha=0.7, n_samples=60)
+    table = _table(likelihood, n=60, missing=0.1)
+    statistics = _statistics(model, table)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        model.update_clusters_(statistics, GRID)
+        best, least = model.assignment.logits.clone(), _loss(model, table, statistics).total.item()
+        for spread in (0.1, 1.0, 10.0):
+            noise = torch.randn(best.shape, generator=generator, dtype=torch.float64)
+            model.assignment.logits.copy_(best + spread * noise)
+            assert _loss(model, table, statistics).total.item() >= least - 1e-9
+
+
+def test_shapes_with_more_freedom_pay_for_it():
+    """Schwarz's term: half of log N for each parameter of the shape, so that a flat feature is called flat."""
+    behaviors = ["increasing", "transient", "flat", "free"]
+    few, many = (_model("gaussian", behaviors, n_samples=n) for n in (10, 1000))
+    difference = (few.slot_log_prior() - many.slot_log_prior()).detach()
+    price = torch.tensor([behavior.n_shape_parameters for behavior in few.decoder.behaviors]).double()
+    torch.testing.assert_close(difference, (0.5 * math.log(100) * price)[:, None].expand(-1, D))
+    assert price[2] == 0
+    assert (price[[0, 1, 3]] > 0).all()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_mirroring_reverses_the_axis_and_changes_nothing_else(likelihood):
+    model = _model(likelihood, ["decreasing", "transient", "increasing", "flat"])
+    table = _table(likelihood, missing=0.2)
+    before, labels = _statistics(model, table), model.labels.tolist()
+    with torch.no_grad():
+        predictive = model.predictive_curves(-GRID.points)
+        peaks = model.peaks()
+        loss = _loss(model, table, before).total.item()
+        assert model.can_mirror
+        model.mirror_()
+        after = _statistics(model, table)
+        torch.testing.assert_close(after.mass, before.mass.flip(0))
+        torch.testing.assert_close(after.weighted, before.weighted.flip(0))
+        assert _loss(model, table, after).total.item() == pytest.approx(loss, abs=1e-9)
+        torch.testing.assert_close(model.predictive_curves(GRID.points), predictive)
+        torch.testing.assert_close(model.peaks(), -peaks, equal_nan=True)
+    swapped = {0: 2, 1: 1, 2: 0, 3: 3}
+    assert model.labels.tolist() == [swapped[label] for label in labels]
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_predictions_follow_the_labels(likelihood):
+    model = _model(likelihood)
+    z = GRID.points
+    with torch.no_grad():
+        model.assignment.logits.copy_(torch.tensor([[3.0, 0, 0], [0, 0, 3], [0, 3, 0], [0, 0, 3]]))
+        curves, tables = model.curves(z), model.likelihood.tables(model.curves(z), z)
+        assert model.labels.tolist() == [0, 2, 1, 2]
+        for j, k in enumerate([0, 2, 1, 2]):
+            torch.testing.assert_close(model.predictive_curves(z)[:, j], curves[:, k, j])
+            torch.testing.assert_close(model.predictive_tables(z).zero[:, j], tables.zero[:, k, j])
+        transient = model.decoder.behaviors[2].peak
+        expected = torch.stack([transient[0] * torch.nan, transient[1], transient[2] * torch.nan, transient[3]])
+        torch.testing.assert_close(model.peaks(), expected, equal_nan=True)
+        # certain of the labels, the average over q(w) is the prediction
+        model.assignment.logits.mul_(1e3)
+        for averaged, predicted in zip(model.averaged_tables_at(z), model.predictive_tables(z), strict=True):
+            if averaged is not None:
+                torch.testing.assert_close(averaged, predicted)
+
+
+def test_initialization_gives_the_likelihood_the_columns_moments():
+    table = _table("nb", n=200, missing=0.2)
+    model, other = _model("nb"), _model("nb")
+    rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
+    centers = torch.linspace(-2, 2, 200, dtype=torch.float64)
+    statistics = summarize(rows, bumps_around(centers, GRID, 0.5), GRID, with_positive=False)
+    model.initialize_(statistics, _summary(model, table), GRID)
+    other.likelihood.initialize_(torch.from_numpy(np.nanmean(table, 0)), torch.from_numpy(np.nanvar(table, 0)))
+    torch.testing.assert_close(model.likelihood.log_dispersion, other.likelihood.log_dispersion)
+    assert model.curves(GRID.points).isfinite().all()
+
+
+@settings(deadline=None)
+@given(
+    terms=st.lists(st.floats(-100, 100), min_size=4, max_size=4),
+    n_samples=st.integers(1, 1000),
+    beta=st.floats(0, 3),
+    gamma=st.floats(0, 3),
+)
+def test_total_of_the_terms(terms, n_samples, beta, gamma):
+    reconstruction, latent, clusters, parameters = terms
+    loss = LossTerms(*(FLOAT64 + term for term in terms), n_samples=n_samples, beta=beta, gamma=gamma)
+    assert loss.data_part.item() == pytest.approx(reconstruction + beta * latent, abs=1e-9)
+    expected = reconstruction + beta * latent + (gamma * clusters + parameters) / n_samples
+    assert loss.total.item() == pytest.approx(expected, abs=1e-9)
+    named = dict(zip(("reconstruction", "latent", "clusters", "parameters"), terms, strict=True))
+    assert loss.named() == named
+
+
+def test_an_epoch_of_batches_counts_every_sample_and_every_global_term_once():
+    """Weighting each batch's total by its share of the rows gives the total of the whole table."""
+    model = _model("nb", n_samples=9)
+    table = _table("nb", n=9)
+    whole = _loss(model, table).total.item()
+    parts = [table[:2], table[2:5], table[5:]]
+    of_parts = sum(len(part) / 9 * _loss(model, part).total.item() for part in parts)
+    assert of_parts == pytest.approx(whole, abs=1e-9)
+
+
+def test_prior_on_the_grid_is_a_standard_normal():
+    grid = LatentGrid.standard_normal(121, 6.0)
+    mass = grid.log_mass.exp()
+    assert mass.sum().item() == pytest.approx(1, abs=1e-8)
+    assert (mass * grid.points**2).sum().item() == pytest.approx(1, abs=1e-6)
+    spacing = grid.points[1] - grid.points[0]
+    np.testing.assert_allclose((grid.log_mass - spacing.log()).numpy(), stats.norm.logpdf(grid.points), atol=1e-12)
+
+
+def test_bumps_stand_around_their_centers():
+    grid = LatentGrid.standard_normal(121, 6.0)
+    centers = torch.tensor([-1.3, 0.0, 2.2], dtype=torch.float64)
+    q = bumps_around(centers, grid, 0.4)
+    torch.testing.assert_close(q.sum(1), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(q @ grid.points, centers)
+    torch.testing.assert_close((q @ grid.points**2 - centers**2).sqrt(), torch.full((3,), 0.4, dtype=torch.float64))
