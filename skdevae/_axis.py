@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +14,7 @@ from scipy.stats import norm, rankdata
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from .training.rows import DenseRows, RowSource, SparseRows
+from .training.rows import DenseRows, RowSource, SparseRows, summarize_columns
 
 #: components that restarts draw their starting axes from
 _N_COMPONENTS = 3
@@ -28,7 +29,7 @@ class _NormalizedTable:
         self._source = source
         self._counts = counts
         self._size = self._median_size() if counts else 1.0
-        total = sum(np.asarray(block.sum(0)).ravel() for _, block in self.blocks())
+        total = sum(np.asarray(block.sum(0)).ravel() for block in self.blocks())
         self.mean = total / len(source)
 
     def _median_size(self) -> float:
@@ -39,25 +40,27 @@ class _NormalizedTable:
     def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
         return rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
 
-    def blocks(self):
-        """Slices of rows with their normalised values."""
-        for index, rows in self._source.chunks():
+    def blocks(self) -> Iterator[np.ndarray | sp.csr_array]:
+        """Chunks of rows with their normalised values."""
+        for _, rows in self._source.chunks():
             values = self._values(rows)
-            if self._counts:
-                size = np.asarray(values.sum(1)).ravel()
-                factor = self._size / np.where(size > 0, size, 1)
-                values = sp.diags_array(factor) @ values if sp.issparse(values) else values * factor[:, None]
-                values = values.log1p() if sp.issparse(values) else np.log1p(values)
-            yield index, values
+            yield self._normalize(values) if self._counts else values
+
+    def _normalize(self, counts: Any) -> Any:
+        size = np.asarray(counts.sum(1)).ravel()
+        factor = self._size / np.where(size > 0, size, 1)
+        if sp.issparse(counts):
+            return sp.csr_array(sp.diags_array(factor) @ counts).log1p()
+        return np.log1p(counts * factor[:, None])
 
     def project(self, directions: np.ndarray) -> np.ndarray:
         """Centred rows times directions (D, C): (N, C)."""
         offset = self.mean @ directions
-        return np.concatenate([block @ directions - offset for _, block in self.blocks()])
+        return np.concatenate([block @ directions - offset for block in self.blocks()])
 
     def covariance_times(self, directions: np.ndarray) -> np.ndarray:
         """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
-        total = sum(block.T @ (block @ directions) for _, block in self.blocks())
+        total = sum(block.T @ (block @ directions) for block in self.blocks())
         return total / len(self._source) - np.multiply.outer(self.mean, self.mean @ directions)
 
 
@@ -83,7 +86,7 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
 
 
 def starting_positions(scores: np.ndarray, restart: int, seed: int) -> np.ndarray:
-    """A first guess of every sample's latent: the first component, for restarts a random mixture of the leading ones."""
+    """A first guess of every sample's latent: the first component, or for restarts a random mixture of components."""
     if restart == 0:
         return normal_scores(scores[:, 0])
     mixture = check_random_state(seed).standard_normal(scores.shape[1])
@@ -109,20 +112,14 @@ def projection_onto(source: RowSource, positions: Tensor, inputs: Callable[[Tens
 
 def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
     """Pearson correlation of every feature with the positions of the samples, over observed entries: (D,)."""
-    n = s_x = s_z = s_xx = s_zz = s_xz = 0.0
-    for index, rows in source.chunks():
-        z = positions[index]
-        dense = isinstance(rows, DenseRows)
-        x = rows.values.cpu().numpy().astype(np.float64) if dense else rows.values.astype(np.float64)
-        mask = np.ones(x.shape) if rows.observed is None and dense else rows.observed
-        if dense:
-            mask = np.asarray(mask, dtype=np.float64)
-            n, s_z, s_zz = n + mask.sum(0), s_z + z @ mask, s_zz + z**2 @ mask
-        else:
-            n, s_z, s_zz = n + len(z), s_z + z.sum(), s_zz + (z**2).sum()
-        s_x = s_x + np.asarray(x.sum(0)).ravel()
-        s_xx = s_xx + np.asarray((x * x if dense else x.power(2)).sum(0)).ravel()
-        s_xz = s_xz + x.T @ z
-    covariance = s_xz - s_x * s_z / n
-    spread = np.sqrt(np.maximum(s_xx - s_x**2 / n, 0) * np.maximum(s_zz - s_z**2 / n, 0))
-    return np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 1e-12 * np.maximum(s_xx, 1e-300))
+    z = torch.from_numpy(positions).double()
+    powers = torch.stack([torch.ones_like(z), z, z**2], 1).to(source.like.device)
+    chunks = source.to(torch.float64).chunks()
+    sums = [rows.expectations(powers[index], with_positive=False) for index, rows in chunks]
+    x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0)
+    n, z1, z2 = torch.stack([mass.expand_as(weighted) for weighted, _, mass in sums]).sum(0)
+    sum_of_squares = summarize_columns(source, counts=False).sum_of_squares.double()
+    covariance = xz - x * z1 / n
+    variance = (sum_of_squares - x**2 / n).clamp(min=0) * (z2 - z1**2 / n).clamp(min=0)
+    correlation = torch.where(variance > 0, covariance / variance.clamp(min=1e-300).sqrt(), 0.0)
+    return correlation.clamp(-1, 1).cpu().numpy()

@@ -20,7 +20,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._axis import correlations, principal_components, starting_positions
 from ._evaluation import (
@@ -35,7 +35,7 @@ from ._validation import check_counts, check_missing
 from .nn.inference import LatentPosterior
 from .nn.layers import ACTIVATIONS
 from .nn.likelihoods import LIKELIHOODS
-from .nn.models import MODELS
+from .nn.models import MODELS, AmortizedModel, FeatureClusterModel
 from .training.rows import RowSource
 from .training.seeds import generator_from, spawn_seeds
 
@@ -65,7 +65,7 @@ class Posterior:
 class Fit:
     """The result of one start: the trained module, how it got there, and its bound in nats per sample (model units)."""
 
-    module: nn.Module
+    module: FeatureClusterModel
     history: History
     lower_bound: float
     interrupted: bool
@@ -109,7 +109,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     @abstractmethod
     def _fit_module(
-        self, module: nn.Module, source: RowSource, validation: RowSource | None, positions: np.ndarray, seed: int
+        self,
+        module: FeatureClusterModel,
+        source: RowSource,
+        validation: RowSource | None,
+        positions: np.ndarray,
+        seed: int,
     ) -> Fit:
         """Train a fresh module from a first guess of the latent of every row of ``source``."""
 
@@ -201,7 +206,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         )
         return train, table.take(train), table.take(held_out)
 
-    def _set_units(self, X) -> None:
+    def _set_units(self, X: Any) -> None:
         """Gaussian tables are modelled in units of each column's sd; counts as they are."""
         self._center = self._scale = None
         if self._is_count_model():
@@ -222,7 +227,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self._center = origin + mean
         self._scale = np.where(constant, np.where(self._center == 0, 1.0, np.abs(self._center)), sd)
 
-    def _orientation_reference(self, X, per_sample) -> np.ndarray | None:
+    def _orientation_reference(self, X: Any, per_sample: Any) -> np.ndarray | None:
         """The variable that should rise along the axis, (N,), or None."""
         if per_sample is not None:
             reference = check_array(per_sample, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64)
@@ -293,7 +298,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _is_count_model(self) -> bool:
         return LIKELIHOODS[self.likelihood].counts
 
-    def _validate(self, X, reset: bool):
+    def _validate(self, X: Any, reset: bool) -> np.ndarray | sp.csr_array:
         counts = self._is_count_model()
         X = validate_data(
             self,
@@ -316,7 +321,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             check_counts(X, self.likelihood, getattr(self, "feature_names_in_", None))
         return X
 
-    def _source(self, X, like: Tensor) -> RowSource:
+    def _source(self, X: np.ndarray | sp.csr_array, like: Tensor) -> RowSource:
         return RowSource(X, self._center, self._scale, like)
 
     def _device(self) -> torch.device:
@@ -326,10 +331,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     # ---- inference, in float64 and independent of how rows are batched --------------------------------------------
 
-    def _float64_module(self) -> nn.Module:
+    def _float64_module(self) -> FeatureClusterModel:
         return copy.deepcopy(self.module_).double().eval()
 
-    def _for_inference(self, X) -> tuple[nn.Module, RowSource, np.dtype]:
+    def _for_inference(self, X: Any) -> tuple[FeatureClusterModel, RowSource, np.dtype]:
         check_is_fitted(self)
         X = self._validate(X, reset=False)
         if not sp.issparse(X):
@@ -347,8 +352,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _float64_like(self) -> Tensor:
         return torch.zeros((), dtype=torch.float64, device=next(self.module_.buffers()).device)
 
-    def _gaussian_posterior(self, module: nn.Module, source: RowSource) -> tuple[Tensor, Tensor]:
-        if module.amortized:
+    def _gaussian_posterior(self, module: FeatureClusterModel, source: RowSource) -> tuple[Tensor, Tensor]:
+        if isinstance(module, AmortizedModel):
             return encoder_posterior(module, source)
         exact = exact_posterior(source, module.predictive_tables, self.z_max)
         return exact.mean, exact.sd
@@ -388,7 +393,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             ``inference="exact"``, the encoder's Gaussian for ``inference="amortized"``.
         """
         module, source, dtype = self._for_inference(X)
-        if module.amortized:
+        if isinstance(module, AmortizedModel):
             mean, sd = encoder_posterior(module, source)
             half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
             fields = (mean, sd, mean - half_width, mean + half_width)
@@ -446,7 +451,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             ``inference="amortized"`` and the optimal one for ``inference="exact"``.
         """
         module, source, _ = self._for_inference(X)
-        if module.amortized:
+        if isinstance(module, AmortizedModel):
             bound = amortized_elbo(module, source)
         else:
             bound = log_evidence(module, source, module.averaged_tables_at, self.z_max)
@@ -575,7 +580,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return tags
 
 
-def _build_module(config: dict[str, Any], generator: torch.Generator) -> nn.Module:
+def _build_module(config: dict[str, Any], generator: torch.Generator) -> FeatureClusterModel:
     """The module that a configuration describes, with weights drawn from the generator."""
     arguments = {name: value for name, value in config.items() if name != "model"}
     return MODELS[config["model"]](**arguments, generator=generator)

@@ -6,7 +6,7 @@ Likelihoods are in the model's units; :func:`log_units` leads to the user's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from .nn.inference import GridLadder, LatentPosterior, latent_posterior
 from .nn.latent_grid import LatentGrid, log_joint, summarize
 from .nn.likelihoods import LinearTables
 from .nn.models import AmortizedModel, FeatureClusterModel, standard_normal_divergence
-from .training.rows import RowSource
+from .nn.rows import DenseRows
+from .training.rows import RowSource, SparseRows
 
 #: nodes of the Gauss-Hermite rule for expectations under an encoder's Gaussian
 _HERMITE_NODES = 9
@@ -106,7 +107,7 @@ def column_evidence(model: FeatureClusterModel, source: RowSource, z_max: float)
     return (statistics.expected_log_likelihood(all_tables) + model.slot_log_prior()).T
 
 
-def _narrow_chunks(model: FeatureClusterModel, source: RowSource):
+def _narrow_chunks(model: FeatureClusterModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
     """Chunks few enough in rows for an array of (rows, behaviours, features)."""
     return source.chunks(width=len(model.decoder.behaviors) * source.n_features)
 

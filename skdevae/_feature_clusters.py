@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         Weight of the divergence of the feature clusters.
     kl_warmup : float, default=0.2
         Share of the epochs over which ``inference="amortized"`` raises both weights from zero.
-    weight_decay : float, default=10.0
+    weight_decay : float, default=20.0
         Precision of the Gaussian prior on each weight between hidden units and a feature's derivative, in nats: larger
         values make simpler curves.
     noise_floor : float, default=0.01
@@ -216,7 +216,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         beta=1.0,
         gamma=1.0,
         kl_warmup=0.2,
-        weight_decay=10.0,
+        weight_decay=20.0,
         noise_floor=0.01,
         learning_rate=None,
         batch_size=128,
@@ -310,9 +310,9 @@ class BasisDeVAEClusterer(LatentVariableModel):
         summary = summarize_columns(source, module.likelihood.counts)
         statistics = starting_statistics(source, start, _STARTING_WIDTH, grid, self.likelihood == "zinb")
         module.initialize_(statistics, summary, grid)
-        if isinstance(module, AmortizedModel):
-            return self._fit_amortized(module, source, validation, start, seed)
-        return self._fit_exact(module, source, validation, summary, grid)
+        if isinstance(module, ExactModel):
+            return self._fit_exact(module, source, validation, summary, grid)
+        return self._fit_amortized(cast(AmortizedModel, module), source, validation, start, seed)
 
     def _fit_exact(
         self,
@@ -373,7 +373,9 @@ class BasisDeVAEClusterer(LatentVariableModel):
             of_the_model = module.log_prior() - self.gamma * module.assignment.divergence()
         return float(amortized_elbo(module, source).mean() + of_the_model / len(source))
 
-    def _training_options(self, max_epochs: int, steps: int, *, learning_rate, betas, settled) -> TrainingOptions:
+    def _training_options(
+        self, max_epochs: int, steps: int, *, learning_rate: float, betas: tuple[float, float], settled: float
+    ) -> TrainingOptions:
         return TrainingOptions(
             max_epochs=max_epochs,
             steps_per_epoch=steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,9 +19,9 @@ def _first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str
     return f"{shown} and {len(columns) - 3} more" if len(columns) > 3 else shown
 
 
-def check_counts(X: np.ndarray | sp.csr_array, likelihood: str, feature_names: np.ndarray | None) -> None:
+def check_counts(X: Any, likelihood: str, feature_names: np.ndarray | None) -> None:
     """Raise unless all entries are non-negative whole numbers (0 or 1 for bernoulli); NaN passes."""
-    entries = X.data if sp.issparse(X) else X
+    entries: np.ndarray = X.data if sp.issparse(X) else X
     complaints = [
         (entries < 0, f"Negative values in data passed to a model with likelihood={likelihood!r}"),
         (

@@ -95,39 +95,6 @@ def test_rows_are_taken_by_their_positions(stored):
     assert source.is_sparse == stored.startswith("csr")
 
 
-def _untidy_csr():
-    """The counts as a CSR array that scipy allows: stored zeros, and entries in two parts."""
-    table = _counts()
-    row, column = table.nonzero()
-    zero_row, zero_column = (table == 0).nonzero()
-    value = table[row, column]
-    order = np.argsort(np.concatenate([row, row, zero_row[::2]]), kind="stable")
-    parts = np.concatenate([value - 0.5, np.full(len(value), 0.5), np.zeros(len(zero_row[::2]))])[order]
-    indices = np.concatenate([column, column, zero_column[::2]])[order]
-    counted = np.bincount(np.concatenate([row, row, zero_row[::2]]), minlength=N)
-    untidy = sp.csr_array((parts, indices, np.concatenate([[0], counted.cumsum()])), shape=(N, D))
-    np.testing.assert_array_equal(untidy.toarray(), table)
-    assert untidy.nnz > np.count_nonzero(table)
-    return table, untidy
-
-
-def test_stored_zeros_and_split_entries_of_a_sparse_table_count_as_what_they_sum_to():
-    table, untidy = _untidy_csr()
-    tables, q = _tables(), _q()
-    before = (untidy.data.copy(), untidy.indices.copy(), untidy.indptr.copy())
-    source = _source(untidy)
-    rows = source.rows(slice(None))
-    np.testing.assert_allclose(rows.log_likelihood(tables).numpy(), _log_likelihood_by_loops(table, tables), atol=1e-9)
-    np.testing.assert_allclose(rows.expectations(q, True)[1].numpy(), q.T.numpy() @ (table > 0), atol=1e-10)
-    assert len(rows.nonzero()[0]) == np.count_nonzero(table)
-    summary, tidy = summarize_columns(source, counts=True), summarize_columns(_source(table), counts=True)
-    for name in ("n_observed", "sum_of_squares", "column", "value", "multiplicity"):
-        torch.testing.assert_close(getattr(summary, name), getattr(tidy, name), msg=name)
-    # and the user's table is left as it was
-    for one, other in zip(before, (untidy.data, untidy.indices, untidy.indptr), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 @pytest.mark.parametrize("stored", STORED)
 def test_chunks_cover_all_rows_in_order(stored):
     table = _counts()

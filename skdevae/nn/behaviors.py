@@ -73,7 +73,7 @@ class Monotone(Behavior):
         return "increasing" if self.sign > 0 else "decreasing"
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
-        return self.start + self.sign * rule.integral(softplus(self.head(hidden)))
+        return rule.integral(self.sign * softplus(self.head(hidden)), offset=self.start)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         level, slope = _weighted_line(target, mass, z)
@@ -116,9 +116,9 @@ class Bump(Behavior):
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
         rate = softplus(self.head(hidden))
-        widening = self.steepness + rule.moment(rate) - self.peak * rule.integral(rate)
+        widening = rule.integral(-self.peak * rate, offset=rule.moment(rate, offset=self.steepness))
         h = (rule.z[:, None] - self.peak) * softplus(widening)
-        return self.base + self.sign * self.height * torch.exp(-(h**2))
+        return torch.addcmul(self.base, torch.exp((h * h).neg_()), self.sign * self.height)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         weight = (mass / mass.sum())[:, None]
@@ -173,7 +173,7 @@ class Free(Behavior):
         self.start = nn.Parameter(torch.zeros(n_features))
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
-        return self.start + rule.integral(self.head(hidden))
+        return rule.integral(self.head(hidden), offset=self.start)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         level, slope = _weighted_line(target, mass, z)

@@ -79,7 +79,7 @@ class Collapsed(ClusterAssignment):
     """pi integrated out after the mean-field step (BasisVAE, equations 6 and 7; supplement A).
 
     KL = -log B(n + alpha) + log B(alpha) + sum phi log phi, with n the expected counts. (The supplement's last line
-    prints the inverse of B.) It bounds the true log evidence of phi from the right side: tight for one-hot phi.
+    prints the inverse of B.) For one-hot phi it is exactly minus the log prior probability of that assignment.
     """
 
     def divergence(self) -> Tensor:
@@ -95,7 +95,8 @@ class Collapsed(ClusterAssignment):
 class Noncollapsed(ClusterAssignment):
     """pi kept, with q(pi) = Dirichlet(psi) beside q(w) (BasisVAE, section 3.3.1).
 
-    psi is a parameter of its own, moved by gradient steps; where it equals n + alpha the divergence is the collapsed one.
+    psi is a parameter of its own, moved by gradient steps; at its optimum, n + alpha, the divergence is the same as the
+    collapsed one.
     """
 
     def __init__(self, n_features: int, n_clusters: int, alpha: float):

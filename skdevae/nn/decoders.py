@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .behaviors import BEHAVIORS
+from .behaviors import BEHAVIORS, Behavior
 from .integrals import GaussLegendreRule, GridRule, IntegrationRule, symmetric_grid
 from .layers import multilayer_perceptron
 
@@ -47,14 +48,14 @@ class DerivativeDecoder(nn.Module):
         self.integrator = integrator
         self.hidden, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
         self._spread_first_layer_(z_max, generator)
-        self.behaviors = nn.ModuleList(BEHAVIORS[name](n_features, n_hidden, generator) for name in behaviors)
-        self.register_buffer("knots", symmetric_grid(n_knots, z_max).float())
-        self.register_buffer("direction", torch.ones(()))
+        self.slots = nn.ModuleList(BEHAVIORS[name](n_features, n_hidden, generator) for name in behaviors)
+        self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
+        self.direction = nn.Buffer(torch.ones(()))
 
     def _spread_first_layer_(self, z_max: float, generator: torch.Generator) -> None:
         # Units that turn at different places along the axis, where data lie, give the derivatives local shape.
         if len(self.hidden):
-            layer = self.hidden[0]
+            layer = cast(nn.Linear, self.hidden[0])
             with torch.no_grad():
                 layer.weight.normal_(0, 1, generator=generator)
                 layer.bias.normal_(0, z_max / 4.5, generator=generator)
@@ -80,6 +81,11 @@ class DerivativeDecoder(nn.Module):
         return torch.stack([behavior.log_prior(weight_decay) for behavior in self.behaviors])
 
     @property
+    def behaviors(self) -> list[Behavior]:
+        """The behaviours, in the order of the clusters."""
+        return [cast(Behavior, slot) for slot in self.slots]
+
+    @property
     def names(self) -> list[str]:
         return [behavior.name for behavior in self.behaviors]
 
@@ -100,5 +106,5 @@ class DerivativeDecoder(nn.Module):
         for behavior in self.behaviors:
             behavior.mirror_()
         order = [self.names.index(name) for name in names]
-        self.behaviors = nn.ModuleList(self.behaviors[position] for position in order)
+        self.slots = nn.ModuleList(self.slots[position] for position in order)
         return order

@@ -72,13 +72,19 @@ class GridRule:
         self._integral_weights = integral - integral_at_zero  # (P, G)
         self._moment_weights = moment - moment_at_zero  # (P, G)
 
-    def integral(self, values: Tensor) -> Tensor:
-        """Integral of f from 0 to each z: from f at the nodes, (G, D), to (P, D)."""
-        return self._integral_weights @ values
+    def integral(self, values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
+        """``offset`` plus the integral of f from 0 to each z: from f at the nodes, (G, D), to (P, D)."""
+        return _add_product(offset, self._integral_weights, values)
 
-    def moment(self, values: Tensor) -> Tensor:
-        """Integral of s f(s) from 0 to each z, (P, D)."""
-        return self._moment_weights @ values
+    def moment(self, values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
+        """``offset`` plus the integral of s f(s) from 0 to each z, (P, D)."""
+        return _add_product(offset, self._moment_weights, values)
+
+
+def _add_product(offset: Tensor | float, weights: Tensor, values: Tensor) -> Tensor:
+    if isinstance(offset, float):
+        return weights @ values + offset
+    return torch.addmm(offset, weights, values)  # one pass over a (P, D) array instead of two
 
 
 @cache
@@ -101,13 +107,13 @@ class GaussLegendreRule:
         per_point = values.view(*self._nodes.shape, -1)  # (P, order, D)
         return torch.bmm(weights[:, None, :], per_point).squeeze(1)
 
-    def integral(self, values: Tensor) -> Tensor:
-        """Integral of f from 0 to each z: from f at the nodes, (P * order, D), to (P, D)."""
-        return self._weighted_sum(self._weights, values)
+    def integral(self, values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
+        """``offset`` plus the integral of f from 0 to each z: from f at the nodes, (P * order, D), to (P, D)."""
+        return self._weighted_sum(self._weights, values) + offset
 
-    def moment(self, values: Tensor) -> Tensor:
-        """Integral of s f(s) from 0 to each z, (P, D)."""
-        return self._weighted_sum(self._weights * self._nodes, values)
+    def moment(self, values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
+        """``offset`` plus the integral of s f(s) from 0 to each z, (P, D)."""
+        return self._weighted_sum(self._weights * self._nodes, values) + offset
 
 
 IntegrationRule = GridRule | GaussLegendreRule

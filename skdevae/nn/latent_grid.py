@@ -58,7 +58,7 @@ class GridStatistics:
         )
 
     def expected_log_likelihood(self, tables: LinearTables) -> Tensor:
-        """Expectation under q(z), summed over samples, of the z-dependent log-likelihood; (K, D) for tables (P, K, D)."""
+        """Expectation under q(z), summed over samples, of the z-dependent log-likelihood: (K, D) from (P, K, D)."""
         total = (tables.zero * self.mass[:, None] + tables.slope * self.weighted[:, None]).sum(0)
         if tables.positive is not None and self.positive is not None:
             total = total + (tables.positive * self.positive[:, None]).sum(0)

@@ -15,6 +15,7 @@ Tables are (..., D) with whatever leading dimensions the curves have: (P, K, D) 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +36,15 @@ class LinearTables(NamedTuple):
 
     def average(self, weights: Tensor) -> LinearTables:
         """Expectation over behaviours: from (P, K, D) with weights (K, D) to (P, D)."""
-        return LinearTables(*(None if t is None else (t * weights).sum(-2) for t in self))
+        positive = None if self.positive is None else (self.positive * weights).sum(-2)
+        return LinearTables((self.zero * weights).sum(-2), (self.slope * weights).sum(-2), positive)
+
+
+def concatenate(parts: Sequence[LinearTables]) -> LinearTables:
+    """Coefficients at one set of points after another."""
+    zero, slope = torch.cat([part.zero for part in parts]), torch.cat([part.slope for part in parts])
+    positive = [part.positive for part in parts if part.positive is not None]
+    return LinearTables(zero, slope, torch.cat(positive) if positive else None)
 
 
 @dataclass(frozen=True)
@@ -56,18 +65,27 @@ class ColumnSummary:
 class Likelihood(nn.Module):
     """An observation model for D features; subclasses fill in the hooks."""
 
-    #: whether data are non-negative whole numbers
+    #: whether data are non-negative whole numbers, which may come as scipy.sparse
     counts = False
-    #: whether rows may be scipy.sparse: zeros must cost nothing
-    sparse = False
+
+    def own_parameters(self) -> tuple[Tensor, ...]:
+        """The feature's own parameters (noise, dispersion, ...), each (D,)."""
+        return ()
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        """The linear form at some curves, given z and :meth:`own_parameters` in shapes that broadcast with them."""
+        raise NotImplementedError
 
     def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        """Coefficients at curves (P, K, D) and z (P,).
+        """Coefficients at curves (P, K, D) or (P, D) and z (P,).
 
-        ``weights`` (K, D), where given, scale the gradient that each behaviour sends to the feature's own parameters
-        (dispersion, ...), so that behaviours that a feature does not follow do not pull at them.
+        ``weights`` (K, D), where given, scale the gradient that each behaviour sends to the feature's own parameters,
+        so that behaviours that a feature does not follow do not pull at them.
         """
-        raise NotImplementedError
+        own = self.own_parameters()
+        if weights is not None:
+            own = tuple(scale_gradient(parameter.expand_as(weights), weights) for parameter in own)
+        return self.coefficients(curves, z.view(-1, *[1] * (curves.ndim - 1)), *own)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         """``constant(x) - constant(0)`` for single entries x of the given columns."""
@@ -92,6 +110,10 @@ class Likelihood(nn.Module):
             total = total + torch.where(rows.values > 0, tables.positive, 0.0).sum(1)
         return total + self.row_constant(rows)
 
+    def expected_row_log_likelihood(self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
+        """Log-likelihood of every row at its own z (B,) and curves (B, K, D), averaged over q(w) = phi (K, D): (B,)."""
+        return self.row_log_likelihood(rows, self.tables(curves, z).average(phi))
+
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         """Expected value of the features where their curves stand at ``curves`` (P, D)."""
         raise NotImplementedError
@@ -114,9 +136,6 @@ class Likelihood(nn.Module):
     def mirror_(self) -> None:
         """Become the same model on the reversed latent axis."""
 
-    def _own(self, parameter: Tensor, weights: Tensor | None) -> Tensor:
-        return parameter if weights is None else scale_gradient(parameter.expand_as(weights), weights)
-
 
 class Gaussian(Likelihood):
     """x ~ N(curve, sd^2), one sd a feature, in standardised units with a floor under sd.
@@ -134,9 +153,12 @@ class Gaussian(Likelihood):
         """Standard deviations, (D,)."""
         return self.floor + softplus(self.raw_scale)
 
-    def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        precision = self._own(self.scale, weights) ** -2
-        slope = curves * precision
+    def own_parameters(self) -> tuple[Tensor, ...]:
+        return (self.scale,)
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        (scale,) = own
+        slope = curves * scale**-2
         return LinearTables(-0.5 * curves * slope, slope, None)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
@@ -168,16 +190,44 @@ class Gaussian(Likelihood):
             self.raw_scale.copy_(inverse_softplus((0.7 * variance.sqrt() - self.floor).clamp(min=1e-3)))
 
 
-class Bernoulli(Likelihood):
-    """x ~ Bernoulli(sigmoid(curve))."""
+class CountLikelihood(Likelihood):
+    """Base of likelihoods whose data are mostly zeros: ``zero`` is log p(0 | z), and other terms belong to x > 0."""
 
-    counts = sparse = True
+    counts = True
 
     def __init__(self, n_features: int):
         super().__init__()
 
-    def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        return LinearTables(-softplus(curves), curves, None)
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        """log p(0 | z); arguments as for :meth:`coefficients`."""
+        raise NotImplementedError
+
+    def expected_row_log_likelihood(self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
+        # log p(0) for every entry, the rest for the few that are not zero
+        own = self.own_parameters()
+        log_zero = self.log_zero(curves, z[:, None, None], *own)
+        if rows.observed is None:
+            total = log_zero.flatten(1) @ phi.flatten()
+        else:
+            total = ((log_zero * phi).sum(1) * rows.observed).sum(1)
+        row, column, value = rows.nonzero()
+        at_entries = curves.transpose(0, 1)[:, row, column]  # (K, M)
+        tables = self.coefficients(at_entries, z[row], *(parameter[column] for parameter in own))
+        beyond_zero = value * tables.slope
+        if tables.positive is not None:
+            beyond_zero = beyond_zero + tables.positive
+        entries = (beyond_zero * phi[:, column]).sum(0) + self.entry_constant(value, column)
+        return total.index_add(0, row, entries)
+
+
+class Bernoulli(CountLikelihood):
+    """x ~ Bernoulli(sigmoid(curve))."""
+
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        return -softplus(curves)
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        return LinearTables(self.log_zero(curves, z), curves, None)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         return torch.zeros_like(x)
@@ -192,16 +242,14 @@ class Bernoulli(Likelihood):
         return torch.logit(mean, eps=0.01)
 
 
-class Poisson(Likelihood):
+class Poisson(CountLikelihood):
     """x ~ Poisson(exp(curve))."""
 
-    counts = sparse = True
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        return -curves.exp()
 
-    def __init__(self, n_features: int):
-        super().__init__()
-
-    def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        return LinearTables(-curves.exp(), curves, None)
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        return LinearTables(self.log_zero(curves, z), curves, None)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         return -torch.lgamma(x + 1)
@@ -216,13 +264,11 @@ class Poisson(Likelihood):
         return (mean + 1e-3).log()
 
 
-class NegativeBinomial(Likelihood):
+class NegativeBinomial(CountLikelihood):
     """x ~ NB with mean exp(curve) and variance mean + mean^2 / dispersion; one dispersion a feature."""
 
-    counts = sparse = True
-
     def __init__(self, n_features: int):
-        super().__init__()
+        super().__init__(n_features)
         self.log_dispersion = nn.Parameter(torch.zeros(n_features))
 
     @property
@@ -230,10 +276,19 @@ class NegativeBinomial(Likelihood):
         """Inverse-overdispersion theta, (D,): the Poisson limit is at infinity."""
         return self.log_dispersion.exp()
 
-    def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        log_dispersion = self._own(self.log_dispersion, weights)
-        excess = softplus(curves - log_dispersion)  # log(1 + mean / dispersion)
-        return LinearTables(-log_dispersion.exp() * excess, curves - log_dispersion - excess, None)
+    def own_parameters(self) -> tuple[Tensor, ...]:
+        return (self.log_dispersion,)
+
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        (log_dispersion,) = own
+        # Signs are moved to the small operands, here and below: each pass over the curves counts, going back too.
+        return -log_dispersion.exp() * softplus(curves + (-log_dispersion))
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        (log_dispersion,) = own
+        ratio = curves - log_dispersion  # log(mean / dispersion)
+        excess = softplus(ratio)
+        return LinearTables(-log_dispersion.exp() * excess, ratio - excess, None)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         dispersion = self.dispersion
@@ -268,26 +323,35 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         super().__init__(n_features)
         self.dropout = nn.Parameter(torch.stack([torch.full((n_features,), -2.0), torch.zeros(n_features)]))
 
-    def _dropout_logits(self, z: Tensor, weights: Tensor | None) -> Tensor:
-        """(P, D), or (P, K, D) with weights."""
-        level, slope = (self._own(parameter, weights) for parameter in self.dropout)
-        return level + slope * z.view(-1, *[1] * level.ndim)
+    def own_parameters(self) -> tuple[Tensor, ...]:
+        return (self.log_dispersion, *self.dropout)
 
-    def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        nb = super().tables(curves, z, weights)
-        logits = self._dropout_logits(z, weights)
-        if weights is None and curves.ndim == 3:
-            logits = logits[:, None]
-        log_kept = logsigmoid(-logits)
-        zero = torch.logaddexp(logsigmoid(logits), log_kept + nb.zero)
-        return LinearTables(zero, nb.slope, log_kept + nb.zero - zero)
+    @staticmethod
+    def _inflate(nb_zero: Tensor, logits: Tensor) -> Tensor:
+        """log(pi + (1 - pi) exp(nb_zero)) for pi = sigmoid(logits)."""
+        return logsigmoid(logits) + softplus(nb_zero + (-logits))
+
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        log_dispersion, level, slope = own
+        return self._inflate(super().log_zero(curves, z, log_dispersion), level + slope * z)
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        log_dispersion, level, slope = own
+        nb = super().coefficients(curves, z, log_dispersion)
+        logits = level + slope * z
+        zero = self._inflate(nb.zero, logits)
+        return LinearTables(zero, nb.slope, logsigmoid(-logits) + nb.zero - zero)
+
+    def _kept(self, z: Tensor) -> Tensor:
+        """Probability that an entry is not an excess zero, (P, D)."""
+        level, slope = self.dropout
+        return torch.sigmoid(-(level + slope * z[:, None]))
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
-        return curves.exp() * torch.sigmoid(-self._dropout_logits(z, None))
+        return curves.exp() * self._kept(z)
 
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
-        kept = torch.bernoulli(torch.sigmoid(-self._dropout_logits(z, None)), generator=generator)
-        return kept * super().sample(curves, z, generator)
+        return torch.bernoulli(self._kept(z), generator=generator) * super().sample(curves, z, generator)
 
     def mirror_(self) -> None:
         with torch.no_grad():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .behaviors import Bump
 from .cluster_prior import ASSIGNMENTS, ClusterAssignment
 from .decoders import DerivativeDecoder
 from .encoders import GaussianEncoder
 from .integrals import IntegrationRule
 from .latent_grid import GridStatistics, LatentGrid, log_joint, summarize
-from .likelihoods import LIKELIHOODS, ColumnSummary, Gaussian, Likelihood, LinearTables
+from .likelihoods import LIKELIHOODS, ColumnSummary, Gaussian, Likelihood, LinearTables, concatenate
 from .losses import LossTerms
 from .rows import DenseRows, Rows
 
@@ -60,7 +62,7 @@ class FeatureClusterModel(nn.Module):
         beta: float,
         gamma: float,
         generator: torch.Generator,
-        **decoder_options,
+        **decoder_options: Any,
     ):
         super().__init__()
         self.n_samples = n_samples
@@ -98,7 +100,7 @@ class FeatureClusterModel(nn.Module):
         """Where on the axis each transient feature has its maximum, NaN for the others: (D,)."""
         peaks = torch.full(self.labels.shape, torch.nan, dtype=self.assignment.logits.dtype, device=self.labels.device)
         for k, behavior in enumerate(self.decoder.behaviors):
-            if behavior.has_peak:
+            if isinstance(behavior, Bump) and behavior.has_peak:
                 peaks = torch.where(self.labels == k, behavior.peak, peaks)
         return peaks
 
@@ -113,8 +115,7 @@ class FeatureClusterModel(nn.Module):
 
     def averaged_tables_at(self, z: Tensor) -> LinearTables:
         """:meth:`averaged_tables` at points z (P,), a few at a time."""
-        parts = [self.averaged_tables(self.decoder.rule(part)) for part in z.split(self._points_at_once())]
-        return LinearTables(*(None if t[0] is None else torch.cat(t) for t in zip(*parts, strict=True)))
+        return concatenate([self.averaged_tables(self.decoder.rule(part)) for part in z.split(self._points_at_once())])
 
     def _points_at_once(self) -> int:
         n_features, n_clusters = self.assignment.logits.shape
@@ -163,7 +164,7 @@ class ExactModel(FeatureClusterModel):
         What the likelihood is divided by when q(z) and q(w) are updated; 1 but for deterministic annealing.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.latent_temperature = self.cluster_temperature = 1.0
         # Updated in closed form, between gradient steps.
@@ -246,7 +247,7 @@ class AmortizedModel(FeatureClusterModel):
         activation: str,
         sees_mask: bool,
         generator: torch.Generator,
-        **options,
+        **options: Any,
     ):
         super().__init__(n_samples, n_features, behaviors, activation=activation, generator=generator, **options)
         self.encoder = GaussianEncoder(
@@ -269,7 +270,8 @@ class AmortizedModel(FeatureClusterModel):
 
     def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
         """``E_q(w) log p(x | z, w)`` of every row at its own z (B,): (B,)."""
-        return self.likelihood.row_log_likelihood(rows, self.averaged_tables(self.decoder.rule(z)))
+        phi = self.assignment.responsibilities.T
+        return self.likelihood.expected_row_log_likelihood(rows, self.curves(z), z, phi)
 
     def forward(self, rows: DenseRows, noise: Tensor) -> LossTerms:
         """The objective on a batch, with z drawn through standard normal ``noise`` (B,)."""

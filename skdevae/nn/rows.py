@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -24,8 +23,10 @@ class Rows(Protocol):
         ...
 
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Sums over rows of x, 1[x > 0] and the observation mask, weighted by q (B, P): each (P, D), the mask's (P, 1)
-        where nothing is missing."""
+        """Sums over rows of x, 1[x > 0] and the observation mask, weighted by q (B, P).
+
+        Each is (P, D); the mask's is (P, 1) where nothing is missing.
+        """
         ...
 
     def take(self, index: Tensor) -> Rows:

@@ -16,6 +16,8 @@ from .net import LatentVariableNet
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
+#: learning rate of q(w) relative to the rest: its logits have far to go, and one feature's are few gradients' business
+_ASSIGNMENT_RATE = 10
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def train(
         optimizer=torch.optim.Adam,
         optimizer__betas=options.betas,
         optimizer__fused=True,
+        optimizer__param_groups=[("assignment.*", {"lr": _ASSIGNMENT_RATE * options.learning_rate})],
         lr=options.learning_rate,
         max_epochs=options.max_epochs,
         device=None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from skorch import NeuralNet
@@ -59,14 +61,14 @@ class LatentVariableNet(NeuralNet):
             raise
 
     def notify(self, method_name, **cb_kwargs):
-        """Call the callbacks; they stop training by raising KeyboardInterrupt themselves (skorch's EarlyStopping does)."""
+        """Call the callbacks, which (skorch's EarlyStopping does) may end training by a KeyboardInterrupt of theirs."""
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
             self._stopped_by_callback = True
             raise
 
-    def train_step_single(self, batch: ModuleInputs, **fit_params) -> dict:
+    def train_step_single(self, batch: ModuleInputs, **fit_params: Any) -> dict:
         """One forward and backward pass."""
         self._set_training(True)
         terms = self.module_(*batch.arguments)
@@ -76,7 +78,7 @@ class LatentVariableNet(NeuralNet):
         loss.backward()
         return {"loss": loss, "y_pred": terms}
 
-    def validation_step(self, batch: ModuleInputs, **fit_params) -> dict:
+    def validation_step(self, batch: ModuleInputs, **fit_params: Any) -> dict:
         """One forward pass, with full weights on all terms."""
         self._set_training(False)
         with torch.no_grad():

@@ -28,9 +28,8 @@ class SparseRows:
 
     def __init__(self, values: sp.csr_array, like: Tensor):
         self.values = values
+        self.observed: Tensor | None = None
         self._like = like
-
-    observed = None
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -104,7 +103,7 @@ class RowSource:
     @property
     def n_stored(self) -> int:
         """Entries that a pass over the table touches."""
-        return self.table.nnz if self.is_sparse else self.table.size
+        return int(np.size(self.table.data if sp.issparse(self.table) else self.table))
 
     @property
     def is_sparse(self) -> bool:
@@ -117,7 +116,7 @@ class RowSource:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
             return SparseRows(sp.csr_array(self.table[index], dtype=dtype), self.like)
         block = np.array(self.table[index], dtype=np.float64)
-        if self.center is not None:
+        if self.center is not None and self.scale is not None:
             block -= self.center
             block /= self.scale
         missing = np.isnan(block)
@@ -126,6 +125,10 @@ class RowSource:
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
         return DenseRows(torch.from_numpy(block).to(self.like), observed)
+
+    def to(self, dtype: torch.dtype) -> RowSource:
+        """The same source with rows of another dtype."""
+        return RowSource(self.table, self.center, self.scale, self.like.to(dtype))
 
     def take(self, index: np.ndarray) -> RowSource:
         """The source of a subset of the rows."""

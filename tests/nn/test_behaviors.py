@@ -232,17 +232,6 @@ def test_mirroring_reverses_the_axis(behaviors, integrator, hidden_layer_sizes):
         assert torch.equal(_curves(decoder, z), before)
 
 
-@pytest.mark.parametrize("behaviors", [["increasing", "decreasing", "transient", "transient"], ["flat", "flat"]])
-def test_mirroring_loses_no_behavior_that_occurs_twice(behaviors):
-    decoder = _decoder(behaviors, seed=7)
-    z = _random_z(100)
-    with torch.no_grad():
-        before_reversed = _curves(decoder, -z)
-        order = decoder.mirror_()
-        assert sorted(order) == list(range(len(behaviors)))
-        torch.testing.assert_close(_curves(decoder, z), before_reversed[:, order])
-
-
 @pytest.mark.parametrize(
     "behaviors, possible",
     [

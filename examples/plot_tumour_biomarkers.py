@@ -1,0 +1,365 @@
+"""
+=========================================================
+Tumours on one axis, and how each measurement behaves on it
+=========================================================
+
+Fine-needle aspirates of 569 breast tumours were photographed, and 30 measurements of their cell nuclei taken. Somewhere
+in these columns is an axis from harmless to dangerous. This example finds an axis without being told any diagnosis, and
+says in the same fit which measurements rise along it, which fall, and which come and go; only then are the diagnoses
+opened, to see whether the axis has anything to do with them. Plainer models are asked the same questions.
+
+Run it as it is, or on a table of your own, whose numeric columns become the features::
+
+    python examples/plot_tumour_biomarkers.py
+    python examples/plot_tumour_biomarkers.py table.csv --label diagnosis --output figures/table.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer
+from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from skdevae import BasisDeVAEClusterer
+from skdevae.display import TrajectoryDisplay
+
+FEWEST_ROWS = 30
+
+# %%
+# 1. The table
+# ------------
+# A data frame of measurements and, for later, a diagnosis for each row.
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    samples: str  # what a row is
+    features: pd.DataFrame
+    labels: pd.Series | None  # two values, or missing
+    notes: tuple[str, ...] = ()
+
+
+def tumours() -> Study:
+    table = load_breast_cancer(as_frame=True)
+    diagnosis = table.target.map(dict(enumerate(table.target_names)))
+    return Study("tumour_biomarkers", "tumours", table.data, diagnosis)
+
+
+def read_csv(path: Path, label: str | None) -> Study:
+    """The study in a CSV file. Raises ValueError, in words for the person who wrote the file."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"cannot read {path} as a CSV table: {error}") from error
+    labels = None
+    if label is not None:
+        if label not in table:
+            raise ValueError(f"{path} has no column {label!r}; it has {', '.join(map(repr, table.columns))}.")
+        labels = table.pop(label)
+        counts = labels.value_counts()
+        if len(counts) != 2 or counts.min() < 5:
+            raise ValueError(
+                f"--label needs a column with two values of at least 5 rows each, but {label!r} has "
+                + (", ".join(f"{value!r} ({n})" for value, n in counts.head(5).items()) or "none")
+                + (", ..." if len(counts) > 5 else ".")
+            )
+    features = table.select_dtypes("number").astype(float)
+    varying = features.loc[:, features.nunique() > 1]
+    notes = [
+        f"Left out, {why}: {', '.join(map(str, columns))}."
+        for why, columns in {
+            "not numeric": table.columns.difference(features.columns, sort=False),
+            "constant or empty": features.columns.difference(varying.columns, sort=False),
+        }.items()
+        if len(columns)
+    ]
+    if np.isinf(varying.to_numpy()).any():
+        raise ValueError(f"{path} contains infinite values, in {varying.columns[np.isinf(varying).any()][0]!r}.")
+    if varying.shape[1] < 3:
+        raise ValueError(
+            f"{path} has {varying.shape[1]} numeric columns with more than one value; an axis needs 3 at least."
+        )
+    observed = varying.notna().any(axis=1)
+    if not observed.all():
+        notes.append(f"Left out, without any number: {(~observed).sum()} rows.")
+        varying, labels = varying[observed], None if labels is None else labels[observed]
+    if len(varying) < FEWEST_ROWS:
+        raise ValueError(f"{path} has {len(varying)} rows with numbers; the comparisons here need {FEWEST_ROWS}.")
+    return Study(path.stem, "samples", varying, labels, tuple(notes))
+
+
+# %%
+# 2. Units
+# --------
+# Areas and their like are positive and have a long right tail: they differ by factors, so their logarithm is the
+# natural unit. The rule looks at no diagnosis, and every model below gets the same units. Standardising changes nothing
+# for BasisDeVAE, which does so by itself; it puts all models' likelihoods in the same units.
+
+
+def columns_in_factors(features: pd.DataFrame) -> list[str]:
+    """Strictly positive columns with a skewness above 1."""
+    return list(features.columns[(features.min() > 0) & (features.skew() > 1)])
+
+
+def in_common_units(features: pd.DataFrame, model) -> Pipeline:
+    to_logarithms = ColumnTransformer(
+        [("log", FunctionTransformer(np.log, feature_names_out="one-to-one"), columns_in_factors(features))],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    )
+    return Pipeline([("units", to_logarithms), ("scale", StandardScaler()), ("model", model)])
+
+
+# %%
+# 3. Which feature does what, and where
+# -------------------------------------
+# Every feature's most probable behaviour. A rising or falling feature is placed where it changes most, a transient one
+# at its peak; the share of samples that lie below that place says whether there are data to judge it by.
+
+
+def behaviour_table(pipeline: Pipeline, features: pd.DataFrame) -> pd.DataFrame:
+    clusterer = pipeline[-1]
+    positions = pipeline.transform(features)[:, 0]
+    z = np.linspace(*np.quantile(positions, [0.01, 0.99]), 400)
+    curves = clusterer.trajectories(z)  # in sds: the pipeline has standardised
+    steepest = z[np.abs(np.gradient(curves, z, axis=0)).argmax(0)]
+    names = clusterer.cluster_names_[clusterer.labels_]
+    place = np.select(
+        [names == "transient", names == "dip", names == "flat"],
+        [clusterer.peaks_, z[curves.argmin(0)], np.nan],
+        steepest,
+    )
+    table = pd.DataFrame(
+        {
+            "feature": pipeline[:-1].get_feature_names_out(),
+            "behaviour": names,
+            "probability": clusterer.responsibilities_.max(1),
+            "at z": place,
+            "samples below": (positions[:, None] < place).mean(0),
+            "range (sd)": np.ptp(curves, axis=0),
+            "cluster": clusterer.labels_,
+        }
+    )
+    return table.sort_values(["cluster", "at z"]).drop(columns="cluster").reset_index(drop=True)
+
+
+def print_behaviours(table: pd.DataFrame) -> None:
+    formats = {"probability": "{:.2f}", "at z": "{:+.2f}", "samples below": "{:.0%}", "range (sd)": "{:.1f}"}
+    print(table.to_string(index=False, formatters={name: form.format for name, form in formats.items()}))
+    print("at z: where it changes most; of a transient feature, where it peaks. range: over 98 % of the samples.")
+
+
+# %%
+# 4. Against plainer models, on samples that none of them has seen
+# ----------------------------------------------------------------
+# Two questions. How well does the model describe new samples (mean log-likelihood, nats per sample)? And, where labels
+# are given: how well does the axis separate them (area under the ROC curve, whichever end is up)? Each split draws its
+# own fifth of the samples, and starts the model from its own seed.
+
+
+def separation(positions: np.ndarray, labels: pd.Series) -> float:
+    known = labels.notna().to_numpy()
+    if labels[known].nunique() < 2:
+        return np.nan
+    area = roc_auc_score(labels[known] == labels[known].max(), positions[known])
+    return max(area, 1 - area)
+
+
+def compare(study: Study, n_splits: int) -> pd.DataFrame:
+    """A row for each model and split, with columns model, split, log-likelihood and separation."""
+    models: dict[str, Callable] = {"BasisDeVAEClusterer": lambda seed: BasisDeVAEClusterer(random_state=seed)}
+    if not study.features.isna().any(axis=None):  # these two take no missing entries
+        models["FactorAnalysis(1)"] = lambda seed: FactorAnalysis(1, random_state=seed)
+        models["first principal component"] = lambda seed: PCA(1, random_state=seed)
+    rows = []
+    splits = ShuffleSplit(n_splits, test_size=0.2, random_state=0).split(study.features)
+    for split, (train, test) in enumerate(splits):
+        unseen = study.features.iloc[test]
+        for name, model in models.items():
+            pipeline = in_common_units(study.features, model(split)).fit(study.features.iloc[train])
+            row = {"model": name, "split": split}
+            if not isinstance(pipeline[-1], PCA):  # one component of PCA is an axis, not a description
+                row["log-likelihood"] = pipeline.score(unseen)
+            if study.labels is not None:
+                row["separation"] = separation(pipeline.transform(unseen)[:, 0], study.labels.iloc[test])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def with_spread(values: pd.Series, digits: int) -> str:
+    values = values.dropna()
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}" if len(values) else ""
+
+
+def print_comparison(results: pd.DataFrame) -> None:
+    digits = {"log-likelihood": 2, "separation": 3}
+    columns = [column for column in digits if column in results]
+    table = pd.DataFrame(
+        {
+            column: {
+                name: with_spread(rows[column], digits[column]) for name, rows in results.groupby("model", sort=False)
+            }
+            for column in columns
+        }
+    )
+    print(table.to_string())
+    wide = results.pivot(index="split", columns="model", values="log-likelihood")
+    if "FactorAnalysis(1)" in wide:
+        gain = wide["BasisDeVAEClusterer"] - wide["FactorAnalysis(1)"]
+        print(f"BasisDeVAEClusterer - FactorAnalysis(1), split by split: {with_spread(gain, 2)} nats per sample")
+
+
+# %%
+# 5. How many behaviours?
+# -----------------------
+# The score of the estimator is a held-out log-likelihood, so scikit-learn's own search can choose. K behaviours are the
+# first K of increasing, decreasing, transient, dip. (The next ones, flat and free, are not searched: a free curve
+# describes more by letting the axis bend, and is no behaviour that one could name.)
+
+
+def search(features: pd.DataFrame) -> GridSearchCV:
+    return GridSearchCV(
+        in_common_units(features, BasisDeVAEClusterer(random_state=0)),
+        {"model__n_clusters": [1, 2, 3, 4], "model__alpha": [0.1, 1.0]},
+        cv=KFold(3, shuffle=True, random_state=0),
+        n_jobs=2,
+        refit=False,
+        error_score="raise",
+    ).fit(features)
+
+
+def print_search(found: GridSearchCV) -> None:
+    results = pd.DataFrame(found.cv_results_).rename(
+        columns={"param_model__n_clusters": "K", "param_model__alpha": "alpha", "mean_test_score": "mean"}
+    )
+    print(results.pivot(index="K", columns="alpha", values="mean").to_string(float_format="{:.2f}".format))
+    best = found.best_params_
+    print(
+        f"best: K={best['model__n_clusters']}, alpha={best['model__alpha']}; "
+        f"its three folds differ by an sd of {results['std_test_score'][found.best_index_]:.2f}"
+    )
+
+
+# %%
+# 6. The figure
+# -------------
+# Where the samples lie, and below it every feature's curve.
+
+
+def draw_positions(ax, positions: np.ndarray, study: Study) -> None:
+    bins = np.linspace(positions.min(), positions.max(), 36)
+    groups: list[tuple[str, np.ndarray]] = [(f"all {study.samples}", positions)]
+    if study.labels is not None:
+        groups = [(str(value), positions[study.labels == value]) for value in study.labels.dropna().unique()]
+        groups.sort(key=lambda group: group[1].mean())
+    middle = np.mean([np.median(values) for _, values in groups])  # the names stand to its left and right
+    styles = zip(("#0072B2", "#C44E00"), ("", "////"), ("right", "left"), (-0.15, 0.15), strict=True)
+    for (name, values), (color, hatch, side, step) in zip(groups, styles, strict=False):
+        ax.hist(
+            values, bins, histtype="stepfilled", facecolor=color + "59", edgecolor=color, hatch=hatch, linewidth=1.5
+        )  # fmt: skip
+        ax.text(
+            middle + step, 0.99, f"{name} ({len(values)})", color=color, fontsize=10, ha=side, va="bottom",
+            transform=ax.get_xaxis_transform(),
+        )  # fmt: skip
+    ax.set_xlim(positions.min(), positions.max())
+    ax.set_xlabel("position on the latent axis", fontsize=9)
+    ax.set_ylabel(study.samples, fontsize=9)
+    ax.tick_params(labelsize=8.5)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw(pipeline: Pipeline, study: Study) -> plt.Figure:
+    clusterer = pipeline[-1]
+    names, sizes = np.unique(clusterer.labels_, return_counts=True)
+    n_panels = 1 + len(names)
+    n_cols = 2 if n_panels <= 4 else 3
+    figure, axes = plt.subplots(
+        -(-n_panels // n_cols), n_cols, figsize=(5.6 * n_cols, 3.7 * -(-n_panels // n_cols)), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for empty in axes.ravel()[n_panels:]:
+        empty.remove()
+    draw_positions(axes[0, 0], pipeline.transform(study.features)[:, 0], study)
+    TrajectoryDisplay.from_estimator(pipeline, study.features, ax=axes.ravel()[1:n_panels], max_labels=6)
+    told = {"increasing": "rise", "decreasing": "fall", "transient": "come and go", "dip": "dip"}
+    counts = [f"{size} {told.get(clusterer.cluster_names_[name], '')}" for name, size in zip(names, sizes, strict=True)]
+    blind = ", found without their labels" if study.labels is not None else ""
+    figure.suptitle(
+        f"{len(study.features)} {study.samples} on one axis{blind}: of {sizes.sum()} features {', '.join(counts)}",
+        fontsize=13, x=0.01, ha="left",
+    )  # fmt: skip
+    return figure
+
+
+# %%
+# 7. All of it
+# ------------
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description="Place samples on one axis, and say how each feature behaves along it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("csv", type=Path, nargs="?", help="a table; without one, scikit-learn's breast tumours")
+    parser.add_argument("--label", help="a column of the CSV with two values, to judge the axis by; never fitted")
+    parser.add_argument("--output", type=Path, help="where the figure goes; by default figures/<name of the data>.png")
+    parser.add_argument("--splits", type=int, default=5, help="random splits that models are compared on")
+    parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True, help="search K and alpha")
+    options = parser.parse_args(argv)
+    if options.splits < 1:
+        parser.error("--splits must be at least 1.")
+    if options.csv is None and options.label is not None:
+        parser.error("--label names a column of a CSV, and none was given.")
+    try:
+        study = tumours() if options.csv is None else read_csv(options.csv, options.label)
+    except ValueError as error:
+        parser.error(str(error))
+    features = study.features
+
+    pipeline = in_common_units(features, BasisDeVAEClusterer(random_state=0)).fit(features)
+    print(f"{len(features)} {study.samples}, {features.shape[1]} features")
+    print(*study.notes, sep="\n", end="\n" if study.notes else "")
+    logarithms = ", ".join(columns_in_factors(features)) or "none"
+    print(textwrap.fill(f"In logarithms, being positive with a skewness above 1: {logarithms}.", width=100))
+
+    print("\nHow each feature behaves along the axis")
+    print_behaviours(behaviour_table(pipeline, features))
+    if study.labels is not None:
+        area = separation(pipeline.transform(features)[:, 0], study.labels)
+        kinds = " from ".join(map(str, study.labels.dropna().unique()))
+        print(f"\nThe axis, found without labels, tells {kinds} with an area under the ROC curve of {area:.3f}.")
+
+    print(f"\nOn held-out {study.samples}, mean ± sd over {options.splits} random splits")
+    print_comparison(compare(study, options.splits))
+
+    if options.search:
+        print("\nHeld-out log-likelihood for K behaviours and concentration alpha, 3-fold")
+        print_search(search(features))
+
+    output = options.output or Path("figures") / f"{study.name}.png"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure = draw(pipeline, study)
+    figure.savefig(output, dpi=100)
+    plt.close(figure)
+    print(f"\nFigure: {output}")
+
+
+if __name__ == "__main__":
+    main()
