@@ -1,7 +1,7 @@
 # Every target makes .venv itself, from nothing, and leaves it alone while pyproject.toml and constraints.txt stand still.
 PYTHON ?= python3
 # Threads of the tests: enough for two cores, few enough for a shared machine. The demo takes what the machine offers.
-OMP_NUM_THREADS ?= 2
+OMP_NUM_THREADS ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -176,6 +176,15 @@ def test_rows_come_in_the_dtype_asked_for(stored, dtype):
     assert {result.dtype for result in results} == {dtype}
 
 
+@pytest.mark.parametrize("stored", ["dense", "csr_array"])
+def test_a_source_can_be_read_in_another_precision(stored):
+    table = _counts()
+    source = _source(STORED[stored](table), like=torch.zeros((), dtype=torch.float32)).to(torch.float64)
+    values = source.rows(slice(None)).dense().values
+    assert values.dtype == torch.float64
+    np.testing.assert_array_equal(values.numpy(), table)
+
+
 def test_memory_mapped_tables_read_like_those_in_memory(tmp_path):
     table = _measurements()
     mapped = np.memmap(tmp_path / "table", dtype=np.float64, mode="w+", shape=table.shape)

@@ -19,11 +19,6 @@ def log_multivariate_beta(a: Tensor) -> Tensor:
     return torch.lgamma(a).sum() - torch.lgamma(a.sum())
 
 
-def negative_entropy(phi: Tensor) -> Tensor:
-    """Sum of phi log phi, zero where phi is."""
-    return torch.special.xlogy(phi, phi).sum()
-
-
 class ClusterAssignment(nn.Module):
     """q(w) over K clusters for each of D features, and its divergence from the prior. Base of three treatments of pi.
 
@@ -48,6 +43,10 @@ class ClusterAssignment(nn.Module):
     def counts(self) -> Tensor:
         """Expected number of features in each cluster, (K,)."""
         return self.responsibilities.sum(0)
+
+    def negative_entropy(self) -> Tensor:
+        """Sum of phi log phi; through the logits, whose gradient stays finite where phi is zero."""
+        return (self.responsibilities * self.logits.log_softmax(1)).sum()
 
     def divergence(self) -> Tensor:
         """KL(q || p) in nats for all features together: the term that the bound subtracts."""
@@ -86,7 +85,7 @@ class Collapsed(ClusterAssignment):
         phi = self.responsibilities
         counts = phi.sum(0)
         alpha = torch.full_like(counts, self.alpha)
-        return log_multivariate_beta(alpha) - log_multivariate_beta(counts + alpha) + negative_entropy(phi)
+        return log_multivariate_beta(alpha) - log_multivariate_beta(counts + alpha) + self.negative_entropy()
 
     def expected_log_weights(self, counts: Tensor) -> Tensor:
         return torch.digamma(counts + self.alpha)
@@ -116,7 +115,7 @@ class Noncollapsed(ClusterAssignment):
         phi, psi = self.responsibilities, self.concentration
         alpha = torch.full_like(psi, self.alpha)
         expected = self._expected_log_pi()
-        of_w = negative_entropy(phi) - (phi.sum(0) * expected).sum()
+        of_w = self.negative_entropy() - (phi.sum(0) * expected).sum()
         of_pi = ((psi - alpha) * expected).sum() - log_multivariate_beta(psi) + log_multivariate_beta(alpha)
         return of_w + of_pi
 
@@ -134,7 +133,7 @@ class Fixed(ClusterAssignment):
 
     def divergence(self) -> Tensor:
         n_features, n_clusters = self.logits.shape
-        return negative_entropy(self.responsibilities) + n_features * math.log(n_clusters)
+        return self.negative_entropy() + n_features * math.log(n_clusters)
 
     def expected_log_weights(self, counts: Tensor) -> Tensor:
         return torch.zeros_like(counts)

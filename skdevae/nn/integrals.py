@@ -25,7 +25,8 @@ def symmetric_grid(n_points: int, z_max: float) -> Tensor:
 
 def _hat_integral(u: Tensor) -> Tensor:
     """Integral of max(0, 1 - abs(v)) from -1 to u, for u in [-1, 1]."""
-    return torch.where(u < 0, 0.5 * (1 + u) ** 2, 0.5 + u - 0.5 * u**2)
+    # Squares of what is monotone in u: rounding then cannot make the integral fall anywhere.
+    return torch.where(u < 0, 0.5 * (1 + u) ** 2, 1 - 0.5 * (1 - u) ** 2)
 
 
 def _hat_moment(u: Tensor) -> Tensor:

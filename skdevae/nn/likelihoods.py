@@ -353,6 +353,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(self._kept(z), generator=generator) * super().sample(curves, z, generator)
 
+    def unlink(self, mean: Tensor) -> Tensor:
+        # The curve alone cannot say how much of a mean dropout has taken: reckon with its share at the axis' origin.
+        return super().unlink(mean / self._kept(torch.zeros_like(mean[:1, 0])))
+
     def mirror_(self) -> None:
         with torch.no_grad():
             self.dropout[1].neg_()

@@ -145,7 +145,7 @@ STORED = [
     (name, storage)
     for name in NAMES
     for storage in ("dense", "dense with missing entries", "csr")
-    if storage != "csr" or LIKELIHOODS[name].sparse
+    if storage != "csr" or LIKELIHOODS[name].counts  # only tables of counts may be sparse
 ]
 
 
@@ -174,6 +174,31 @@ def test_log_likelihood_of_rows_sums_scipys_over_observed_entries(name, storage)
         ours = rows.log_likelihood(likelihood.tables(curves, z)) + likelihood.row_constant(rows)[:, None]
     theirs = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None])
     np.testing.assert_allclose(ours.numpy(), (theirs * observed.numpy()[:, None]).sum(2), rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_expected_log_likelihood_of_rows_averages_over_behaviors(name, missing):
+    """Rows at a z of their own, as the amortised model has them: value by scipy, gradient by the dense tables."""
+    likelihood = _likelihood(name, 6)
+    x, observed, source = _table(name, "dense with missing entries" if missing else "dense", n_rows=30)
+    rows = source.rows(slice(None))
+    curves, z = _curves_and_z((30, 3, 6))
+    generator = torch.Generator().manual_seed(3)
+    phi = torch.rand(3, 6, generator=generator, dtype=torch.float64)
+    phi /= phi.sum(0)
+    inputs = [t.requires_grad_() for t in (curves, z, phi)]
+    ours = likelihood.expected_row_log_likelihood(rows, *inputs)
+    with torch.no_grad():
+        each = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None, None])
+        theirs = ((each * phi.numpy()).sum(1) * observed.numpy()).sum(1)
+    np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-9, atol=1e-8)
+    dense = likelihood.row_log_likelihood(rows, likelihood.tables(curves, z).average(phi))
+    variables = [*inputs, *likelihood.parameters()]
+    factors = torch.randn(30, generator=generator, dtype=torch.float64)
+    gradients = (torch.autograd.grad((t * factors).sum(), variables, materialize_grads=True) for t in (ours, dense))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("name", COUNTS)

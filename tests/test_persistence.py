@@ -1,0 +1,216 @@
+"""What is saved comes back to the bit: by pickle, copy, joblib and skops, small and free of torch."""
+
+import copy
+import io
+import pickle
+import pickletools
+from functools import cache
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from skdevae import BasisDeVAEClusterer
+from skdevae.datasets import make_progression, make_progression_counts
+
+OURS = {"skdevae._feature_clusters.BasisDeVAEClusterer"}
+
+VARIANTS = {
+    "exact": {},
+    "amortized": {"inference": "amortized"},
+    "all behaviours": {"n_clusters": 6},
+    "noncollapsed, Gauss-Legendre": {"assignment": "noncollapsed", "integrator": "gauss-legendre"},
+    "deep": {"hidden_layer_sizes": (8, 8), "activation": "relu"},
+    "without hidden layers": {"hidden_layer_sizes": []},
+    "early stopping": {"early_stopping": True, "n_init": 2},
+    "nb": {"likelihood": "nb"},
+    "zinb, amortized": {"likelihood": "zinb", "inference": "amortized"},
+    "numpy's numbers": {"n_clusters": np.int64(2), "alpha": np.float32(0.5), "hidden_layer_sizes": np.array([8])},
+}
+
+
+@cache
+def tables():
+    return {
+        "gaussian": make_progression(80, n_transient=4, n_increasing=4, n_decreasing=4, random_state=0).data,
+        "counts": make_progression_counts(80, 12, density=0.5, random_state=0).data,
+    }
+
+
+def table_of(model):
+    return tables()["gaussian" if model.likelihood == "gaussian" else "counts"]
+
+
+@cache
+def fitted(variant="exact"):
+    model = BasisDeVAEClusterer(**{"max_epochs": 6, "random_state": 0, **VARIANTS[variant]})
+    return model.fit(table_of(model))
+
+
+def by_joblib(model):
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+ROUND_TRIPS = {
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "pickle, first protocol": lambda model: pickle.loads(pickle.dumps(model, protocol=0)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+    "joblib": by_joblib,
+    "skops": lambda model: skops.io.loads(skops.io.dumps(model), trusted=sorted(OURS)),
+}
+
+
+def assert_same_bits(one, other, table):
+    assert_array_equal(other.transform(table), one.transform(table))
+    assert_array_equal(other.score_samples(table), one.score_samples(table))
+    assert_array_equal(other.predict_proba(table), one.predict_proba(table))
+    assert other.elbo(table) == one.elbo(table)
+    posteriors = one.posterior(table), other.posterior(table)
+    assert_array_equal(posteriors[1].lower, posteriors[0].lower)
+    assert_array_equal(other.trajectories(np.linspace(-6, 6, 31)), one.trajectories(np.linspace(-6, 6, 31)))
+    assert_array_equal(other.sample(7, random_state=0), one.sample(7, random_state=0))
+    for name in ("labels_", "responsibilities_", "cluster_names_", "cluster_weights_", "peaks_"):
+        assert_array_equal(getattr(other, name), getattr(one, name))
+    assert other.lower_bound_ == one.lower_bound_
+    assert other.n_iter_ == one.n_iter_
+    assert (
+        other.history_[:, ("epoch", "train_loss", "train_latent")]
+        == (one.history_[:, ("epoch", "train_loss", "train_latent")])
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("way", ["pickle", "skops"])
+def test_every_variant_survives(way, variant):
+    model = fitted(variant)
+    assert_same_bits(model, ROUND_TRIPS[way](model), table_of(model))
+
+
+@pytest.mark.parametrize("way", ROUND_TRIPS)
+@pytest.mark.parametrize("variant", ["exact", "amortized"])
+def test_every_way_to_copy_keeps_the_bits(variant, way):
+    model = fitted(variant)
+    again = ROUND_TRIPS[way](ROUND_TRIPS[way](model))
+    assert_same_bits(model, again, table_of(model))
+    parameters, others = again.get_params(), model.get_params()
+    assert parameters == others
+
+
+@pytest.mark.parametrize("way", ROUND_TRIPS)
+@pytest.mark.parametrize("variant", ["exact", "amortized", "zinb, amortized", "all behaviours"])
+def test_a_mirrored_model_comes_back_mirrored(variant, way):
+    model = copy.deepcopy(fitted(variant))
+    model.module_.mirror_()
+    table = table_of(model)
+    again = ROUND_TRIPS[way](model)
+    assert_array_equal(again.transform(table), model.transform(table))
+    assert_array_equal(again.score_samples(table), model.score_samples(table))
+    assert_array_equal(again.trajectories([-1.0, 2.0]), model.trajectories([-1.0, 2.0]))
+    # and can be mirrored back
+    again.module_.mirror_()
+    assert_array_equal(again.transform(table), fitted(variant).transform(table))
+
+
+@pytest.mark.parametrize("way", ROUND_TRIPS)
+def test_parameters_set_after_fit_are_kept_and_leave_the_fitted_model_alone(way):
+    # They are for the next fit; what is rebuilt is the model that was fitted.
+    model = copy.deepcopy(fitted())
+    model.set_params(
+        n_clusters=2, inference="amortized", hidden_layer_sizes=(3,), alpha=7.0, assignment="fixed", n_knots=5
+    )
+    again = ROUND_TRIPS[way](model)
+    assert again.get_params() == model.get_params()
+    assert_same_bits(model, again, table_of(model))
+    assert_same_bits(fitted(), again, table_of(model))
+
+
+@pytest.mark.parametrize("way", ROUND_TRIPS)
+def test_an_unfitted_estimator_stays_unfitted(way):
+    again = ROUND_TRIPS[way](BasisDeVAEClusterer(n_clusters=2, alpha=0.3))
+    assert again.get_params() == BasisDeVAEClusterer(n_clusters=2, alpha=0.3).get_params()
+    with pytest.raises(NotFittedError):
+        again.transform(tables()["gaussian"])
+
+
+def test_a_clone_is_unfitted():
+    model = clone(fitted())
+    assert model.get_params() == fitted().get_params()
+    assert not [name for name in vars(model) if name.endswith("_") or name.startswith("_")]
+    with pytest.raises(NotFittedError):
+        model.transform(tables()["gaussian"])
+
+
+def test_a_copy_shares_nothing_that_a_new_fit_would_change():
+    model = copy.deepcopy(fitted())
+    before = model.transform(tables()["gaussian"])
+    again = copy.copy(model)
+    again.set_params(random_state=1).fit(tables()["gaussian"][::-1])
+    assert_array_equal(model.transform(tables()["gaussian"]), before)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_pickle_knows_no_torch(variant):
+    names = [str(argument) for _, argument, _ in pickletools.genops(pickle.dumps(fitted(variant)))]
+    assert any("BasisDeVAEClusterer" in name for name in names)
+    assert not [name for name in names if "torch" in name or "skorch" in name]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_skops_trusts_but_our_own_type(variant):
+    saved = skops.io.dumps(fitted(variant))
+    assert set(skops.io.get_untrusted_types(data=saved)) <= OURS
+
+
+def test_files_are_small():
+    table = make_progression(random_state=0).data
+    assert table.shape == (500, 50)
+    model = BasisDeVAEClusterer(random_state=0).fit(table)
+    assert len(pickle.dumps(model)) < 200_000
+    # nothing in it grows with the number of samples
+    once, twice = (BasisDeVAEClusterer(max_epochs=2, random_state=0).fit(rows) for rows in (table[:250], table))
+    assert abs(len(pickle.dumps(twice)) - len(pickle.dumps(once))) < 100
+
+
+def test_a_pipeline_with_names_and_output_settings_survives():
+    frame = make_progression(80, n_transient=4, n_increasing=4, n_decreasing=4, as_frame=True, random_state=0).data
+    pipeline = make_pipeline(StandardScaler(), BasisDeVAEClusterer(max_epochs=3, random_state=0, verbose=0))
+    pipeline.set_output(transform="pandas").fit(frame)
+    for way in ("pickle", "skops"):
+        again = ROUND_TRIPS[way](pipeline)
+        assert again.transform(frame).equals(pipeline.transform(frame))
+        assert again[-1].feature_names_in_.tolist() == frame.columns.tolist()
+    with pytest.raises(ValueError, match="feature names should match"):
+        again.transform(frame.iloc[:, ::-1])
+
+
+class Listener(Callback):
+    """At module level, for pickle to find."""
+
+    heard = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.heard += 1
+
+
+def test_callbacks_stay_parameters():
+    model = BasisDeVAEClusterer(max_epochs=3, random_state=0, callbacks=[Listener()]).fit(tables()["gaussian"])
+    assert model.callbacks[0].heard == 3
+    again = copy.deepcopy(model)
+    assert isinstance(again.callbacks[0], Listener)
+    assert_same_bits(model, again, tables()["gaussian"])
+
+
+def test_a_copy_can_be_fitted_again():
+    again = pickle.loads(pickle.dumps(fitted()))
+    assert_same_bits(fitted(), again.fit(tables()["gaussian"]), tables()["gaussian"])
