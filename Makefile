@@ -1,6 +1,7 @@
 # Every target makes .venv itself, from nothing, and leaves it alone while pyproject.toml and constraints.txt stand still.
 PYTHON ?= python3
-# Threads of the tests: enough for two cores, few enough for a shared machine. The demo takes what the machine offers.
+# Threads of the tests and the demo: their tables are too small to gain from a second one, and on a busy machine threads
+# that wait for each other cost most of the time.
 OMP_NUM_THREADS ?= 1
 
 VENV := .venv
@@ -21,7 +22,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO) ## run the example on tumour biomarkers; its figure goes to figures/
-	$(BIN)/python examples/plot_tumour_biomarkers.py
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python examples/plot_tumour_biomarkers.py
 
 test: $(DEV) ## run the tests and the package's doctests
 	$(PYTEST)

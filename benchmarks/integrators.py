@@ -65,8 +65,8 @@ def main() -> None:
         medians[integrator] = median_seconds(lambda m=model, o=optimizer: step_of(m, o), arguments.repeats)
     print_table(
         [
-            {"integrator": name, "ms a step (median)": round(1000 * value, 1), "ratio": round(value / medians["grid"], 1)}
-            for name, value in medians.items()
+            {"integrator": name, "median ms a step": round(1000 * time, 1), "ratio": round(time / medians["grid"], 1)}
+            for name, time in medians.items()
         ]
     )
     print(f"peak memory {peak_memory_gib():.2f} GiB; non-zero entries {np.mean(counts.toarray() > 0):.1%}")

@@ -31,7 +31,8 @@ def main() -> None:
     simulated = make_progression_counts(arguments.cells, arguments.genes, random_state=0)
     counts = simulated.data
     density = counts.nnz / np.prod(counts.shape)
-    print(f"{counts.shape[0]} x {counts.shape[1]}, {density:.1%} non-zero; peak memory so far {peak_memory_gib():.2f} GiB")
+    n_cells, n_genes = counts.shape
+    print(f"{n_cells} x {n_genes}, {density:.1%} non-zero; peak memory so far {peak_memory_gib():.2f} GiB")
 
     model = BasisDeVAEClusterer(likelihood=arguments.likelihood, random_state=0)
     elapsed = seconds(lambda: model.fit(counts))

@@ -105,7 +105,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         Share of the rows that ``early_stopping`` holds out.
     n_iter_no_change : int, default=10
         Epochs without progress of at least ``tol`` before training stops.
-    tol : float, default=1e-4
+    tol : float, default=1e-3
         What counts as progress, in nats per sample: of the held-out likelihood with ``early_stopping``, of the
         training loss without.
     n_init : int, default=1
@@ -224,7 +224,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
-        tol=1e-4,
+        tol=1e-3,
         n_init=1,
         orientation=None,
         device="auto",

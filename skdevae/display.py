@@ -331,7 +331,14 @@ class TrajectoryDisplay:
                 xytext=(1.035, height),
                 xycoords="axes fraction",
                 textcoords="axes fraction",
-                arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": color,
+                    "linewidth": 0.8,
+                    "shrinkA": 1,
+                    "shrinkB": 0,
+                    "relpos": (0, 0.5),  # meets the text at its left edge; aiming at its middle would cross the next
+                },
                 annotation_clip=False,
                 color=color,
                 fontsize=size,

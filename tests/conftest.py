@@ -18,7 +18,7 @@ settings.load_profile("skdevae")
 
 
 def pytest_sessionstart() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -47,8 +47,8 @@ def progression(n_samples=150, n_transient=6, n_increasing=4, n_decreasing=4, se
 
 
 @cache
-def papers_progression(seed=0):
-    return make_progression(random_state=seed)
+def papers_progression():
+    return make_progression(random_state=0)
 
 
 @cache
@@ -78,6 +78,11 @@ def fitted(likelihood="gaussian", inference="exact"):
 @cache
 def fitted_well(inference="exact"):
     return BasisDeVAEClusterer(inference=inference, random_state=0).fit(progression().data)
+
+
+@cache
+def fitted_to_the_papers_simulation(seed=0):
+    return BasisDeVAEClusterer(random_state=seed).fit(papers_progression().data)
 
 
 def with_holes(table, share=0.2, seed=0):
@@ -125,8 +130,7 @@ def quadrature(model, likelihood, table):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_papers_simulation_is_recovered(seed):
-    truth = papers_progression(seed)
-    model = BasisDeVAEClusterer(random_state=seed).fit(truth.data)
+    truth, model = papers_progression(), fitted_to_the_papers_simulation(seed)
     assert adjusted_rand_score(truth.labels, model.labels_) == 1
     assert abs(np.corrcoef(model.transform(truth.data)[:, 0], truth.times)[0, 1]) > 0.95
 
@@ -163,7 +167,7 @@ def test_held_out_rows_confirm_the_labels(inference):
 
 def test_seeds_agree_on_well_separated_data():
     table = papers_progression().data
-    one, other = (BasisDeVAEClusterer(random_state=seed).fit(table) for seed in (0, 1))
+    one, other = (fitted_to_the_papers_simulation(seed) for seed in (0, 1))
     assert_array_equal(one.labels_, other.labels_)
     assert np.corrcoef(one.transform(table)[:, 0], other.transform(table)[:, 0])[0, 1] > 0.999
     assert_allclose(one.score(table), other.score(table), atol=0.1)
@@ -190,11 +194,11 @@ def test_a_narrow_posterior_is_integrated_as_exactly_as_a_wide_one():
     table = make_progression(60, n_transient=0, n_increasing=150, n_decreasing=150, random_state=0).data
     model = quick(behaviors=("increasing", "decreasing")).fit(table)
     assert model.posterior(table).sd.max() < 0.05
-    rows = table[:5]
-    z = np.linspace(-7, 7, 20_001)
-    joint = np.array([log_density(model, "gaussian", row[None], z).sum(2)[0] for row in rows]) + norm.logpdf(z)
-    by_hand = logsumexp(joint, axis=1) + np.log(z[1] - z[0])
-    assert_allclose(model.score_samples(rows), by_hand, rtol=0, atol=1e-4)
+    for row, mean in zip(table[:5], model.transform(table[:5])[:, 0], strict=True):
+        z = np.linspace(mean - 1, mean + 1, 4001)
+        joint = log_density(model, "gaussian", row[None], z)[0].sum(1) + norm.logpdf(z)
+        by_hand = logsumexp(joint) + np.log(z[1] - z[0])
+        assert_allclose(model.score_samples(row[None]), by_hand, rtol=0, atol=1e-4)
 
 
 def test_score_is_a_normalised_density():
@@ -215,10 +219,12 @@ def test_a_linear_model_scores_as_factor_analysis_does(seed):
     n, d = 1000, 8
     latent, loadings, noise = generator.standard_normal(n), generator.standard_normal(d), generator.uniform(0.3, 1, d)
     table = generator.normal(size=d) + np.outer(latent, loadings) + noise * generator.standard_normal((n, d))
-    model = BasisDeVAEClusterer(behaviors="free", hidden_layer_sizes=(), weight_decay=1e5, random_state=0).fit(table)
+    model = BasisDeVAEClusterer(
+        behaviors="free", hidden_layer_sizes=(), weight_decay=1e5, tol=1e-5, random_state=0
+    ).fit(table)
     reference = FactorAnalysis(1, tol=1e-8, max_iter=5000).fit(table)
     assert_allclose(model.score(table), reference.score(table), rtol=0, atol=2e-3)
-    assert_allclose(model.noise_scale_, np.sqrt(reference.noise_variance_), rtol=0.03)
+    assert_allclose(model.noise_scale_, np.sqrt(reference.noise_variance_), rtol=0.05)
     slopes = np.diff(model.trajectories([-0.5, 0.5]), axis=0)[0]
     assert abs(np.corrcoef(slopes, reference.components_[0])[0, 1]) > 0.9999
 
@@ -305,7 +311,7 @@ def test_permuted_columns_have_permuted_labels():
     # up to the starting weights, which are drawn column by column
     table = papers_progression().data
     order = np.random.default_rng(0).permutation(table.shape[1])
-    ours = BasisDeVAEClusterer(random_state=0).fit(table)
+    ours = fitted_to_the_papers_simulation()
     theirs = BasisDeVAEClusterer(random_state=0).fit(table[:, order])
     assert_array_equal(theirs.labels_, ours.labels_[order])
     assert_allclose(theirs.score(table[:, order]), ours.score(table), atol=0.1)
@@ -561,6 +567,14 @@ def test_the_latent_has_one_column():
         fitted().inverse_transform(np.zeros((3, 2)))
 
 
+@pytest.mark.xfail(reason="inference reads z_max from the parameters, not from the model that was fitted")
+def test_parameters_set_after_fit_are_for_the_next_fit():
+    table = progression().data
+    model = deepcopy(fitted()).set_params(z_max=1.0)
+    assert_array_equal(model.score_samples(table), fitted().score_samples(table))
+    assert_array_equal(model.transform(table), fitted().transform(table))
+
+
 # ---- which behaviours -------------------------------------------------------------------------------------------
 
 
@@ -643,6 +657,16 @@ def test_a_grid_search_finds_the_behaviours_that_are_there():
     assert_allclose(search.score(truth.data), search.best_estimator_.score(truth.data))
 
 
+def test_orientation_passes_through_pipelines_and_searches():
+    truth = progression()
+    pipeline = make_pipeline(StandardScaler(), quick())
+    pipeline.fit(truth.data, basisdevaeclusterer__orientation=-truth.times)
+    assert np.corrcoef(pipeline.transform(truth.data)[:, 0], truth.times)[0, 1] < -0.5
+    search = GridSearchCV(quick(), {"alpha": [0.1, 1.0]}, cv=2, error_score="raise")
+    search.fit(truth.data, orientation=-truth.times)
+    assert np.corrcoef(search.transform(truth.data)[:, 0], truth.times)[0, 1] < -0.5
+
+
 def test_scaling_before_changes_nothing_but_the_units():
     table = progression().data * 7 + 3
     pipeline = make_pipeline(StandardScaler(), quick()).fit(table)
@@ -672,6 +696,20 @@ def test_the_index_of_a_data_frame_survives():
     frame = pd.DataFrame(progression().data, index=[f"patient {i}" for i in range(150)]).add_prefix("feature ")
     latent = quick(max_epochs=3).set_output(transform="pandas").fit_transform(frame)
     assert latent.index.equals(frame.index)
+
+
+def test_numbers_of_any_kind_are_numbers():
+    holes = with_holes(progression().data)
+    nullable = pd.DataFrame(holes).astype("Float64").convert_dtypes()
+    assert nullable.isna().to_numpy().any()
+    nullable.columns = nullable.columns.astype(str)
+    assert_allclose(quick(max_epochs=3).fit_transform(nullable), quick(max_epochs=3).fit_transform(holes), atol=1e-8)
+    binary = counts("bernoulli")
+    expected = fitted("bernoulli").transform(binary)
+    for kind in (bool, np.int8, np.float32):
+        assert_allclose(fitted("bernoulli").transform(binary.astype(kind)), expected, atol=1e-6)
+        assert_allclose(fitted("bernoulli").transform(sp.csr_array(binary.astype(kind))), expected, atol=1e-6)
+    assert_allclose(fitted("bernoulli").transform(binary.tolist()), expected)
 
 
 @pytest.mark.parametrize("inference", INFERENCES)
@@ -1016,9 +1054,9 @@ def test_refitting_forgets_the_last_fit():
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_fits_in_threads_equal_fits_in_sequence(inference):
     table = progression().data
-    estimators = [quick(inference=inference, random_state=seed, n_init=2) for seed in range(4)]
+    estimators = [quick(inference=inference, random_state=seed) for seed in range(3)]
     in_sequence = [clone(estimator).fit(table) for estimator in estimators]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         at_once = list(pool.map(lambda estimator: clone(estimator).fit(table), estimators))
     for one, other in zip(in_sequence, at_once, strict=True):
         assert_same_bits(one, other, table)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .behaviors import Bump
-from .cluster_prior import ASSIGNMENTS, ClusterAssignment
+from .cluster_prior import ASSIGNMENTS, FINAL_STEPS, ClusterAssignment
 from .decoders import DerivativeDecoder
 from .encoders import GaussianEncoder
 from .integrals import IntegrationRule
@@ -182,11 +182,11 @@ class ExactModel(FeatureClusterModel):
         q = log_joint(rows, tables, grid, self.beta * self.latent_temperature).softmax(1)
         return summarize(rows, q, grid, tables.positive is not None)
 
-    def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid) -> None:
+    def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
         """Set q(w) to its optimum given q(z)."""
         tables = self.likelihood.tables(self.decoder(self.rule_on(grid)), grid.points)
         evidence = statistics.expected_log_likelihood(tables) + self.slot_log_prior()
-        self.assignment.update_(evidence.T / self.cluster_temperature, self.gamma)
+        self.assignment.update_(evidence.T / self.cluster_temperature, self.gamma, max_steps)
 
     def forward(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> LossTerms:
         """The objective given q(z), with a gradient that fits *every* behaviour to every feature.

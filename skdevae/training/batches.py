@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..nn.cluster_prior import EPOCH_STEPS
 from ..nn.latent_grid import GridStatistics, LatentGrid, bumps_around, summarize
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
@@ -76,7 +77,7 @@ class ExpectationSteps:
         with torch.no_grad():
             statistics = expected_statistics(self._module, self._source, self._grid)
             if self._updates_clusters:
-                self._module.update_clusters_(statistics, self._grid)
+                self._module.update_clusters_(statistics, self._grid, EPOCH_STEPS)
         inputs = ModuleInputs((statistics, self._summary, self._grid), len(self._source))
         for _ in range(self._n_gradient_steps):
             yield inputs

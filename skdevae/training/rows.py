@@ -17,10 +17,10 @@ from torch import Tensor
 from ..nn.likelihoods import ColumnSummary, LinearTables
 from ..nn.rows import DenseRows
 
-#: entries of a (rows, grid points) array that one chunk may hold: 64 MiB in float64
-_CHUNK_ENTRIES = 8_000_000
+#: entries of a (rows, grid points) array that one chunk may hold: 16 MiB in float64
+_CHUNK_ENTRIES = 2_000_000
 #: entries of a densified or rescaled chunk of rows
-_DENSE_ENTRIES = 4_000_000
+_DENSE_ENTRIES = 2_000_000
 
 
 class SparseRows:

@@ -87,6 +87,15 @@ def test_columns_are_integrated_separately():
     torch.testing.assert_close(rule.moment(values)[:, 2], z**2 / 2)
 
 
+@pytest.mark.parametrize("rule", [lambda z: GridRule(symmetric_grid(9, 2.0), z), lambda z: GaussLegendreRule(5, z)])
+def test_offsets_are_added(rule):
+    rule = rule(torch.linspace(-3, 3, 7, dtype=torch.float64))
+    values = torch.stack([rule.nodes.cos(), rule.nodes.exp()], 1)
+    for offset in (2.5, _double([1.0, -4.0]), torch.arange(14, dtype=torch.float64).view(7, 2)):
+        torch.testing.assert_close(rule.integral(values, offset=offset), rule.integral(values) + offset)
+        torch.testing.assert_close(rule.moment(values, offset=offset), rule.moment(values) + offset)
+
+
 def _many_limits(knots, seed):
     """10^4 sorted limits: beyond both ends, crowded at the knots, and runs of neighbouring floats."""
     generator = torch.Generator().manual_seed(seed)

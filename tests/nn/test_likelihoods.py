@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from skdevae.nn.likelihoods import LIKELIHOODS, Gaussian
 from skdevae.training.rows import RowSource, summarize_columns
@@ -60,8 +60,9 @@ def _scipy_log_density(name, likelihood, x, curve, z):
         if name == "nb":
             return counted
         level, slope = likelihood.dropout.numpy()
-        dropped = expit(level + slope * z)
-        return np.where(x == 0, np.log(dropped + (1 - dropped) * np.exp(counted)), np.log1p(-dropped) + counted)
+        logits = level + slope * z
+        kept = log_expit(-logits) + counted
+        return np.where(x == 0, np.logaddexp(log_expit(logits), kept), kept)
 
 
 def _source(table):

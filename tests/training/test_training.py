@@ -37,10 +37,10 @@ class Recorder(Callback):
         self.event = event
         self.look = look
         self.seen = []
+        setattr(self, event, self._note)
 
-    def notify(self, name, net, **kwargs):
-        if name == self.event:
-            self.seen.append(self.look(net))
+    def _note(self, net, *args, **kwargs):
+        self.seen.append(self.look(net))
 
 
 class StopAt(Callback):
@@ -49,9 +49,10 @@ class StopAt(Callback):
     def __init__(self, epoch, event="on_epoch_end"):
         self.epoch = epoch
         self.event = event
+        setattr(self, event, self._stop)
 
-    def notify(self, name, net, **kwargs):
-        if name == self.event and len(net.history) == self.epoch:
+    def _stop(self, net, *args, **kwargs):
+        if len(net.history) == self.epoch:
             raise KeyboardInterrupt
 
 
@@ -184,6 +185,16 @@ def test_clusters_are_undecided_until_the_warm_up_is_over():
     assert (np.array(listener.seen[6:]).max(2) > 1 / 3 + 1e-3).all()
 
 
+@pytest.mark.xfail(reason="q(w) is frozen at 1 / K while divergences warm up, and stays there if the fit ends then")
+@pytest.mark.parametrize(
+    "parameters", [{"callbacks": [StopAt(8)], "kl_warmup": 0.5}, {"kl_warmup": 1.0}], ids=["stopped", "never over"]
+)
+def test_a_fit_that_ends_within_its_warm_up_has_chosen_clusters(parameters):
+    model = quick(inference="amortized", **parameters).fit(TABLE)
+    assert (model.responsibilities_.max(1) > 1 / 3 + 1e-3).all()
+    assert len(np.unique(model.labels_)) > 1
+
+
 def test_annealing_ends_at_temperature_one():
     listener = Recorder("on_epoch_end", lambda net: (net.module_.latent_temperature, net.module_.cluster_temperature))
     model = quick(callbacks=[listener]).fit(TABLE)
@@ -243,6 +254,23 @@ def test_early_stopping_holds_out_rows_of_any_table(likelihood, inference):
     model = quick(likelihood=likelihood, inference=inference, early_stopping=True).fit(table)
     assert np.isfinite(model.history_[:, "valid_loss"]).all()
     assert np.isfinite(model.score(table))
+
+
+def test_early_stopping_and_orientation_go_together():
+    stage = make_progression(80, n_transient=4, n_increasing=4, n_decreasing=4, random_state=0).times
+    for sign in (1, -1):
+        latent = quick(early_stopping=True).fit(TABLE, orientation=sign * stage).transform(TABLE)[:, 0]
+        assert np.corrcoef(latent, sign * stage)[0, 1] > 0.5
+
+
+@pytest.mark.xfail(reason="columns are checked for entries before rows are held out, not after", raises=ValueError)
+def test_a_column_observed_in_held_out_rows_alone_does_not_end_the_fit():
+    table = TABLE.copy()
+    table[:, 0] = np.nan
+    table[5, 0] = 1.0
+    for seed in range(4):
+        model = quick(early_stopping=True, validation_fraction=0.5, random_state=seed, max_epochs=3).fit(table)
+        assert np.isfinite(model.score(table))
 
 
 def test_the_best_held_out_rows_are_those_of_the_seed():

@@ -1,0 +1,115 @@
+"""The examples run, and say what they promise."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+from skdevae import BasisDeVAEClusterer
+from skdevae.datasets import make_progression
+
+pytest.importorskip("matplotlib")
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """examples/plot_tumour_biomarkers.py, with fits that are too short to be good but do all that long ones do."""
+    spec = importlib.util.spec_from_file_location("plot_tumour_biomarkers", EXAMPLES / "plot_tumour_biomarkers.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(
+        module,
+        "clusterer_with",
+        lambda noise_floor, seed=0: BasisDeVAEClusterer(noise_floor=noise_floor, max_epochs=5, random_state=seed),
+    )
+    return module
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    progression = make_progression(60, n_transient=2, n_increasing=3, n_decreasing=2, as_frame=True, random_state=0)
+    return progression.data.assign(stage=np.where(progression.times > 0, "late", "early"))
+
+
+def rows_of(output: str) -> dict[str, str]:
+    """Behaviour by feature, as the printed table has them."""
+    behaviours = "increasing|decreasing|transient"
+    return dict(re.findall(rf"^ *(\S.*?) +({behaviours}) +[01]\.\d\d +[+-]", output, re.MULTILINE))
+
+
+def test_the_table_of_tumours(example, tmp_path, capsys):
+    figure = tmp_path / "new" / "tumours.png"
+    example.main(["--splits", "1", "--no-search", "--output", str(figure)])
+    output = capsys.readouterr().out
+    assert set(rows_of(output)) == set(load_breast_cancer().feature_names)
+    assert "malignant from benign" in output
+    assert all(f"\n{model}" in output for model in ("BasisDeVAEClusterer", "FactorAnalysis(1)", "PCA(1)"))
+    assert output.rstrip().endswith(str(figure))
+    assert figure.read_bytes().startswith(PNG)
+
+
+def test_a_table_of_ones_own(example, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table.assign(who="someone", same=1.0).to_csv("cohort.csv", index=False)
+    with joblib.parallel_config(backend="threading"):  # processes of its own would each import torch first
+        example.main(["cohort.csv", "--label", "stage", "--splits", "2"])
+    output = capsys.readouterr().out
+    assert set(rows_of(output)) == set(table.columns) - {"stage"}
+    assert "not numeric: who" in output
+    assert "constant or empty: same" in output
+    assert re.search(r"area under the ROC curve of (0\.[5-9]|1\.0)", output)
+    assert re.search(r"^best: K=\d", output, re.MULTILINE)
+    assert Path("figures/cohort.png").read_bytes().startswith(PNG)
+
+
+def test_missing_entries_and_no_label(example, table, tmp_path, capsys):
+    features = table.drop(columns="stage")
+    gaps = features.mask(np.random.default_rng(0).random(features.shape) < 0.1)
+    gaps.iloc[3] = np.nan
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    example.main([str(tmp_path / "gaps.csv"), "--splits", "1", "--no-search", "--output", str(tmp_path / "gaps.png")])
+    output = capsys.readouterr().out
+    assert set(rows_of(output)) == set(features.columns)
+    assert "without any number: 1 rows" in output
+    assert "take no missing entries" in output
+    assert "ROC" not in output
+
+
+@pytest.mark.parametrize(
+    "change, arguments, message",
+    [
+        (None, [], "cannot read .* as a CSV table"),
+        (lambda table: table.iloc[:, :0], [], "cannot read .* as a CSV table"),
+        (lambda table: table, ["--label", "grade"], "no column 'grade'; it has .*'stage'"),
+        (lambda table: table, ["--label", "increasing_00"], "two values .* but 'increasing_00' has"),
+        (lambda table: table[["stage"]], [], "0 numeric columns"),
+        (lambda table: table.head(8), [], "8 rows"),
+        (lambda table: table.replace(table.iloc[0, 0], np.inf), [], "infinite values, in "),
+        (lambda table: table, ["--splits", "0"], "--splits must"),
+        (lambda table: table, ["--noise-floor", "1.5"], "--noise-floor must"),
+    ],
+)
+def test_bad_tables_are_explained(example, table, tmp_path, capsys, change, arguments, message):
+    path = tmp_path / "table.csv"
+    if change is not None:
+        change(table).to_csv(path, index=False)
+    with pytest.raises(SystemExit) as stop:
+        example.main([str(path), *arguments])
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_label_without_a_table(example, capsys):
+    with pytest.raises(SystemExit):
+        example.main(["--label", "diagnosis"])
+    assert "none was given" in capsys.readouterr().err
