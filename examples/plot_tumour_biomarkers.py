@@ -17,29 +17,25 @@ Run it as it is, or on a table of your own, whose numeric columns become the fea
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from threadpoolctl import threadpool_limits
+from sklearn.preprocessing import StandardScaler
 
 from skdevae import BasisDeVAEClusterer
 from skdevae.display import TrajectoryDisplay
 
 FEWEST_ROWS = 30
-OURS, BASELINE = "BasisDeVAEClusterer", "FactorAnalysis(1)"
+BASELINE = "FactorAnalysis(1)"
 
 # %%
 # 1. The table
@@ -106,35 +102,14 @@ def read_csv(path: Path, label: str | None) -> Study:
 
 
 # %%
-# 2. Units
-# --------
-# Areas and their like are positive and have a long right tail: they differ by factors, so their logarithm is the
-# natural unit. The rule looks at no diagnosis, and every model below gets the same units. Standardising changes nothing
-# for BasisDeVAE, which does so by itself; it puts all models' likelihoods in the same units.
-#
-# One more thing can be seen without a diagnosis: radius, perimeter and area are one measurement three times over, and
-# twice at that. The likelihood pays for the last digit of what is said so often, and an axis that is to deliver it has
-# to be size and nothing else. ``noise_floor=0.25`` says that no feature is known to better than a quarter of its
-# spread, and the axis is free to be what all features have in common. That costs likelihood: part 4 shows how much. The
-# value is a judgement, made by someone who knew the diagnoses; ``--noise-floor`` tries another.
+# 2. The model
+# ------------
+# Standardising changes nothing for BasisDeVAE, which does so by itself; it puts all models' likelihoods in the same
+# units.
 
 
-def columns_in_factors(features: pd.DataFrame) -> list[str]:
-    """Strictly positive columns with a skewness above 1."""
-    return list(features.columns[(features.min() > 0) & (features.skew() > 1)])
-
-
-def in_common_units(features: pd.DataFrame, model) -> Pipeline:
-    to_logarithms = ColumnTransformer(
-        [("log", FunctionTransformer(np.log, feature_names_out="one-to-one"), columns_in_factors(features))],
-        remainder="passthrough",
-        verbose_feature_names_out=False,
-    )
-    return Pipeline([("units", to_logarithms), ("scale", StandardScaler()), ("model", model)])
-
-
-def clusterer_with(noise_floor: float, seed: int = 0) -> BasisDeVAEClusterer:
-    return BasisDeVAEClusterer(noise_floor=noise_floor, random_state=seed)
+def pipeline_of(model) -> Pipeline:
+    return Pipeline([("scale", StandardScaler()), ("model", model)])
 
 
 # %%
@@ -191,11 +166,9 @@ def separation(positions: np.ndarray, labels: pd.Series) -> float:
     return max(area, 1 - area)
 
 
-def compare(study: Study, noise_floor: float, n_splits: int) -> pd.DataFrame:
+def compare(study: Study, n_splits: int) -> pd.DataFrame:
     """A row for each model and split, with columns model, split, log-likelihood and separation."""
-    models: dict[str, Callable] = {
-        f"{OURS}, noise_floor={floor}": partial(clusterer_with, floor) for floor in dict.fromkeys((noise_floor, 0.01))
-    }
+    models: dict[str, Callable] = {"BasisDeVAEClusterer": lambda seed: BasisDeVAEClusterer(random_state=seed)}
     if not study.features.isna().any(axis=None):  # these two take no missing entries
         models[BASELINE] = lambda seed: FactorAnalysis(1, random_state=seed)
         models["PCA(1)"] = lambda seed: PCA(1, random_state=seed)
@@ -204,7 +177,7 @@ def compare(study: Study, noise_floor: float, n_splits: int) -> pd.DataFrame:
     for split, (train, test) in enumerate(splits):
         unseen = study.features.iloc[test]
         for name, model in models.items():
-            pipeline = in_common_units(study.features, model(split)).fit(study.features.iloc[train])
+            pipeline = pipeline_of(model(split)).fit(study.features.iloc[train])
             row = {"model": name, "split": split, "log-likelihood": pipeline.score(unseen)}
             if study.labels is not None:
                 row["separation"] = separation(pipeline.transform(unseen)[:, 0], study.labels.iloc[test])
@@ -237,9 +210,9 @@ def print_comparison(results: pd.DataFrame) -> None:
 # describes more by letting the axis bend, and is no behaviour that one could name.)
 
 
-def search(features: pd.DataFrame, noise_floor: float) -> GridSearchCV:
+def search(features: pd.DataFrame) -> GridSearchCV:
     return GridSearchCV(
-        in_common_units(features, clusterer_with(noise_floor)),
+        pipeline_of(BasisDeVAEClusterer(random_state=0)),
         {"model__n_clusters": [1, 2, 3, 4], "model__alpha": [0.1, 1.0]},
         cv=KFold(3, shuffle=True, random_state=0),
         n_jobs=2,
@@ -319,8 +292,6 @@ def draw(pipeline: Pipeline, study: Study) -> plt.Figure:
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if not 0 < options.noise_floor < 1:
-        parser.error("--noise-floor must lie between 0 and 1.")
     if options.splits < 1:
         parser.error("--splits must be at least 1.")
     if options.csv is None and options.label is not None:
@@ -331,29 +302,32 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error(str(error))
     features = study.features
 
-    pipeline = in_common_units(features, clusterer_with(options.noise_floor)).fit(features)
+    pipeline = pipeline_of(BasisDeVAEClusterer(random_state=0)).fit(features)
     print(f"{len(features)} {study.samples}, {features.shape[1]} features")
     print(*study.notes, sep="\n", end="\n" if study.notes else "")
-    logarithms = ", ".join(columns_in_factors(features)) or "none"
-    print(textwrap.fill(f"In logarithms, being positive with a skewness above 1: {logarithms}.", width=100))
 
     print("\nHow each feature behaves along the axis")
     print_behaviours(behaviour_table(pipeline, features))
     if study.labels is not None:
         area = separation(pipeline.transform(features)[:, 0], study.labels)
         kinds = " from ".join(map(str, study.labels.dropna().unique()))
-        print(f"\nThe axis, found without labels, tells {kinds} with an area under the ROC curve of {area:.3f}.")
+        print(f"\nThe axis, found without labels, tells {kinds} with an area under the ROC curve of {area:.3f}", end="")
+        if features.isna().any(axis=None):
+            print(".")
+        else:
+            component = pipeline_of(PCA(1)).fit_transform(features)[:, 0]
+            print(f" (first principal component: {separation(component, study.labels):.3f}).")
 
     judged = "" if study.labels is None else "; separation: area under the ROC curve of the axis"
     print(f"\nOn held-out {study.samples}, mean ± sd over {options.splits} random splits")
     print(f"log-likelihood: nats per sample, in standardised units{judged}")
     if features.isna().any(axis=None):
         print(f"{BASELINE} and PCA(1) take no missing entries and are left out.")
-    print_comparison(compare(study, options.noise_floor, options.splits))
+    print_comparison(compare(study, options.splits))
 
     if options.search:
         print("\nHeld-out log-likelihood for K behaviours and concentration alpha, 3-fold")
-        print_search(search(features, options.noise_floor))
+        print_search(search(features))
 
     output = options.output or Path("figures") / f"{study.name}.png"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -370,13 +344,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="where the figure goes; by default figures/<name of the data>.png")
     parser.add_argument("--splits", type=int, default=5, help="splits to compare models on (%(default)s)")
     parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True, help="search K and alpha")
-    parser.add_argument(
-        "--noise-floor", type=float, default=0.25, help="least noise, as a share of a feature's sd (%(default)s)"
-    )
-    options = parser.parse_args(argv)
-    # A fit of this size gains nothing from threads, and on a busy machine loses much by waiting for them.
-    with threadpool_limits(1):
-        run(parser, options)
+    run(parser, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -20,6 +22,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ._axis import correlations, principal_components, starting_positions
@@ -163,16 +166,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         split_seed, *seeds = spawn_seeds(self.random_state, 1 + self.n_init)
         train_index, source, validation = self._split(table, split_seed)
         config = self._module_config(len(source), X.shape[1], has_missing)
-        scores = principal_components(source, self._is_count_model())
-        fits: list[Fit] = []
-        for restart, seed in enumerate(seeds):
-            positions = starting_positions(scores, restart, seed)
-            positions *= self._axis_sign(source, positions, None if reference is None else reference[train_index])
-            module = _build_module(config, generator_from(seed)).to(table.like.device)
-            fits.append(self._fit_module(module, source, validation, positions, seed))
-            if fits[-1].interrupted:
-                break
-        self._keep(max(fits, key=lambda fit: fit.lower_bound), config, table, reference)
+        # Small tables gain nothing from threads, and on a busy machine threads that wait for each other cost most time.
+        with nullcontext() if table.is_large else threadpool_limits(1):
+            starts = self._starts(source, None if reference is None else reference[train_index], seeds)
+            fits = self._fit_starts(starts, config, source, validation)
+            self._keep(max(fits, key=lambda fit: fit.lower_bound), config, table, reference)
         if fits[-1].interrupted:
             warnings.warn(
                 f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
@@ -180,6 +178,31 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 stacklevel=2,
             )
         return self
+
+    def _starts(
+        self, source: RowSource, reference: np.ndarray | None, seeds: list[int]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """A seed and a first guess of every sample's latent, pointing as asked, for each start."""
+        scores = principal_components(source, self._is_count_model())
+        for restart, seed in enumerate(seeds):
+            positions = starting_positions(scores, restart, seed)
+            yield seed, self._axis_sign(source, positions, reference) * positions
+
+    def _fit_starts(
+        self,
+        starts: Iterator[tuple[int, np.ndarray]],
+        config: dict[str, Any],
+        source: RowSource,
+        validation: RowSource | None,
+    ) -> list[Fit]:
+        """Fits of all starts, or of those up to the one that was interrupted."""
+        fits: list[Fit] = []
+        for seed, positions in starts:
+            module = _build_module(config, generator_from(seed)).to(source.like.device)
+            fits.append(self._fit_module(module, source, validation, positions, seed))
+            if fits[-1].interrupted:
+                break
+        return fits
 
     def _keep(self, best: Fit, config: dict, source: RowSource, reference: np.ndarray | None) -> None:
         self.module_ = best.module.eval().requires_grad_(False)

@@ -26,8 +26,6 @@ from .training.fitting import TrainingOptions, train
 from .training.rows import RowSource, summarize_columns
 from .training.seeds import generator_from
 
-#: stored entries above which reading the table, not moving the curves, is what an epoch costs
-_LARGE_TABLE = 2_000_000
 #: width, in prior sds, of the bumps in which samples start around their first positions
 _STARTING_WIDTH = 0.3
 #: log of the posterior sd that the encoder starts from
@@ -67,8 +65,9 @@ class BasisDeVAEClusterer(LatentVariableModel):
         monotonicity is exact too; ``"gauss-legendre"`` is the paper's rule of order 15.
     n_knots : int, default=65
         Knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
-    n_grid_points : int, default=129
-        Grid points that z is integrated over while fitting. Scores use finer grids where a posterior needs them.
+    n_grid_points : int, default=None
+        Grid points that z is integrated over while fitting; None means 129, or 65 where the table has more than two
+        million stored entries. Scores use finer grids where a posterior needs them.
     z_max : float, default=4.5
         Where knots and grid end, in prior sds. Beyond it curves go on as straight lines (or as what their link makes of
         one); samples found there are reported.
@@ -88,7 +87,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
     weight_decay : float, default=20.0
         Precision of the Gaussian prior on each weight between hidden units and a feature's derivative, in nats: larger
         values make simpler curves.
-    noise_floor : float, default=0.01
+    noise_floor : float, default=0.1
         Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
     learning_rate : float, default=None
         Starting rate of Adam; it decays to zero along a cosine. None means 0.1 for exact and 0.01 for amortised
@@ -97,8 +96,8 @@ class BasisDeVAEClusterer(LatentVariableModel):
         Rows per gradient step of ``inference="amortized"``. Exact inference sums over all rows before each step and
         chooses by itself how many to hold in memory.
     max_epochs : int, default=None
-        Passes over the table. None means 150 for exact inference (two gradient steps each; 50 with six steps where the
-        table has more than two million stored entries) and 200 for amortised inference.
+        Passes over the table. None means 150 for exact inference (two gradient steps each; 50 with four steps where
+        the table has more than two million stored entries) and 200 for amortised inference.
     early_stopping : bool, default=False
         Whether to hold out rows, stop when their likelihood stops rising, and keep the best weights.
     validation_fraction : float, default=0.1
@@ -192,7 +191,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         "integrator": [StrOptions({"grid", "gauss-legendre"})],
         "gamma": [Interval(Real, 0, None, closed="neither")],
         "n_knots": [Interval(Integral, 3, None, closed="left")],
-        "n_grid_points": [Interval(Integral, 3, None, closed="left")],
+        "n_grid_points": [None, Interval(Integral, 3, None, closed="left")],
         "z_max": [Interval(Real, 0, None, closed="neither")],
         "encoder_hidden_layer_sizes": ["array-like"],
     }
@@ -208,7 +207,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         assignment="collapsed",
         integrator="grid",
         n_knots=65,
-        n_grid_points=129,
+        n_grid_points=None,
         z_max=4.5,
         hidden_layer_sizes=(32,),
         encoder_hidden_layer_sizes=(128,),
@@ -217,7 +216,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         gamma=1.0,
         kl_warmup=0.2,
         weight_decay=20.0,
-        noise_floor=0.01,
+        noise_floor=0.1,
         learning_rate=None,
         batch_size=128,
         max_epochs=None,
@@ -305,7 +304,8 @@ class BasisDeVAEClusterer(LatentVariableModel):
         positions: np.ndarray,
         seed: int,
     ) -> Fit:
-        grid = LatentGrid.standard_normal(self.n_grid_points, self.z_max).to(source.like)
+        n_grid_points = self.n_grid_points or (65 if source.is_large else 129)
+        grid = LatentGrid.standard_normal(n_grid_points, self.z_max).to(source.like)
         start = torch.from_numpy(positions).to(source.like)
         summary = summarize_columns(source, module.likelihood.counts)
         statistics = starting_statistics(source, start, _STARTING_WIDTH, grid, self.likelihood == "zinb")
@@ -322,9 +322,8 @@ class BasisDeVAEClusterer(LatentVariableModel):
         summary: ColumnSummary,
         grid: LatentGrid,
     ) -> Fit:
-        large = source.n_stored > _LARGE_TABLE
-        steps = 6 if large else 2
-        max_epochs = self.max_epochs or (50 if large else 150)
+        steps = 4 if source.is_large else 2
+        max_epochs = self.max_epochs or (50 if source.is_large else 150)
         options = self._training_options(
             max_epochs, steps, learning_rate=0.1, betas=(0.9, 0.99), settled=ANNEALED_SHARE
         )
@@ -335,7 +334,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
             batches_valid = ExpectationSteps(
                 validation, module, held_out, grid, n_gradient_steps=1, updates_clusters=False
             )
-        annealing = Annealing(len(source), max_epochs)
+        annealing = Annealing(len(source), source.n_features, max_epochs)
         result = train(module, batches, batches_valid, options, annealing, self.callbacks or ())
         with torch.no_grad():
             module.latent_temperature = module.cluster_temperature = 1.0

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -260,6 +261,13 @@ def test_a_step_without_names_keeps_those_of_its_columns(table):
 def test_a_pipeline_of_the_clusterer_alone(clusterer, table):
     drawn = TrajectoryDisplay.from_estimator(Pipeline([("model", clusterer)]), table)
     assert set(drawn.feature_names) == set(table.columns)
+
+
+def test_a_search_is_drawn_by_its_best_estimator(table):
+    found = GridSearchCV(BasisDeVAEClusterer(max_epochs=2, random_state=0), {"alpha": [0.1, 1.0]}, cv=2).fit(table)
+    drawn = TrajectoryDisplay.from_estimator(found, table)
+    alone = TrajectoryDisplay.from_estimator(found.best_estimator_, table)
+    np.testing.assert_array_equal(drawn.trajectories, alone.trajectories)
 
 
 def test_columns_of_arrays_are_numbered(table):

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -27,11 +28,7 @@ def example(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
-    monkeypatch.setattr(
-        module,
-        "clusterer_with",
-        lambda noise_floor, seed=0: BasisDeVAEClusterer(noise_floor=noise_floor, max_epochs=5, random_state=seed),
-    )
+    monkeypatch.setattr(module, "BasisDeVAEClusterer", partial(BasisDeVAEClusterer, max_epochs=5))
     return module
 
 
@@ -96,7 +93,6 @@ def test_missing_entries_and_no_label(example, table, tmp_path, capsys):
         (lambda table: table.head(8), [], "8 rows"),
         (lambda table: table.replace(table.iloc[0, 0], np.inf), [], "infinite values, in "),
         (lambda table: table, ["--splits", "0"], "--splits must"),
-        (lambda table: table, ["--noise-floor", "1.5"], "--noise-floor must"),
     ],
 )
 def test_bad_tables_are_explained(example, table, tmp_path, capsys, change, arguments, message):

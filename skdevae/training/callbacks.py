@@ -6,8 +6,8 @@ import numpy as np
 from skorch.callbacks import Callback, EarlyStopping
 from tqdm.auto import tqdm
 
-#: factor by which the likelihood is divided when q(z) starts
-_LATENT_TEMPERATURE = 20.0
+#: most that the likelihood is divided by when q(z) starts, and how many features' worth of it must be left
+_LATENT_TEMPERATURE, _LEAST_FEATURES = 20.0, 2.5
 #: nats per sample that two behaviours of a feature must differ by, at the start, for q(w) to take notice
 _CLUSTER_TEMPERATURE = 0.3
 #: share of the epochs over which both come down to 1
@@ -18,16 +18,19 @@ class Annealing(Callback):
     """Deterministic annealing of the E-step: broad q(z) and undecided q(w) at first, exact ones from half-way on.
 
     With many features every q(z) is narrow from the first step, and samples would hardly move from where the starting
-    axis has put them; and q(w) would settle before the curves are fitted.
+    axis has put them; and q(w) would settle before the curves are fitted. A table of few features starts less hot: with
+    nothing left of its likelihood the axis would dissolve.
     """
 
-    def __init__(self, n_samples: int, max_epochs: int):
+    def __init__(self, n_samples: int, n_features: int, max_epochs: int):
         self.n_samples = n_samples
+        self.n_features = n_features
         self.max_epochs = max_epochs
 
     def on_epoch_begin(self, net, **kwargs):
         remaining = max(0.0, 1 - (len(net.history) - 1) / (ANNEALED_SHARE * self.max_epochs))
-        net.module_.latent_temperature = _LATENT_TEMPERATURE**remaining
+        hottest = min(_LATENT_TEMPERATURE, max(1.0, self.n_features / _LEAST_FEATURES))
+        net.module_.latent_temperature = hottest**remaining
         net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
 
 

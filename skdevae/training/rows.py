@@ -21,6 +21,8 @@ from ..nn.rows import DenseRows
 _CHUNK_ENTRIES = 2_000_000
 #: entries of a densified or rescaled chunk of rows
 _DENSE_ENTRIES = 2_000_000
+#: stored entries above which a table counts as large
+_LARGE_TABLE = 2_000_000
 
 
 class SparseRows:
@@ -104,6 +106,11 @@ class RowSource:
     def n_stored(self) -> int:
         """Entries that a pass over the table touches."""
         return int(np.size(self.table.data if sp.issparse(self.table) else self.table))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading the table, not moving the curves, is what an epoch of exact inference costs."""
+        return self.n_stored > _LARGE_TABLE
 
     @property
     def is_sparse(self) -> bool:
