@@ -119,10 +119,15 @@ def pipeline_of(model) -> Pipeline:
 # at its peak; the share of samples that lie below that place says whether there are data to judge it by.
 
 
+def middle_of(positions: np.ndarray) -> np.ndarray:
+    """Points through the middle 98 % of the samples, where there are data to speak of."""
+    return np.linspace(*np.quantile(positions, [0.01, 0.99]), 400)
+
+
 def behaviour_table(pipeline: Pipeline, features: pd.DataFrame) -> pd.DataFrame:
     clusterer = pipeline[-1]
     positions = pipeline.transform(features)[:, 0]
-    z = np.linspace(*np.quantile(positions, [0.01, 0.99]), 400)
+    z = middle_of(positions)
     curves = clusterer.trajectories(z)  # in sds: the pipeline has standardised
     steepest = z[np.abs(np.gradient(curves, z, axis=0)).argmax(0)]
     names = clusterer.cluster_names_[clusterer.labels_]
@@ -275,7 +280,8 @@ def draw(pipeline: Pipeline, study: Study) -> plt.Figure:
     for empty in axes.ravel()[n_panels:]:
         empty.remove()
     draw_positions(axes[0, 0], pipeline.transform(study.features)[:, 0], study)
-    TrajectoryDisplay.from_estimator(pipeline, study.features, ax=axes.ravel()[1:n_panels], max_labels=6)
+    z = middle_of(pipeline.transform(study.features)[:, 0])
+    TrajectoryDisplay.from_estimator(pipeline, study.features, z=z, ax=axes.ravel()[1:n_panels], max_labels=6)
     verbs = {"increasing": "rise", "decreasing": "fall", "transient": "come and go"}
     counts = [f"{size} {verbs[clusterer.cluster_names_[name]]}" for name, size in zip(names, sizes, strict=True)]
     blind = "" if study.labels is None else ", found without their labels"

@@ -119,6 +119,7 @@ def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
     x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0)
     n, z1, z2 = torch.stack([mass.expand_as(weighted) for weighted, _, mass in sums]).sum(0)
     sum_of_squares = summarize_columns(source, counts=False).sum_of_squares.double()
+    n = n.clamp(min=1)
     covariance = xz - x * z1 / n
     variance = (sum_of_squares - x**2 / n).clamp(min=0) * (z2 - z1**2 / n).clamp(min=0)
     correlation = torch.where(variance > 0, covariance / variance.clamp(min=1e-300).sqrt(), 0.0)

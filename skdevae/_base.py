@@ -211,9 +211,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.n_iter_ = len(best.history)
         self.lower_bound_ = best.lower_bound - float(np.mean(log_units(source)))
         self._n_features_out = 1
-        exact = exact_posterior(
-            self._source(source.table, self._float64_like()), self._float64_module().predictive_tables, self.z_max
-        )
+        module = self._float64_module()
+        float64_source = self._source(source.table, self._float64_like())
+        exact = exact_posterior(float64_source, module.predictive_tables, module.z_max)
         self._orient(source, exact.mean.cpu().numpy(), reference)
         self._store_results()
         self._warn_about_grid(exact)
@@ -322,7 +322,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return LIKELIHOODS[self.likelihood].counts
 
     def _validate(self, X: Any, reset: bool) -> np.ndarray | sp.csr_array:
-        counts = self._is_count_model()
+        # Parameters set after a fit are for the next one.
+        likelihood = self.likelihood if reset else self._config["likelihood"]
+        counts = LIKELIHOODS[likelihood].counts
         X = validate_data(
             self,
             X,
@@ -341,7 +343,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 X.sum_duplicates()
                 X.eliminate_zeros()
         if counts:
-            check_counts(X, self.likelihood, getattr(self, "feature_names_in_", None))
+            check_counts(X, likelihood, getattr(self, "feature_names_in_", None))
         return X
 
     def _source(self, X: np.ndarray | sp.csr_array, like: Tensor) -> RowSource:
@@ -378,7 +380,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _gaussian_posterior(self, module: FeatureClusterModel, source: RowSource) -> tuple[Tensor, Tensor]:
         if isinstance(module, AmortizedModel):
             return encoder_posterior(module, source)
-        exact = exact_posterior(source, module.predictive_tables, self.z_max)
+        exact = exact_posterior(source, module.predictive_tables, module.z_max)
         return exact.mean, exact.sd
 
     def transform(self, X):
@@ -421,7 +423,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
             fields = (mean, sd, mean - half_width, mean + half_width)
         else:
-            exact = exact_posterior(source, module.predictive_tables, self.z_max, credible_level)
+            exact = exact_posterior(source, module.predictive_tables, module.z_max, credible_level)
             fields = (exact.mean, exact.sd, exact.lower, exact.upper)
         return Posterior(*(field.cpu().numpy()[:, None].astype(dtype, copy=False) for field in fields))
 
@@ -440,7 +442,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             follows its most probable behaviour, so that p is a normalised density.
         """
         module, source, _ = self._for_inference(X)
-        return self._in_user_nats(log_evidence(module, source, module.predictive_tables, self.z_max), source)
+        return self._in_user_nats(log_evidence(module, source, module.predictive_tables, module.z_max), source)
 
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
@@ -477,7 +479,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if isinstance(module, AmortizedModel):
             bound = amortized_elbo(module, source)
         else:
-            bound = log_evidence(module, source, module.averaged_tables_at, self.z_max)
+            bound = log_evidence(module, source, module.averaged_tables_at, module.z_max)
         return float(self._in_user_nats(bound, source).mean())
 
     def conditional_log_likelihood(self, X):

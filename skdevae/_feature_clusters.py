@@ -171,11 +171,10 @@ class BasisDeVAEClusterer(LatentVariableModel):
 
     Examples
     --------
-    >>> from sklearn.metrics import adjusted_rand_score
     >>> from skdevae import BasisDeVAEClusterer
     >>> from skdevae.datasets import make_progression
     >>> progression = make_progression(random_state=0)
-    >>> clusterer = BasisDeVAEClusterer(random_state=0).fit(progression.data)
+    >>> clusterer = BasisDeVAEClusterer(orientation=30, random_state=0).fit(progression.data)
     >>> clusterer.cluster_names_[clusterer.labels_[[0, 30, 40]]].tolist()
     ['transient', 'increasing', 'decreasing']
     >>> clusterer.transform(progression.data).shape
@@ -365,6 +364,8 @@ class BasisDeVAEClusterer(LatentVariableModel):
         warm_up = DivergenceWarmUp(self.kl_warmup, max_epochs)
         result = train(module, batches, batches_valid, options, warm_up, self.callbacks or ())
         module.divergence_weight = 1.0
+        if not module.assignment.logits.requires_grad:  # training ended before warm-up did
+            module.assignment.update_(column_evidence(module, source, module.z_max), self.gamma)
         return Fit(module, result.history, self._amortized_bound(module, source), result.interrupted)
 
     def _amortized_bound(self, module: AmortizedModel, source: RowSource) -> float:
@@ -420,7 +421,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
             One row for every *column* of X; columns in the order of ``cluster_names_``.
         """
         module, source, _ = self._for_inference(X)
-        evidence = column_evidence(module, source, self.z_max).cpu().numpy()
+        evidence = column_evidence(module, source, module.z_max).cpu().numpy()
         return softmax(evidence + np.log(self.cluster_weights_), axis=1)
 
     def predict(self, X):

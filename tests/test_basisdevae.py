@@ -567,7 +567,6 @@ def test_the_latent_has_one_column():
         fitted().inverse_transform(np.zeros((3, 2)))
 
 
-@pytest.mark.xfail(reason="inference reads z_max from the parameters, not from the model that was fitted")
 def test_parameters_set_after_fit_are_for_the_next_fit():
     table = progression().data
     model = deepcopy(fitted()).set_params(z_max=1.0)
@@ -624,7 +623,8 @@ def test_every_behaviour_is_found_where_it_is_the_truth():
     generator = np.random.default_rng(0)
     z = generator.standard_normal(400)
     shapes = {
-        "increasing": lambda z: 1.5 * np.tanh(z),
+        # not one that levels off: a transient whose fall lies beyond the data describes that as well
+        "increasing": lambda z: 0.7 * z + 0.5 * np.tanh(2 * z),
         "decreasing": lambda z: -z,
         "transient": lambda z: 2 * np.exp(-2 * (z - 0.3) ** 2),
         "dip": lambda z: -2 * np.exp(-2 * (z + 0.3) ** 2),

@@ -38,7 +38,7 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def clusterer(table) -> BasisDeVAEClusterer:
-    return BasisDeVAEClusterer(max_epochs=30, random_state=0).fit(table)
+    return BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(table)
 
 
 def shown_features(panel: Axes) -> set[str]:
@@ -62,7 +62,7 @@ def test_one_panel_for_each_cluster_that_has_features(clusterer, table):
 
 def test_empty_clusters_have_no_panel(table):
     rising = table.filter(like="increasing")
-    clusterer = BasisDeVAEClusterer(behaviors=["decreasing", "increasing"], max_epochs=30, random_state=0).fit(rising)
+    clusterer = BasisDeVAEClusterer(behaviors=["decreasing", "increasing"], max_epochs=60, random_state=0).fit(rising)
     assert set(clusterer.labels_) == {1}
     drawn = TrajectoryDisplay.from_estimator(clusterer, rising)
     assert [panel.get_title(loc="left") for panel in drawn.axes_] == ["increasing (4 features)"]
@@ -165,7 +165,7 @@ def test_limits_on_features_samples_and_names(clusterer, table):
 def test_features_that_the_axis_explains_are_kept_first(table):
     rng = np.random.default_rng(0)
     noisy = table.assign(**{f"noise_{column}": rng.normal(size=len(table)) for column in range(4)})
-    clusterer = BasisDeVAEClusterer(max_epochs=30, random_state=0).fit(noisy)
+    clusterer = BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(noisy)
     drawn = TrajectoryDisplay.from_estimator(clusterer, noisy, max_features_per_panel=3)
     assert not any(name.startswith("noise") for name in drawn.feature_names)
 

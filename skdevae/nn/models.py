@@ -83,6 +83,11 @@ class FeatureClusterModel(nn.Module):
         return self.decoder.can_mirror
 
     @property
+    def z_max(self) -> float:
+        """Where the decoder's knots end."""
+        return float(self.decoder.knots[-1])
+
+    @property
     def labels(self) -> Tensor:
         """The most probable behaviour of every feature, (D,)."""
         return self.assignment.logits.argmax(1)
@@ -147,8 +152,10 @@ class FeatureClusterModel(nn.Module):
         present = mass > 1e-6 * mass.sum()
         smoothed = statistics.weighted[present] / statistics.mass[present].clamp(min=1e-6)
         self.decoder.initialize_(self.likelihood.unlink(smoothed), mass[present], grid.points[present])
-        mean = statistics.weighted.sum(0) / summary.n_observed
-        self.likelihood.initialize_(mean, summary.sum_of_squares / summary.n_observed - mean**2)
+        # At least one: early stopping may hold out every row in which a column is observed.
+        n_observed = summary.n_observed.clamp(min=1)
+        mean = statistics.weighted.sum(0) / n_observed
+        self.likelihood.initialize_(mean, summary.sum_of_squares / n_observed - mean**2)
 
 
 class ExactModel(FeatureClusterModel):
