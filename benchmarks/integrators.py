@@ -19,16 +19,16 @@ from skdevae.nn.models import AmortizedModel
 from skdevae.training.rows import RowSource
 
 
-def build(integrator: str, n_features: int) -> AmortizedModel:
+def amortized_model(integrator: str, n_features: int, likelihood: str) -> AmortizedModel:
     """The estimator's default amortised module."""
     return AmortizedModel(
         128,
         n_features,
         ("increasing", "decreasing", "transient"),
-        likelihood="zinb",
+        likelihood=likelihood,
         assignment="collapsed",
         alpha=0.1,
-        noise_floor=0.01,
+        noise_floor=0.1,
         weight_decay=20.0,
         beta=10.0,
         gamma=1.0,
@@ -60,7 +60,7 @@ def main() -> None:
 
     medians = {}
     for integrator in ("grid", "gauss-legendre"):
-        model = build(integrator, arguments.features)
+        model = amortized_model(integrator, arguments.features, "zinb")
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
         medians[integrator] = median_seconds(lambda m=model, o=optimizer: step_of(m, o), arguments.repeats)
     print_table(

@@ -167,15 +167,18 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         train_index, source, validation = self._split(table, split_seed)
         config = self._module_config(len(source), X.shape[1], has_missing)
         # Small tables gain nothing from threads, and on a busy machine threads that wait for each other cost most time.
-        with nullcontext() if table.is_large else threadpool_limits(1):
+        # OpenMP alone: its limit is the thread's own, while a BLAS library's would be the whole process's.
+        with nullcontext() if table.is_large else threadpool_limits(1, user_api="openmp"):
             starts = self._starts(source, None if reference is None else reference[train_index], seeds)
             fits = self._fit_starts(starts, config, source, validation)
-            self._keep(max(fits, key=lambda fit: fit.lower_bound), config, table, reference)
+            best = max(fits, key=lambda fit: fit.lower_bound)
+            self.lower_bound_ = best.lower_bound - float(np.mean(log_units(source)))
+            self._keep(best, config, table, reference)
         if fits[-1].interrupted:
             warnings.warn(
                 f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,  # past the wrapper that validates parameters
             )
         return self
 
@@ -209,7 +212,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self._config = config
         self.history_ = best.history
         self.n_iter_ = len(best.history)
-        self.lower_bound_ = best.lower_bound - float(np.mean(log_units(source)))
         self._n_features_out = 1
         module = self._float64_module()
         float64_source = self._source(source.table, self._float64_like())
@@ -515,7 +517,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             In the units of the training table.
         """
         check_is_fitted(self)
-        points = check_array(z, ensure_2d=False, dtype=np.float64, input_name="z").reshape(-1)
+        points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z")
+        if points.ndim == 2 and points.shape[1] != self._n_features_out:
+            raise ValueError(f"z has {points.shape[1]} columns, but the latent has {self._n_features_out}.")
+        points = points.reshape(-1)
         module, like = self._float64_module(), self._float64_like()
         positions = torch.from_numpy(points).to(like)
         with torch.no_grad():

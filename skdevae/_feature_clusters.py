@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._axis import projection_onto
 from ._base import Fit, LatentVariableModel
 from ._evaluation import amortized_elbo, column_evidence
-from ._validation import resolve_behaviors
+from ._validation import check_layer_sizes, resolve_behaviors
 from .nn.behaviors import BEHAVIORS
 from .nn.cluster_prior import ASSIGNMENTS
 from .nn.latent_grid import LatentGrid
@@ -284,14 +284,16 @@ class BasisDeVAEClusterer(LatentVariableModel):
             "weight_decay": float(self.weight_decay),
             "beta": float(self.beta),
             "gamma": float(self.gamma),
-            "hidden_layer_sizes": tuple(int(width) for width in self.hidden_layer_sizes),
+            "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
             "activation": self.activation,
             "integrator": self.integrator,
             "n_knots": int(self.n_knots),
             "z_max": float(self.z_max),
         }
         if self.inference == "amortized":
-            config["encoder_hidden_layer_sizes"] = tuple(int(width) for width in self.encoder_hidden_layer_sizes)
+            config["encoder_hidden_layer_sizes"] = check_layer_sizes(
+                "encoder_hidden_layer_sizes", self.encoder_hidden_layer_sizes
+            )
             config["sees_mask"] = has_missing
         return config
 

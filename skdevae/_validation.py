@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,14 @@ def check_missing(X: np.ndarray, feature_names: np.ndarray | None) -> None:
             f"{len(rows)} rows have no observed entry (the first is row {rows[0]}). Drop them before fit; "
             "transform and posterior accept them and answer with the prior."
         )
+
+
+def check_layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Widths of hidden layers as integers; raise unless all are positive whole numbers."""
+    widths = tuple(sizes)
+    if any(not isinstance(width, Integral) or width < 1 for width in widths):
+        raise ValueError(f"{name}={sizes!r}: give the width of each hidden layer as a positive integer.")
+    return tuple(int(width) for width in widths)
 
 
 def resolve_behaviors(

@@ -430,11 +430,14 @@ def test_by_default_correlations_with_the_axis_have_a_positive_sum(likelihood, i
     assert np.corrcoef(latent, table, rowvar=False)[0, 1:].sum() >= -1e-6
 
 
-def test_only_decreasing_features_point_the_axis_down():
+@pytest.mark.parametrize(("behavior", "sign"), [("decreasing", 1), ("increasing", -1)])
+def test_one_direction_alone_decides_which_end_of_the_axis_is_up(behavior, sign):
+    # The two tables have one covariance matrix: whichever way its first component points, one fit must turn it round.
     truth = progression(n_transient=0, n_increasing=0, n_decreasing=8)
-    model = quick(behaviors="decreasing").fit(truth.data)
-    assert (np.diff(model.trajectories([-2, 2]), axis=0) < 0).all()
-    assert np.corrcoef(model.transform(truth.data)[:, 0], truth.times)[0, 1] > 0.9
+    table = sign * truth.data
+    model = quick(behaviors=behavior).fit(table)
+    assert (-sign * np.diff(model.trajectories([-2, 2]), axis=0) > 0).all()
+    assert np.corrcoef(model.transform(table)[:, 0], truth.times)[0, 1] > 0.9
 
 
 def test_an_axis_that_cannot_be_reversed_warns():
@@ -1103,3 +1106,15 @@ def test_more_starts_never_lower_the_bound(inference):
     one = fitted(inference=inference)
     several = quick(inference=inference, n_init=3).fit(table)
     assert several.lower_bound_ >= one.lower_bound_
+
+
+@pytest.mark.parametrize("sizes", [(-3,), (0,), (8, 2.5), ("a",)])
+def test_hidden_layers_have_positive_widths(sizes):
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        BasisDeVAEClusterer(hidden_layer_sizes=sizes).fit(progression().data)
+
+
+def test_trajectories_take_one_position_a_row():
+    with pytest.raises(ValueError, match="z has 2 columns"):
+        fitted().trajectories(np.zeros((3, 2)))
+    assert_array_equal(fitted().trajectories(0.5), fitted().trajectories([[0.5]]))

@@ -26,6 +26,9 @@ from torch.nn.functional import logsigmoid, softplus
 from .layers import inverse_softplus, scale_gradient
 from .rows import DenseRows, Rows
 
+#: entries of a (rows, behaviours, features) block of float32 that stays in a processor's cache
+_CACHED_ENTRIES = 500_000
+
 
 class LinearTables(NamedTuple):
     """The z-dependent coefficients of a log-likelihood; ``positive`` is None where a likelihood has no such term."""
@@ -205,11 +208,7 @@ class CountLikelihood(Likelihood):
     def expected_row_log_likelihood(self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
         # log p(0) for every entry, the rest for the few that are not zero
         own = self.own_parameters()
-        log_zero = self.log_zero(curves, z[:, None, None], *own)
-        if rows.observed is None:
-            total = log_zero.flatten(1) @ phi.flatten()
-        else:
-            total = ((log_zero * phi).sum(1) * rows.observed).sum(1)
+        total = self._expected_log_zero(rows.observed, curves, z, phi)
         row, column, value = rows.nonzero()
         at_entries = curves.transpose(0, 1)[:, row, column]  # (K, M)
         tables = self.coefficients(at_entries, z[row], *(parameter[column] for parameter in own))
@@ -218,6 +217,20 @@ class CountLikelihood(Likelihood):
             beyond_zero = beyond_zero + tables.positive
         entries = (beyond_zero * phi[:, column]).sum(0) + self.entry_constant(value, column)
         return total.index_add(0, row, entries)
+
+    def _expected_log_zero(self, observed: Tensor | None, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
+        """Log probability that all observed features of each row are zero, averaged over q(w): (B,)."""
+        # In blocks of rows that a processor's cache can hold from one elementwise operation to the next.
+        n_rows = max(1, _CACHED_ENTRIES // phi.numel())
+        masks = [None] * len(z) if observed is None else observed.split(n_rows)
+        totals = []
+        for part, z_part, mask in zip(curves.split(n_rows), z.split(n_rows), masks, strict=False):
+            log_zero = self.log_zero(part, z_part[:, None, None], *self.own_parameters())
+            if mask is None:
+                totals.append(log_zero.flatten(1) @ phi.flatten())
+            else:
+                totals.append(((log_zero * phi).sum(1) * mask).sum(1))
+        return torch.cat(totals)
 
 
 class Bernoulli(CountLikelihood):

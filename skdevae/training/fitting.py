@@ -67,12 +67,15 @@ def train(
         lr=options.learning_rate,
         max_epochs=options.max_epochs,
         device=None,
-        callbacks=[("schedule", schedule), *_callbacks(options), *_named(callbacks)],
+        callbacks=[("_skdevae_schedule", schedule), *_callbacks(options), *_named(callbacks)],
         callbacks__print_log=None,
         verbose=0,
     )
     net.fit(None)
-    return TrainingResult(net.history, net.interrupted_)
+    history = net.history
+    while len(history) and "train_loss" not in history[-1]:
+        history.pop()  # the epoch in which an interruption came
+    return TrainingResult(history, net.interrupted_)
 
 
 def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
@@ -83,9 +86,10 @@ def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
         step_every="batch",
     )
     chosen: list[tuple[str, Callback]] = [
-        (f"record_{term}", PassthroughScoring(f"train_{term}", lower_is_better=None, on_train=True)) for term in _TERMS
+        (f"_skdevae_record_{term}", PassthroughScoring(f"train_{term}", lower_is_better=None, on_train=True))
+        for term in _TERMS
     ]
-    chosen.append(("learning_rate", decay))
+    chosen.append(("_skdevae_learning_rate", decay))
     if options.early_stopping:
         stop = PatientEarlyStopping(
             options.annealed_epochs,
@@ -96,11 +100,11 @@ def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
             load_best=True,
             sink=lambda *_: None,
         )
-        chosen.append(("early_stopping", stop))
+        chosen.append(("_skdevae_early_stopping", stop))
     else:
-        chosen.append(("convergence", Convergence(options.tol, options.patience, options.annealed_epochs)))
+        chosen.append(("_skdevae_convergence", Convergence(options.tol, options.patience, options.annealed_epochs)))
     if options.verbose:
-        chosen.append(("progress", ProgressBar(options.max_epochs)))
+        chosen.append(("_skdevae_progress", ProgressBar(options.max_epochs)))
     return chosen
 
 

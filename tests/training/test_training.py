@@ -1,7 +1,7 @@
 """How a fit goes: what it logs, what it listens to, when it stops, and what happens when it must."""
 
 import itertools
-import warnings
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression, make_progression_counts
@@ -192,6 +193,7 @@ def test_a_fit_that_ends_within_its_warm_up_has_chosen_clusters(parameters):
     model = quick(inference="amortized", **parameters).fit(TABLE)
     assert (model.responsibilities_.max(1) > 1 / 3 + 1e-3).all()
     assert len(np.unique(model.labels_)) > 1
+    assert model.module_.divergence_weight == 1
 
 
 def test_annealing_ends_at_temperature_one():
@@ -281,7 +283,7 @@ def test_the_best_held_out_rows_are_those_of_the_seed():
 @pytest.mark.parametrize("event", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
 def test_a_callback_may_stop_a_fit_without_being_taken_for_the_keyboard(event, inference):
     model = quick(inference=inference, callbacks=[StopAt(5, event)]).fit(TABLE)  # a warning would be an error
-    assert model.n_iter_ == 5
+    assert model.n_iter_ == (5 if event == "on_epoch_end" else 4)  # epochs that were finished
     assert np.isfinite(model.score(TABLE))
 
 
@@ -412,8 +414,48 @@ def test_gradients_switched_off_elsewhere_do_not_matter():
         assert_array_equal(quick(max_epochs=3).fit(TABLE).transform(TABLE), plain.transform(TABLE))
 
 
-def test_a_fit_in_a_thread_does_not_change_torchs_settings():
+def test_a_fit_does_not_change_torchs_settings():
     before = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
-    with ThreadPoolExecutor(1) as pool, warnings.catch_warnings():
+    quick(max_epochs=2).fit(TABLE)
+    with ThreadPoolExecutor(1) as pool:
         pool.submit(quick(max_epochs=2).fit, TABLE).result()
     assert (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()) == before
+
+
+class Meet(Callback):
+    """Says that training has begun, and waits for something else before it goes on."""
+
+    def __init__(self, begun, awaited):
+        self.begun = begun
+        self.awaited = awaited
+
+    def on_train_begin(self, net, **kwargs):
+        self.begun.set()
+        assert self.awaited.wait(60)
+
+
+def test_fits_that_overlap_leave_the_process_its_threads():
+    def threads_of_blas():
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def in_a_thread(function):
+        # one that ends: threadpoolctl lets a thread that has set limits keep others from doing so while it lives
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(function).result()
+
+    first_begun, second_begun, first_over = (threading.Event() for _ in range(3))
+    first = quick(max_epochs=2, callbacks=[Meet(first_begun, second_begun)])
+    second = quick(max_epochs=2, callbacks=[Meet(second_begun, first_over)])
+    limits = in_a_thread(lambda: threadpool_limits(2, user_api="blas"))
+    try:
+        before = threads_of_blas()
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+            fits = [one.submit(first.fit, TABLE)]
+            assert first_begun.wait(60)
+            fits.append(other.submit(second.fit, TABLE))
+            fits[0].result()
+            first_over.set()
+            fits[1].result()
+        assert threads_of_blas() == before
+    finally:
+        in_a_thread(limits.restore_original_limits)
