@@ -168,13 +168,12 @@ def summarize_columns(source: RowSource, counts: bool) -> ColumnSummary:
             multiplicities.append(multiplicity)
     key, first = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
     multiplicity = np.bincount(first.ravel(), weights=np.concatenate(multiplicities), minlength=len(key))
-    as_tensor = lambda a: torch.as_tensor(a).to(source.like)  # noqa: E731
     return ColumnSummary(
-        as_tensor(n_observed),
-        as_tensor(sum_of_squares),
-        torch.as_tensor(key[:, 0].astype(np.int64), device=source.like.device),
-        as_tensor(key[:, 1].copy()),
-        as_tensor(multiplicity),
+        n_observed=torch.from_numpy(n_observed).to(source.like),
+        sum_of_squares=torch.from_numpy(sum_of_squares).to(source.like),
+        column=torch.from_numpy(key[:, 0].astype(np.int64)).to(source.like.device),
+        value=torch.from_numpy(key[:, 1].copy()).to(source.like),
+        multiplicity=torch.from_numpy(multiplicity).to(source.like),
     )
 
 
