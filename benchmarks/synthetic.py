@@ -22,10 +22,10 @@ PUBLISHED = {"all": np.nan, "low": 0.524, "high": 0.455}
 PUBLISHED_BASISVAE = {"all": np.nan, "low": 0.381, "high": 0.102}
 
 
-def fit_window(seed: int, window: str, inference: str) -> dict:
+def fit_window(seed: int, window: str, **parameters: object) -> dict:
     """Fit one table; labels, ARI, agreement of the axis with time, seconds."""
     progression = make_progression(window=window, random_state=seed)
-    model = BasisDeVAEClusterer(inference=inference, random_state=seed)
+    model = BasisDeVAEClusterer(random_state=seed, **parameters)
     elapsed = seconds(lambda: model.fit(progression.data))
     axis = model.transform(progression.data)[:, 0]
     return {
@@ -40,13 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--inference", choices=["exact", "amortized"], default="exact")
+    parser.add_argument("--weight-decay", type=float, default=BasisDeVAEClusterer().weight_decay)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     set_threads(arguments.threads)
-    fit_window(0, "all", arguments.inference)  # imports and thread pools are not what is timed
+    parameters = {"inference": arguments.inference, "weight_decay": arguments.weight_decay}
+    fit_window(0, "all", **parameters)  # imports and thread pools are not what is timed
     results = {
-        window: [fit_window(seed, window, arguments.inference) for seed in range(arguments.seeds)]
-        for window in PUBLISHED
+        window: [fit_window(seed, window, **parameters) for seed in range(arguments.seeds)] for window in PUBLISHED
     }
     rows = []
     for window, fits in results.items():
