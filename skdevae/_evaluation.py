@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .nn.inference import GridLadder, LatentPosterior, latent_posterior
-from .nn.latent_grid import LatentGrid, log_joint, summarize
+from .nn.latent_grid import LatentGrid, log_joint, summarize, total
 from .nn.likelihoods import LinearTables
 from .nn.models import AmortizedModel, FeatureClusterModel, standard_normal_divergence
 from .nn.rows import DenseRows
@@ -65,7 +65,7 @@ def conditional_log_likelihood(model: FeatureClusterModel, source: RowSource, po
 def encoder_posterior(model: AmortizedModel, source: RowSource) -> tuple[Tensor, Tensor]:
     """Mean and sd of the encoder's q(z | x), (N,) each; the prior's for rows without any observed entry."""
     mean, sd = (torch.empty(len(source)).to(source.like) for _ in range(2))
-    for index, rows in source.chunks():
+    for index, rows in source.chunks(width=source.n_features):
         mean[index], log_sd = model.posterior(rows.dense())
         sd[index] = log_sd.exp()
         if rows.observed is not None:
@@ -96,13 +96,10 @@ def column_evidence(model: FeatureClusterModel, source: RowSource, z_max: float)
     """
     grid = LatentGrid.standard_normal(_COLUMN_POINTS, z_max).to(source.like)
     tables = model.predictive_tables(grid.points)
-    parts = (
+    statistics = total(
         summarize(rows, log_joint(rows, tables, grid).softmax(1), grid, tables.positive is not None)
         for _, rows in source.chunks(width=_COLUMN_POINTS)
     )
-    statistics = next(parts)
-    for part in parts:
-        statistics = statistics + part
     all_tables = model.likelihood.tables(model.curves(grid.points), grid.points)
     return (statistics.expected_log_likelihood(all_tables) + model.slot_log_prior()).T
 

@@ -309,7 +309,7 @@ class BasisDeVAEClusterer(LatentVariableModel):
         grid = LatentGrid.standard_normal(n_grid_points, self.z_max).to(source.like)
         start = torch.from_numpy(positions).to(source.like)
         summary = summarize_columns(source, module.likelihood.counts)
-        statistics = starting_statistics(source, start, _STARTING_WIDTH, grid, self.likelihood == "zinb")
+        statistics = starting_statistics(source, start, _STARTING_WIDTH, grid, module.likelihood.has_positive_term)
         module.initialize_(statistics, summary, grid)
         if isinstance(module, ExactModel):
             return self._fit_exact(module, source, validation, summary, grid)

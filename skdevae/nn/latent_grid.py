@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -63,6 +66,11 @@ class GridStatistics:
         if tables.positive is not None and self.positive is not None:
             total = total + (tables.positive * self.positive[:, None]).sum(0)
         return total
+
+
+def total(parts: Iterator[GridStatistics]) -> GridStatistics:
+    """Statistics of all rows from those of some rows at a time."""
+    return reduce(operator.add, parts)
 
 
 def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, beta: float = 1.0) -> Tensor:

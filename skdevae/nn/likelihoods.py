@@ -70,6 +70,8 @@ class Likelihood(nn.Module):
 
     #: whether data are non-negative whole numbers, which may come as scipy.sparse
     counts = False
+    #: whether the linear form has a term in 1[x > 0]
+    has_positive_term = False
 
     def own_parameters(self) -> tuple[Tensor, ...]:
         """The feature's own parameters (noise, dispersion, ...), each (D,)."""
@@ -331,6 +333,8 @@ class NegativeBinomial(CountLikelihood):
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """NB, replaced by a zero with probability sigmoid(a + b z); a and b for each feature."""
+
+    has_positive_term = True
 
     def __init__(self, n_features: int):
         super().__init__(n_features)

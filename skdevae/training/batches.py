@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..nn.cluster_prior import EPOCH_STEPS
-from ..nn.latent_grid import GridStatistics, LatentGrid, bumps_around, summarize
+from ..nn.latent_grid import GridStatistics, LatentGrid, bumps_around, summarize, total
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..nn.rows import DenseRows
@@ -86,21 +86,14 @@ class ExpectationSteps:
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
     """The E-step over a whole table."""
     tables = module.averaged_tables(module.rule_on(grid))
-    return _total(module.expected_statistics(rows, tables, grid) for _, rows in source.chunks(len(grid.points)))
-
-
-def _total(parts: Iterator[GridStatistics]) -> GridStatistics:
-    total = next(parts)
-    for part in parts:
-        total = total + part
-    return total
+    return total(module.expected_statistics(rows, tables, grid) for _, rows in source.chunks(len(grid.points)))
 
 
 def starting_statistics(
     source: RowSource, positions: Tensor, width: float, grid: LatentGrid, with_positive: bool
 ) -> GridStatistics:
     """Sums of the data when every sample's latent is a Gaussian bump around a first guess (N,) of its place."""
-    return _total(
+    return total(
         summarize(rows, bumps_around(positions[index], grid, width), grid, with_positive)
         for index, rows in source.chunks(len(grid.points))
     )
