@@ -3,11 +3,22 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from . import datasets, metrics
-from ._feature_clusters import BasisDeVAEClusterer
+from ._basisdevae import BasisDeVAEClusterer
+from ._basisvae import BasisVAEClusterer
+from ._devae import DeVAETransformer
+from ._vae import VAETransformer
 
 try:
     __version__ = version("skdevae")
 except PackageNotFoundError:  # a source tree that has not been installed
     __version__ = "0+unknown"
 
-__all__ = ["BasisDeVAEClusterer", "__version__", "datasets", "metrics"]
+__all__ = [
+    "BasisDeVAEClusterer",
+    "BasisVAEClusterer",
+    "DeVAETransformer",
+    "VAETransformer",
+    "__version__",
+    "datasets",
+    "metrics",
+]

@@ -11,13 +11,16 @@ import torch
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.stats import norm, rankdata
+from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from torch import Tensor
 
 from .training.rows import DenseRows, RowSource, SparseRows, summarize_columns
 
-#: components that restarts draw their starting axes from
-_N_COMPONENTS = 3
+#: components, beside those that a fit starts from, that restarts draw their starting axes from
+_MORE_COMPONENTS = 2
+#: landmarks, and samples that each should stand for
+_MOST_LANDMARKS, _SAMPLES_PER_LANDMARK = 256, 4
 #: up to so many features the covariance matrix is formed and decomposed directly
 _DIRECT_FEATURES = 64
 
@@ -64,12 +67,18 @@ class _NormalizedTable:
         return total / len(self._source) - np.multiply.outer(self.mean, self.mean @ directions)
 
 
-def principal_components(source: RowSource, counts: bool) -> np.ndarray:
-    """Scores of the leading principal components, largest first: (N, C)."""
+def normalized_counts(source: RowSource) -> np.ndarray:
+    """log1p of size-normalised counts, as a dense float32 array: for tables of which that can be held."""
+    blocks: Iterator[Any] = _NormalizedTable(source, counts=True).blocks()
+    return np.concatenate([np.asarray(b.toarray() if sp.issparse(b) else b, dtype=np.float32) for b in blocks])
+
+
+def principal_components(source: RowSource, counts: bool, n_components: int) -> np.ndarray:
+    """Scores of the leading principal components, largest first: (N, C), C a few more than the latent has."""
     table = _NormalizedTable(source, counts)
     n_features = source.n_features
-    n_components = min(_N_COMPONENTS, n_features)
-    if n_features <= _DIRECT_FEATURES:
+    n_components = min(n_components + _MORE_COMPONENTS, n_features)
+    if n_features <= max(_DIRECT_FEATURES, 4 * n_components):
         covariance = table.covariance_times(np.eye(n_features))
         _, vectors = eigh(covariance, subset_by_index=[n_features - n_components, n_features - 1])
     else:
@@ -85,20 +94,28 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
     return norm.ppf((rankdata(values) - 0.5) / len(values))
 
 
-def starting_positions(scores: np.ndarray, restart: int, seed: int) -> np.ndarray:
-    """A first guess of every sample's latent: the first component, or for restarts a random mixture of components."""
-    if restart == 0:
-        return normal_scores(scores[:, 0])
-    mixture = check_random_state(seed).standard_normal(scores.shape[1])
-    return normal_scores(scores @ mixture)
+def starting_positions(scores: np.ndarray, n_components: int, restart: int, seed: int) -> np.ndarray:
+    """A first guess of every sample's latent, (N, Q): leading components, or for restarts random mixtures of them."""
+    mixture = np.eye(scores.shape[1], n_components)
+    if restart > 0:
+        mixture = check_random_state(seed).standard_normal(mixture.shape)
+    # A table with fewer columns than the latent has components leaves some of them to be found from noise.
+    mixed = scores @ mixture
+    return np.column_stack([normal_scores(column) for column in mixed.T])
+
+
+def landmarks(positions: np.ndarray, seed: int) -> np.ndarray:
+    """Places where samples are dense, (P, Q), for positions (N, Q) of more dimensions than a grid can have."""
+    n_landmarks = min(_MOST_LANDMARKS, max(1, len(positions) // _SAMPLES_PER_LANDMARK))
+    return KMeans(n_landmarks, n_init=1, max_iter=20, random_state=seed).fit(positions).cluster_centers_
 
 
 def projection_onto(source: RowSource, positions: Tensor, inputs: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """A linear map from ``inputs(values)`` to the positions (N,): weights (D,) along the covariances, and an offset.
+    """A linear map from ``inputs(values)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
 
     It has the positions' mean and a standard deviation of 1 over the table.
     """
-    centered = positions - positions.mean()
+    centered = positions - positions.mean(0)
 
     def blocks() -> Iterator[tuple[slice, Tensor]]:
         for index, rows in source.chunks(width=source.n_features):
@@ -106,8 +123,8 @@ def projection_onto(source: RowSource, positions: Tensor, inputs: Callable[[Tens
 
     weights = torch.stack([block.T @ centered[index] for index, block in blocks()]).sum(0)
     projected = torch.cat([block @ weights for _, block in blocks()])
-    scale = projected.std(correction=0).clamp(min=1e-12)
-    return weights / scale, positions.mean() - projected.mean() / scale
+    scale = projected.std(0, correction=0).clamp(min=1e-12)
+    return weights / scale, positions.mean(0) - projected.mean(0) / scale
 
 
 def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:

@@ -1,91 +1,85 @@
-"""What every estimator of the package shares: validation, training, exact inference, persistence."""
+"""What every estimator of the package shares: how it is fitted."""
 
 from __future__ import annotations
 
-import copy
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.stats import norm
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.history import History
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from ._axis import correlations, principal_components, starting_positions
-from ._evaluation import (
-    amortized_elbo,
-    conditional_log_likelihood,
-    encoder_posterior,
-    exact_posterior,
-    log_evidence,
-    log_units,
-)
-from ._validation import check_counts, check_missing
+from ._axis import landmarks, principal_components, projection_onto, starting_positions
+from ._evaluation import amortized_elbo, column_evidence, exact_posterior, log_units
+from ._fitted import FittedModel
+from ._orientation import axis_signs, orientation_reference
+from ._validation import check_layer_sizes, check_missing
 from .nn.inference import LatentPosterior
+from .nn.latent_grid import GridStatistics, LatentGrid
 from .nn.layers import ACTIVATIONS
-from .nn.likelihoods import LIKELIHOODS
-from .nn.models import MODELS, AmortizedModel, FeatureClusterModel
-from .training.rows import RowSource
+from .nn.likelihoods import LIKELIHOODS, ColumnSummary, Gaussian, NegativeBinomial
+from .nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
+from .training.batches import ExpectationSteps, ShuffledRows, expected_statistics, starting_statistics
+from .training.callbacks import ANNEALED_SHARE, Annealing, DivergenceWarmUp
+from .training.fitting import TrainingOptions, train
+from .training.rows import RowSource, summarize_columns
 from .training.seeds import generator_from, spawn_seeds
 
 #: shares of samples above which a fit says that its grid was too coarse, or too short
 _TOLERATED_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """What the data say about the latent of each sample.
-
-    Attributes
-    ----------
-    mean, sd : ndarray of shape (n_samples, n_components)
-        Posterior mean and standard deviation, in units of the prior's standard deviation.
-    lower, upper : ndarray of shape (n_samples, n_components)
-        Ends of the central credible interval.
-    """
-
-    mean: np.ndarray
-    sd: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
+#: width, in prior sds, of the bumps in which samples start around their first positions
+_STARTING_WIDTH = 0.3
+#: log of the posterior sd that the encoder starts from
+_STARTING_LOG_SD = -1.0
+#: most components for which the latent is integrated on a grid, and the grid's points along each of two axes
+MAX_EXACT_COMPONENTS, _GRID_POINTS_2D = 2, 49
 
 
 @dataclass(frozen=True)
 class Fit:
     """The result of one start: the trained module, how it got there, and its bound in nats per sample (model units)."""
 
-    module: FeatureClusterModel
+    module: GenerativeModel
     history: History
     lower_bound: float
     interrupted: bool
 
 
-class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LatentVariableModel(FittedModel):
     """Base of the estimators: a generative model of rows given a latent, fitted by maximising a likelihood bound.
 
-    Subclasses say which module they fit and how (:meth:`_module_config`, :meth:`_fit_module`) and what they read off it
-    (:meth:`_store_results`). Everything that needs no more than ``predictive_tables`` and ``predictive_curves`` of the
-    module stands here.
+    Subclasses say which decoder they fit (:meth:`_decoder_config`), whether features choose between curves
+    (:meth:`_assignment_config`), and what is to be read off the result (:meth:`_store_results`). What is a parameter of
+    some of them and settled in others stands here as an attribute.
     """
+
+    n_components = 1
+    inference = "exact"
+    gamma = 1.0
+    z_max = 4.5
+    n_grid_points: int | None = None
+    #: starting rate of Adam in exact inference, where ``learning_rate`` is None
+    _exact_learning_rate = 0.1
+    #: gradient steps that amortised inference takes at least, where ``max_epochs`` is None
+    _least_steps = 0
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(set(LIKELIHOODS))],
-        "inference": [StrOptions({"exact", "amortized"})],
         "hidden_layer_sizes": ["array-like"],
+        "encoder_hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "beta": [Interval(Real, 0, None, closed="neither")],
         "kl_warmup": [Interval(Real, 0, 1, closed="both")],
@@ -105,29 +99,116 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "verbose": ["verbose"],
         "callbacks": [None, list, tuple],
     }
+    #: constraints on what exact inference and derivative decoders need
+    _grid_constraints: ClassVar[dict] = {
+        "inference": [StrOptions({"exact", "amortized"})],
+        "integrator": [StrOptions({"grid", "gauss-legendre"})],
+        "n_knots": [Interval(Integral, 3, None, closed="left")],
+        "n_grid_points": [None, Interval(Integral, 3, None, closed="left")],
+        "z_max": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    # ---- hooks --------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _module_config(self, n_samples: int, n_features: int, has_missing: bool) -> dict[str, Any]:
-        """Name (``"model"``) and constructor arguments of the module: plain values, kept for persistence."""
+    def _decoder_config(self, n_features: int) -> dict[str, Any]:
+        """Name (in ``DECODERS``) and constructor arguments of the decoder: plain values, kept for persistence."""
 
-    @abstractmethod
-    def _fit_module(
-        self,
-        module: FeatureClusterModel,
-        source: RowSource,
-        validation: RowSource | None,
-        positions: np.ndarray,
-        seed: int,
-    ) -> Fit:
-        """Train a fresh module from a first guess of the latent of every row of ``source``."""
+    def _assignment_config(self) -> dict[str, Any] | None:
+        """Name (in ``ASSIGNMENTS``) and arguments, where features choose between curves; else None."""
+        return None
 
-    @abstractmethod
+    def _settle_parameters(self) -> None:
+        """Set the fitted attributes that parameters become once the columns of X are known."""
+
+    def _preferred_directions(self) -> int | np.ndarray:
+        """Whether features should rise (1) or fall (-1) along an axis where nothing else is asked: one, or (D,)."""
+        return 1
+
+    def _axes_are_free(self) -> bool:
+        """Whether nothing but the user's wish decides which end of an axis is up."""
+        return True
+
+    def _initialize(
+        self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
+    ) -> None:
+        """Start a fresh module from a first guess (N, Q) of the latent of every row."""
+        points = self._starting_points(source, start, seed)
+        module.initialize_(self._starting_sums(module, source, start, points), summary, points)
+
+    @staticmethod
+    def _starting_sums(module: GenerativeModel, source: RowSource, start: Tensor, points: Tensor) -> GridStatistics:
+        return starting_statistics(source, start, _STARTING_WIDTH, points, module.likelihood.has_positive_term)
+
+    def _starting_points(self, source: RowSource, start: Tensor, seed: int) -> Tensor:
+        """Points (P, Q) that stand for first guesses (N, Q): of the grid, or where samples are dense."""
+        if self.n_components <= MAX_EXACT_COMPONENTS:
+            return self._grid(source).points
+        return torch.from_numpy(landmarks(start.cpu().numpy(), seed)).to(start)
+
+    def _annealed_share(self) -> float:
+        """Share of the epochs of exact inference over which q(z) and q(w) are annealed."""
+        return ANNEALED_SHARE
+
     def _store_results(self) -> None:
         """Set the fitted attributes that are read off ``module_``."""
+        likelihood = self.module_.likelihood
+        if isinstance(likelihood, Gaussian):
+            self.noise_scale_ = likelihood.scale.double().cpu().numpy() * self._scale
+        if isinstance(likelihood, NegativeBinomial):
+            self.dispersion_ = likelihood.dispersion.double().cpu().numpy()
 
-    @abstractmethod
-    def _preferred_direction(self) -> int:
-        """Sign that the sum of the features' correlations with the axis should have where nothing else is asked."""
+    def _resolved_inference(self) -> str:
+        if self.inference == "exact" and self.n_components > MAX_EXACT_COMPONENTS:
+            raise ValueError(
+                f"inference='exact' integrates the latent on a grid, of at most {MAX_EXACT_COMPONENTS} dimensions; "
+                f"n_components={self.n_components} needs inference='amortized'."
+            )
+        return self.inference
+
+    def _module_config(self, n_samples: int, n_features: int, has_missing: bool) -> dict[str, Any]:
+        """All that :func:`~skdevae.nn.models.build_model` asks for."""
+        likelihood: dict[str, Any] = {"name": self.likelihood}
+        if self.likelihood == "gaussian":
+            likelihood["floor"] = float(self.noise_floor)
+        if self.likelihood == "zinb":
+            likelihood["n_components"] = int(self.n_components)
+        encoder = None
+        if self._resolved_inference() == "amortized":
+            encoder = {
+                "hidden_layer_sizes": check_layer_sizes("encoder_hidden_layer_sizes", self.encoder_hidden_layer_sizes),
+                "activation": self.activation,
+                "counts": self._is_count_model(),
+                "sees_mask": has_missing,
+            }
+        return {
+            "n_samples": n_samples,
+            "n_features": n_features,
+            "n_components": int(self.n_components),
+            "decoder": self._decoder_config(n_features),
+            "likelihood": likelihood,
+            "assignment": self._assignment_config(),
+            "encoder": encoder,
+            "z_max": float(self.z_max),
+            "weight_decay": float(self.weight_decay),
+            "beta": float(self.beta),
+            "gamma": float(self.gamma),
+        }
+
+    def _network_config(self) -> dict[str, Any]:
+        return {
+            "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
+            "activation": self.activation,
+        }
+
+    def _integrated_network_config(self) -> dict[str, Any]:
+        """Arguments of decoders whose network is integrated along the axis."""
+        return {
+            **self._network_config(),
+            "integrator": self.integrator,
+            "n_knots": int(self.n_knots),
+            "z_max": float(self.z_max),
+        }
 
     # ---- fitting ------------------------------------------------------------------------------------------------
 
@@ -142,8 +223,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         y : ignored
             Present for API consistency.
         orientation : array-like of shape (n_samples,), default=None
-            A variable, age or stage say, that should rise along the axis. It decides which end of the axis is up and
-            nothing else. Overrides the parameter of the same name.
+            A variable, age or stage say, that should rise along the (first) axis. It decides which end of the axis is
+            up and nothing else. Overrides the parameter of the same name.
 
         Returns
         -------
@@ -159,8 +240,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         X = self._validate(X, reset=True)
         if not sp.issparse(X):
             check_missing(X, getattr(self, "feature_names_in_", None))
+        self._settle_parameters()
         has_missing = not sp.issparse(X) and bool(np.isnan(X).any())
-        reference = self._orientation_reference(X, orientation)
+        names = getattr(self, "feature_names_in_", None)
+        reference = orientation_reference(X, self.orientation, orientation, names)
         self._set_units(X)
         table = self._source(X, torch.zeros((), dtype=torch.float32, device=self._device()))
         split_seed, *seeds = spawn_seeds(self.random_state, 1 + self.n_init)
@@ -169,7 +252,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         # Small tables gain nothing from threads, and on a busy machine threads that wait for each other cost most time.
         # OpenMP alone: its limit is the thread's own, while a BLAS library's would be the whole process's.
         with nullcontext() if table.is_large else threadpool_limits(1, user_api="openmp"):
-            starts = self._starts(source, None if reference is None else reference[train_index], seeds)
+            wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
+            starts = self._starts(source, wanted, seeds)
             fits = self._fit_starts(starts, config, source, validation)
             best = max(fits, key=lambda fit: fit.lower_bound)
             self.lower_bound_ = best.lower_bound - float(np.mean(log_units(source)))
@@ -185,11 +269,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _starts(
         self, source: RowSource, reference: np.ndarray | None, seeds: list[int]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """A seed and a first guess of every sample's latent, pointing as asked, for each start."""
-        scores = principal_components(source, self._is_count_model())
+        """A seed and a first guess of every sample's latent (N, Q), pointing as asked, for each start."""
+        scores = principal_components(source, self._is_count_model(), self.n_components)
         for restart, seed in enumerate(seeds):
-            positions = starting_positions(scores, restart, seed)
-            yield seed, self._axis_sign(source, positions, reference) * positions
+            positions = starting_positions(scores, self.n_components, restart, seed)
+            yield seed, axis_signs(source, positions, reference, self._preferred_directions()) * positions
 
     def _fit_starts(
         self,
@@ -201,21 +285,124 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """Fits of all starts, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
         for seed, positions in starts:
-            module = _build_module(config, generator_from(seed)).to(source.like.device)
+            module = build_model(config, generator_from(seed)).to(source.like.device)
             fits.append(self._fit_module(module, source, validation, positions, seed))
             if fits[-1].interrupted:
                 break
         return fits
+
+    def _fit_module(
+        self,
+        module: GenerativeModel,
+        source: RowSource,
+        validation: RowSource | None,
+        positions: np.ndarray,
+        seed: int,
+    ) -> Fit:
+        """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
+        start = torch.from_numpy(positions).to(source.like)
+        summary = summarize_columns(source, module.likelihood.counts)
+        self._initialize(module, source, start, summary, seed)
+        if isinstance(module, ExactModel):
+            return self._fit_exact(module, source, validation, summary)
+        return self._fit_amortized(cast(AmortizedModel, module), source, validation, start, seed)
+
+    def _grid(self, source: RowSource) -> LatentGrid:
+        default = _GRID_POINTS_2D if self.n_components > 1 else 65 if source.is_large else 129
+        return LatentGrid.standard_normal(self.n_grid_points or default, self.z_max, self.n_components).to(source.like)
+
+    def _fit_exact(
+        self,
+        module: ExactModel,
+        source: RowSource,
+        validation: RowSource | None,
+        summary: ColumnSummary,
+    ) -> Fit:
+        grid = self._grid(source)
+        steps = 4 if source.is_large else 2
+        max_epochs = self.max_epochs or (50 if source.is_large else 150)
+        options = self._training_options(
+            max_epochs,
+            steps,
+            learning_rate=self._exact_learning_rate,
+            betas=(0.9, 0.99),
+            settled=self._annealed_share(),
+        )
+        batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=steps, updates_clusters=True)
+        batches_valid = None
+        if validation is not None:
+            held_out = summarize_columns(validation, module.likelihood.counts)
+            batches_valid = ExpectationSteps(
+                validation, module, held_out, grid, n_gradient_steps=1, updates_clusters=False
+            )
+        annealing = Annealing(len(source), source.n_features, math.ceil(self._annealed_share() * max_epochs))
+        result = train(module, batches, batches_valid, options, annealing, self.callbacks or ())
+        with torch.no_grad():
+            module.latent_temperature = module.cluster_temperature = 1.0
+            module.update_clusters_(expected_statistics(module, source, grid), grid)
+            terms = module(expected_statistics(module, source, grid), summary, grid)
+        return Fit(module, result.history, -float(terms.total), result.interrupted)
+
+    def _fit_amortized(
+        self,
+        module: AmortizedModel,
+        source: RowSource,
+        validation: RowSource | None,
+        start: Tensor,
+        seed: int,
+    ) -> Fit:
+        weights, offset = projection_onto(source, start, module.encoder.inputs)
+        module.encoder.initialize_(weights, offset, _STARTING_LOG_SD)
+        steps = math.ceil(len(source) / self.batch_size)
+        max_epochs = self.max_epochs or max(200, math.ceil(self._least_steps / steps))
+        options = self._training_options(
+            max_epochs, steps, learning_rate=0.01, betas=(0.9, 0.999), settled=self.kl_warmup
+        )
+        generator = generator_from(seed)
+        batches = ShuffledRows(source, self.n_components, self.batch_size, generator, shuffle=True)
+        batches_valid = None
+        if validation is not None:
+            batches_valid = ShuffledRows(validation, self.n_components, self.batch_size, generator, shuffle=False)
+        warm_up = DivergenceWarmUp(self.kl_warmup, max_epochs)
+        result = train(module, batches, batches_valid, options, warm_up, self.callbacks or ())
+        module.divergence_weight = 1.0
+        if module.assignment.is_held:  # training ended before warm-up did
+            module.assignment.update_(column_evidence(module, source), self.gamma)
+        return Fit(module, result.history, self._amortized_bound(module, source), result.interrupted)
+
+    def _amortized_bound(self, module: AmortizedModel, source: RowSource) -> float:
+        with torch.no_grad():
+            of_the_model = module.log_prior() - self.gamma * module.assignment.divergence()
+        return float(amortized_elbo(module, source).mean() + of_the_model / len(source))
+
+    def _training_options(
+        self, max_epochs: int, steps: int, *, learning_rate: float, betas: tuple[float, float], settled: float
+    ) -> TrainingOptions:
+        return TrainingOptions(
+            max_epochs=max_epochs,
+            steps_per_epoch=steps,
+            learning_rate=self.learning_rate or learning_rate,
+            betas=betas,
+            annealed_epochs=math.ceil(settled * max_epochs),
+            tol=self.tol,
+            patience=self.n_iter_no_change,
+            early_stopping=self.early_stopping,
+            verbose=self.verbose,
+        )
 
     def _keep(self, best: Fit, config: dict, source: RowSource, reference: np.ndarray | None) -> None:
         self.module_ = best.module.eval().requires_grad_(False)
         self._config = config
         self.history_ = best.history
         self.n_iter_ = len(best.history)
-        self._n_features_out = 1
+        self._n_features_out = config["n_components"]
         module = self._float64_module()
         float64_source = self._source(source.table, self._float64_like())
-        exact = exact_posterior(float64_source, module.predictive_tables, module.z_max)
+        if isinstance(module, AmortizedModel) and module.n_components > 1:
+            self._orient(source, self._posterior_mean(module, float64_source).cpu().numpy(), reference)
+            self._store_results()
+            return
+        exact = exact_posterior(module, float64_source, module.predictive_tables)
         self._orient(source, exact.mean.cpu().numpy(), reference)
         self._store_results()
         self._warn_about_grid(exact)
@@ -252,50 +439,16 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self._center = origin + mean
         self._scale = np.where(constant, np.where(self._center == 0, 1.0, np.abs(self._center)), sd)
 
-    def _orientation_reference(self, X: Any, per_sample: Any) -> np.ndarray | None:
-        """The variable that should rise along the axis, (N,), or None."""
-        if per_sample is not None:
-            reference = check_array(per_sample, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64)
-            if reference.shape != (X.shape[0],):
-                raise ValueError(
-                    f"orientation has shape {reference.shape}, but X has {X.shape[0]} samples: give one value a sample."
-                )
-            return reference
-        if self.orientation is None:
-            return None
-        column = self._column_index(self.orientation)
-        values = X[:, [column]].toarray() if sp.issparse(X) else X[:, [column]]
-        return np.asarray(values, dtype=np.float64).ravel()
-
-    def _column_index(self, feature: str | int) -> int:
-        names = getattr(self, "feature_names_in_", None)
-        if isinstance(feature, str):
-            if names is None or feature not in names:
-                where = "X has no column names" if names is None else "it is not among the columns of X"
-                raise ValueError(f"orientation={feature!r} names a feature, but {where}.")
-            return int(np.nonzero(names == feature)[0][0])
-        if not -self.n_features_in_ <= feature < self.n_features_in_:
-            raise ValueError(f"orientation={feature} is no column of X, which has {self.n_features_in_} features.")
-        return int(feature)
-
-    def _axis_sign(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> int:
-        """1 if the axis points as asked, -1 if it should be reversed."""
-        if reference is None:
-            agreement = self._preferred_direction() * correlations(source, positions).sum()
-        else:
-            known = ~np.isnan(reference)
-            agreement = np.cov(positions[known], reference[known])[0, 1] if known.sum() > 1 else 0.0
-        return -1 if agreement < 0 else 1
-
     def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> None:
-        if self._axis_sign(source, positions, reference) > 0:
-            return
+        """Reverse the fitted axes that do not point as asked, as far as the model can."""
+        signs = axis_signs(source, positions, reference, self._preferred_directions())
         if self.module_.can_mirror:
-            self.module_.mirror_()
-        elif reference is not None:
+            for component in np.nonzero(signs < 0)[0]:
+                self.module_.mirror_(int(component))
+        elif reference is not None and signs[0] < 0:
             warnings.warn(
-                "The axis runs against orientation: the behaviors given include only one of 'increasing' and "
-                "'decreasing', so the fitted axis cannot be reversed.",
+                "The axis runs against orientation: what the features are constrained to do along it does not allow "
+                "the fitted axis to be reversed. Allow for the opposite behaviours too, or leave orientation out.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -318,288 +471,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 stacklevel=4,
             )
 
-    # ---- data ---------------------------------------------------------------------------------------------------
-
-    def _is_count_model(self) -> bool:
-        return LIKELIHOODS[self.likelihood].counts
-
-    def _validate(self, X: Any, reset: bool) -> np.ndarray | sp.csr_array:
-        # Parameters set after a fit are for the next one.
-        likelihood = self.likelihood if reset else self._config["likelihood"]
-        counts = LIKELIHOODS[likelihood].counts
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr" if counts else False,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
-        if sp.issparse(X):
-            X = sp.csr_array(X)
-            if np.isnan(X.data).any():
-                raise ValueError("A sparse X must not contain NaN: pass tables with missing entries as dense arrays.")
-            if not X.has_canonical_format or (X.data == 0).any():
-                X = X.copy()
-                X.sum_duplicates()
-                X.eliminate_zeros()
-        if counts:
-            check_counts(X, likelihood, getattr(self, "feature_names_in_", None))
-        return X
-
-    def _source(self, X: np.ndarray | sp.csr_array, like: Tensor) -> RowSource:
-        return RowSource(X, self._center, self._scale, like)
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
-
-    # ---- inference, in float64 and independent of how rows are batched --------------------------------------------
-
-    def _float64_module(self) -> FeatureClusterModel:
-        return copy.deepcopy(self.module_).double().eval()
-
-    def _for_inference(self, X: Any) -> tuple[FeatureClusterModel, RowSource, np.dtype]:
-        check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        if not sp.issparse(X):
-            empty = np.nonzero(np.isnan(X).all(1))[0]
-            if len(empty):
-                warnings.warn(
-                    f"{len(empty)} rows have no observed entry (the first is row {empty[0]}): their latent is the "
-                    "prior's.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-        module = self._float64_module()
-        return module, self._source(X, self._float64_like()), X.dtype
-
-    def _float64_like(self) -> Tensor:
-        return torch.zeros((), dtype=torch.float64, device=next(self.module_.buffers()).device)
-
-    def _gaussian_posterior(self, module: FeatureClusterModel, source: RowSource) -> tuple[Tensor, Tensor]:
-        if isinstance(module, AmortizedModel):
-            return encoder_posterior(module, source)
-        exact = exact_posterior(source, module.predictive_tables, module.z_max)
-        return exact.mean, exact.sd
-
-    def transform(self, X):
-        """Posterior mean of the latent.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`fit`; a row without any observed entry gets the prior's mean, with a warning.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            In units of the prior's standard deviation.
-        """
-        module, source, dtype = self._for_inference(X)
-        mean, _ = self._gaussian_posterior(module, source)
-        return mean.cpu().numpy()[:, None].astype(dtype, copy=False)
-
-    @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
-    def posterior(self, X, *, credible_level=0.95):
-        """Posterior of the latent: mean, standard deviation and central credible interval of every sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        credible_level : float, default=0.95
-            Posterior probability of the interval from ``lower`` to ``upper``.
-
-        Returns
-        -------
-        posterior : Posterior
-            With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact for
-            ``inference="exact"``, the encoder's Gaussian for ``inference="amortized"``.
-        """
-        module, source, dtype = self._for_inference(X)
-        if isinstance(module, AmortizedModel):
-            mean, sd = encoder_posterior(module, source)
-            half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
-            fields = (mean, sd, mean - half_width, mean + half_width)
-        else:
-            exact = exact_posterior(source, module.predictive_tables, module.z_max, credible_level)
-            fields = (exact.mean, exact.sd, exact.lower, exact.upper)
-        return Posterior(*(field.cpu().numpy()[:, None].astype(dtype, copy=False) for field in fields))
-
-    def score_samples(self, X):
-        """Log-likelihood of every sample, integrated over the latent.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`. Missing entries are integrated out.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X, accurate to 1e-4 whichever way the model was trained. Each feature
-            follows its most probable behaviour, so that p is a normalised density.
-        """
-        module, source, _ = self._for_inference(X)
-        return self._in_user_nats(log_evidence(module, source, module.predictive_tables, module.z_max), source)
-
-    def score(self, X, y=None):
-        """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        y : ignored
-            Present for API consistency.
-
-        Returns
-        -------
-        score : float
-            Higher is better.
-        """
-        return float(self.score_samples(X).mean())
-
-    def elbo(self, X):
-        """Evidence lower bound of the data, in nats per sample, without the divergence of the feature clusters.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        elbo : float
-            Mean of ``E_q(z) E_q(w) log p(x | z, w) - KL(q(z | x) || p(z))``, with q(z | x) the encoder's for
-            ``inference="amortized"`` and the optimal one for ``inference="exact"``.
-        """
-        module, source, _ = self._for_inference(X)
-        if isinstance(module, AmortizedModel):
-            bound = amortized_elbo(module, source)
-        else:
-            bound = log_evidence(module, source, module.averaged_tables_at, module.z_max)
-        return float(self._in_user_nats(bound, source).mean())
-
-    def conditional_log_likelihood(self, X):
-        """log p(x | z) at the posterior mean of z, in nats per sample: the BasisDeVAE paper's predictive likelihood.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        log_likelihood : float
-            Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
-        """
-        module, source, _ = self._for_inference(X)
-        mean, _ = self._gaussian_posterior(module, source)
-        return float(self._in_user_nats(conditional_log_likelihood(module, source, mean), source).mean())
-
-    # ---- from the latent to the table ---------------------------------------------------------------------------
-
-    def trajectories(self, z):
-        """Expected value of every feature along the axis.
-
-        Parameters
-        ----------
-        z : array-like of shape (n_points,) or (n_points, 1)
-            Positions on the axis, in units of the prior's standard deviation.
-
-        Returns
-        -------
-        curves : ndarray of shape (n_points, n_features)
-            In the units of the training table.
-        """
-        check_is_fitted(self)
-        points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z")
-        if points.ndim == 2 and points.shape[1] != self._n_features_out:
-            raise ValueError(f"z has {points.shape[1]} columns, but the latent has {self._n_features_out}.")
-        points = points.reshape(-1)
-        module, like = self._float64_module(), self._float64_like()
-        positions = torch.from_numpy(points).to(like)
-        with torch.no_grad():
-            mean = module.likelihood.mean(module.predictive_curves(positions), positions)
-        return self._in_user_units(mean.cpu().numpy())
-
-    def inverse_transform(self, Z):
-        """Expected value of every feature for samples at given latents.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Latents, as :meth:`transform` returns them.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training table.
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(f"Z has {Z.shape[1]} columns, but the latent has {self._n_features_out}.")
-        return self.trajectories(Z[:, 0]).astype(Z.dtype, copy=False)
-
-    @validate_params(
-        {"n_samples": [Interval(Integral, 1, None, closed="left")], "random_state": ["random_state"]},
-        prefer_skip_nested_validation=True,
-    )
-    def sample(self, n_samples=1, random_state=None):
-        """Draw samples from the fitted model: the latent from its prior, then the features.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of samples.
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws; the same seed gives the same samples.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training table.
-        """
-        check_is_fitted(self)
-        module = self._float64_module().cpu()
-        generator = generator_from(spawn_seeds(random_state, 1)[0])
-        z = torch.randn(n_samples, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            drawn = module.likelihood.sample(module.predictive_curves(z), z, generator)
-        return self._in_user_units(drawn.numpy())
-
-    @staticmethod
-    def _in_user_nats(values: Tensor, source: RowSource) -> np.ndarray:
-        return values.cpu().numpy() - log_units(source)
-
-    def _in_user_units(self, values: np.ndarray) -> np.ndarray:
-        return values if self._scale is None else self._center + self._scale * values
-
-    # ---- persistence: plain arrays, so that files are small, free of devices, and safe to load --------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
-        if "module_" in state:
-            weights = state.pop("module_").state_dict()
-            state["_weights"] = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
-            state["history_"] = _plain_history(state["history_"])
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
-        if "_weights" in state:
-            module = _build_module(state["_config"], torch.Generator())
-            weights = {name: torch.from_numpy(np.array(array)) for name, array in state.pop("_weights").items()}
-            module.load_state_dict(weights)
-            state["module_"] = module.eval().requires_grad_(False)
-            state["history_"] = History(state["history_"])
-        super().__setstate__(state)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         counts = self.likelihood in LIKELIHOODS and self._is_count_model()
@@ -608,18 +479,3 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         tags.input_tags.positive_only = counts
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _build_module(config: dict[str, Any], generator: torch.Generator) -> FeatureClusterModel:
-    """The module that a configuration describes, with weights drawn from the generator."""
-    arguments = {name: value for name, value in config.items() if name != "model"}
-    return MODELS[config["model"]](**arguments, generator=generator)
-
-
-def _plain_history(history: History) -> list[dict[str, Any]]:
-    """The history without its per-batch records, as built-in types."""
-    plain = {bool: bool, np.bool_: bool, int: int, np.int64: int}
-    return [
-        {name: plain.get(type(value), float)(value) for name, value in row.items() if name != "batches"}
-        for row in history
-    ]

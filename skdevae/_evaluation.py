@@ -12,49 +12,63 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .nn.importance import importance_log_evidence, normal_draws
 from .nn.inference import GridLadder, LatentPosterior, latent_posterior
-from .nn.latent_grid import LatentGrid, log_joint, summarize, total
+from .nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize, total
 from .nn.likelihoods import LinearTables
-from .nn.models import AmortizedModel, FeatureClusterModel, standard_normal_divergence
+from .nn.models import AmortizedModel, GenerativeModel, standard_normal_divergence
 from .nn.rows import DenseRows
 from .training.rows import RowSource, SparseRows
 
-#: nodes of the Gauss-Hermite rule for expectations under an encoder's Gaussian
+#: nodes of the Gauss-Hermite rule for expectations under an encoder's Gaussian, in one dimension
 _HERMITE_NODES = 9
-#: points of the grid on which columns are judged
-_COLUMN_POINTS = 513
+#: quasi-random draws for such expectations in more dimensions
+_ELBO_DRAWS = 128
+#: points of the grid on which columns are judged, by number of dimensions
+_COLUMN_POINTS = {1: 513, 2: 65}
+#: grid points, by number of dimensions, that chunks of rows leave room for
+_POSTERIOR_WIDTH = {1: 1025, 2: 129**2}
 
 
 @torch.no_grad()
 def exact_posterior(
+    model: GenerativeModel,
     source: RowSource,
     tables: Callable[[Tensor], LinearTables],
-    z_max: float,
     credible_level: float = 0.95,
 ) -> LatentPosterior:
-    """Posterior of every row's latent under the coefficients that ``tables`` gives at points z."""
-    ladder = GridLadder(tables, z_max, source.like)
-    posterior = LatentPosterior.empty(len(source), source.like)
-    for index, rows in source.chunks(width=1025):
+    """Posterior of every row's latent under the coefficients that ``tables`` gives at points z (P, Q)."""
+    ladder = GridLadder(tables, model.z_max, model.n_components, source.like)
+    posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
+    for index, rows in source.chunks(width=_POSTERIOR_WIDTH[model.n_components]):
         posterior.put_(index, latent_posterior(rows, ladder, credible_level))
     return posterior
 
 
 @torch.no_grad()
-def log_evidence(
-    model: FeatureClusterModel, source: RowSource, tables: Callable[[Tensor], LinearTables], z_max: float
-) -> Tensor:
-    """log p(x), integrated over the latent, of every row: (N,)."""
-    evidence = exact_posterior(source, tables, z_max).log_evidence
+def log_evidence(model: GenerativeModel, source: RowSource, tables: Callable[[Tensor], LinearTables]) -> Tensor:
+    """log p(x), integrated over the latent on grids, of every row: (N,)."""
+    evidence = exact_posterior(model, source, tables).log_evidence
     for index, rows in source.chunks():
         evidence[index] += model.likelihood.row_constant(rows)
     return evidence
 
 
 @torch.no_grad()
-def conditional_log_likelihood(model: FeatureClusterModel, source: RowSource, positions: Tensor) -> Tensor:
-    """log p(x | z) of every row at a given z (N,), under the predictive curves: (N,)."""
-    values = torch.empty_like(positions)
+def sampled_log_evidence(model: AmortizedModel, source: RowSource, n_draws: int) -> Tensor:
+    """log p(x) of every row by importance sampling, (N,): for latents of many dimensions."""
+    draws = normal_draws(n_draws, model.n_components).to(source.like)
+    mean, _ = encoder_posterior(model, source)
+    values = torch.empty(len(source)).to(source.like)
+    for index, rows in _narrow_chunks(model, source):
+        values[index] = importance_log_evidence(model, rows.dense(), mean[index], draws)
+    return values
+
+
+@torch.no_grad()
+def conditional_log_likelihood(model: GenerativeModel, source: RowSource, positions: Tensor) -> Tensor:
+    """log p(x | z) of every row at a given z (N, Q), under the predictive curves: (N,)."""
+    values = torch.empty(len(source)).to(source.like)
     for index, rows in _narrow_chunks(model, source):
         tables = model.predictive_tables(positions[index])
         values[index] = model.likelihood.row_log_likelihood(rows.dense(), tables)
@@ -63,50 +77,76 @@ def conditional_log_likelihood(model: FeatureClusterModel, source: RowSource, po
 
 @torch.no_grad()
 def encoder_posterior(model: AmortizedModel, source: RowSource) -> tuple[Tensor, Tensor]:
-    """Mean and sd of the encoder's q(z | x), (N,) each; the prior's for rows without any observed entry."""
-    mean, sd = (torch.empty(len(source)).to(source.like) for _ in range(2))
+    """Mean and sd of the encoder's q(z | x), (N, Q) each; the prior's for rows without any observed entry."""
+    mean, sd = (torch.empty(len(source), model.n_components).to(source.like) for _ in range(2))
     for index, rows in source.chunks(width=source.n_features):
         mean[index], log_sd = model.posterior(rows.dense())
         sd[index] = log_sd.exp()
         if rows.observed is not None:
-            empty = rows.observed.sum(1) == 0
+            empty = rows.observed.sum(1, keepdim=True) == 0
             mean[index], sd[index] = torch.where(empty, 0.0, mean[index]), torch.where(empty, 1.0, sd[index])
     return mean, sd
 
 
 @torch.no_grad()
 def amortized_elbo(model: AmortizedModel, source: RowSource) -> Tensor:
-    """ELBO of every row with the encoder's q(z | x) and q(w), by Gauss-Hermite quadrature: (N,)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_HERMITE_NODES)
+    """ELBO of every row with the encoder's q(z | x) and q(w): (N,)."""
+    nodes, weights = (t.to(source.like) for t in _standard_normal_rule(model.n_components))
     mean, sd = encoder_posterior(model, source)
-    values = torch.zeros_like(mean)
+    values = -standard_normal_divergence(mean, sd.log())
     for index, rows in _narrow_chunks(model, source):
         dense = rows.dense()
-        for node, weight in zip(nodes, weights / math.sqrt(2 * math.pi), strict=True):
+        for node, weight in zip(nodes, weights, strict=True):
             values[index] += weight * model.log_likelihood(dense, mean[index] + sd[index] * node)
-        values[index] -= standard_normal_divergence(mean[index], sd[index].log())
     return values
 
 
-@torch.no_grad()
-def column_evidence(model: FeatureClusterModel, source: RowSource, z_max: float) -> Tensor:
-    """Evidence of each column for each behaviour, given the latents that all columns imply: (D, K).
+def _standard_normal_rule(n_components: int) -> tuple[Tensor, Tensor]:
+    """Nodes (S, Q) and weights (S,) for expectations under a standard normal: Gauss-Hermite, or quasi-random."""
+    if n_components > 1:
+        return normal_draws(_ELBO_DRAWS, n_components), torch.full((_ELBO_DRAWS,), 1 / _ELBO_DRAWS)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_HERMITE_NODES)
+    return torch.from_numpy(nodes)[:, None], torch.from_numpy(weights / math.sqrt(2 * math.pi))
 
-    As in the fit: log-likelihood under the behaviour's curve plus the log prior of the parameters that the curve takes.
+
+@torch.no_grad()
+def column_evidence(model: GenerativeModel, source: RowSource) -> Tensor:
+    """Evidence of each column for each candidate, given the latents that all columns imply: (D, K).
+
+    As in the fit: log-likelihood under the candidate's curve plus the log prior of the parameters that the curve takes.
+    Latents of more dimensions than a grid can have are taken to be at the encoder's means.
     """
-    grid = LatentGrid.standard_normal(_COLUMN_POINTS, z_max).to(source.like)
+    if isinstance(model, AmortizedModel) and model.n_components not in _COLUMN_POINTS:
+        return (_evidence_at(model, source, encoder_posterior(model, source)[0]) + model.candidate_log_prior()).T
+    grid = LatentGrid.standard_normal(_COLUMN_POINTS[model.n_components], model.z_max, model.n_components)
+    grid = grid.to(source.like)
     tables = model.predictive_tables(grid.points)
     statistics = total(
-        summarize(rows, log_joint(rows, tables, grid).softmax(1), grid, tables.positive is not None)
-        for _, rows in source.chunks(width=_COLUMN_POINTS)
+        summarize(rows, log_joint(rows, tables, grid).softmax(1), grid.log_mass, tables.positive is not None)
+        for _, rows in source.chunks(width=len(grid.points))
     )
-    all_tables = model.likelihood.tables(model.curves(grid.points), grid.points)
-    return (statistics.expected_log_likelihood(all_tables) + model.slot_log_prior()).T
+    return (model.expected_log_likelihood(statistics, grid.points) + model.candidate_log_prior()).T
 
 
-def _narrow_chunks(model: FeatureClusterModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
-    """Chunks few enough in rows for an array of (rows, behaviours, features)."""
-    return source.chunks(width=len(model.decoder.behaviors) * source.n_features)
+def _evidence_at(model: GenerativeModel, source: RowSource, positions: Tensor) -> Tensor:
+    """Log-likelihood of each column under each candidate, for given latents (N, Q) of the rows: (K, D)."""
+    evidence = torch.zeros_like(model.assignment.responsibilities.T)
+    for index, rows in _narrow_chunks(model, source):
+        dense, z = rows.dense(), positions[index]
+        at_rows = GridStatistics(
+            dense.values,
+            (dense.values > 0).to(dense.values) if model.likelihood.has_positive_term else None,
+            torch.ones_like(dense.values) if dense.observed is None else dense.observed,
+            torch.zeros(()),
+            len(dense),
+        )
+        evidence += model.expected_log_likelihood(at_rows, z)
+    return evidence
+
+
+def _narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
+    """Chunks few enough in rows for an array of (rows, candidates, features)."""
+    return source.chunks(width=model.decoder.nodes_per_point * model.assignment.responsibilities.numel())
 
 
 def log_units(source: RowSource) -> np.ndarray | float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,25 @@ def resolve_behaviors(
             f"n_clusters={n_clusters} disagrees with the {len(chosen)} behaviors {chosen!r}. Give one of the two."
         )
     return chosen
+
+
+def resolve_basis(basis: Sequence[str] | str | None, n_clusters: int, known: Sequence[str]) -> tuple[str, ...] | None:
+    """A behaviour for each of K functions, those named in turn, equal ones next to each other; None stays None."""
+    if basis is None:
+        return None
+    chosen = (basis,) if isinstance(basis, str) else tuple(basis)
+    if not chosen or any(name not in known for name in chosen):
+        raise ValueError(f"basis={basis!r}: choose one or more of {', '.join(known)}.")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"basis={basis!r} names a behaviour twice.")
+    if len(chosen) > n_clusters:
+        raise ValueError(f"basis={basis!r} names {len(chosen)} behaviours for n_clusters={n_clusters} functions.")
+    return tuple(name for position, name in enumerate(chosen) for _ in range(position, n_clusters, len(chosen)))
+
+
+def check_scale_bounds(bounds: Sequence[float]) -> tuple[float, float]:
+    """Least and largest scale; raise unless they are two positive numbers in ascending order."""
+    pair = tuple(bounds)
+    if len(pair) != 2 or not all(isinstance(bound, Real) for bound in pair) or not 0 < pair[0] < pair[1] < math.inf:
+        raise ValueError(f"scale_bounds={bounds!r}: give the least and the largest scale, 0 < least < largest.")
+    return float(pair[0]), float(pair[1])

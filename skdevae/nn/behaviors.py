@@ -43,13 +43,14 @@ class Behavior(nn.Module):
         """Become what the same curves are on the reversed axis (the caller reverses the hidden activations)."""
 
 
-def _weighted_line(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Intercept and slope of the weighted least-squares line through every column: (D,) each."""
-    weight = mass / mass.sum()
-    center = (weight * z).sum()
-    level = weight @ target
-    slope = (weight * (z - center)) @ (target - level) / (weight * (z - center) ** 2).sum()
-    return level - slope * center, slope
+def weighted_plane(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted least squares of every column of ``target`` (P, D) on z (P, Q): levels (D,) at z = 0, slopes (Q, D)."""
+    weight = (mass / mass.sum())[:, None]
+    center, level = (weight * z).sum(0), (weight * target).sum(0)
+    spread = z - center
+    # A direction in which the points do not differ gets no slope.
+    slopes = torch.linalg.pinv(spread.T @ (weight * spread), hermitian=True) @ (spread.T @ (weight * (target - level)))
+    return level - center @ slopes, slopes
 
 
 def _gaussian(head: nn.Linear, precision: float) -> Tensor:
@@ -64,7 +65,7 @@ class Monotone(Behavior):
 
     def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator, *, sign: int):
         super().__init__()
-        self.sign = sign
+        self.sign = nn.Buffer(torch.tensor(float(sign)))
         self.head = linear(n_hidden, n_features, generator, scale=0.03)
         self.start = nn.Parameter(torch.zeros(n_features))
 
@@ -76,7 +77,7 @@ class Monotone(Behavior):
         return rule.integral(self.sign * softplus(self.head(hidden)), offset=self.start)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        level, slope = _weighted_line(target, mass, z)
+        level, (slope,) = weighted_plane(target, mass, z[:, None])
         with torch.no_grad():
             self.start.copy_(level)
             self.head.bias.copy_(inverse_softplus((self.sign * slope).clamp(min=0.05)))
@@ -85,7 +86,7 @@ class Monotone(Behavior):
         return _gaussian(self.head, weight_decay)
 
     def mirror_(self) -> None:
-        self.sign = -self.sign
+        self.sign.neg_()
 
 
 class Bump(Behavior):
@@ -176,7 +177,7 @@ class Free(Behavior):
         return rule.integral(self.head(hidden), offset=self.start)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        level, slope = _weighted_line(target, mass, z)
+        level, (slope,) = weighted_plane(target, mass, z[:, None])
         with torch.no_grad():
             self.start.copy_(level)
             self.head.bias.copy_(slope)

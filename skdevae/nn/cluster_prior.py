@@ -42,6 +42,20 @@ class ClusterAssignment(nn.Module):
         return self.logits.softmax(1)
 
     @property
+    def labels(self) -> Tensor:
+        """The most probable cluster of every feature, (D,)."""
+        return self.logits.argmax(1)
+
+    def hold_(self, held: bool) -> None:
+        """Keep q(w) as it is, or let gradients move it."""
+        self.logits.requires_grad_(not held)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether gradients do not move q(w)."""
+        return not self.logits.requires_grad
+
+    @property
     def counts(self) -> Tensor:
         """Expected number of features in each cluster, (K,)."""
         return self.responsibilities.sum(0)
@@ -73,6 +87,12 @@ class ClusterAssignment(nn.Module):
                 break
         with torch.no_grad():
             self.logits.copy_(logits - logits.max(1, keepdim=True).values)
+
+    def start_(self, labels: Tensor, log_odds: float) -> None:
+        """Start with each feature in a given cluster, (D,), by so many nats."""
+        with torch.no_grad():
+            self.logits.zero_()
+            self.logits[torch.arange(len(labels)), labels.to(self.logits.device)] = log_odds
 
     def permute_(self, order: list[int]) -> None:
         """Put the clusters into another order."""
@@ -143,6 +163,34 @@ class Fixed(ClusterAssignment):
 
     def expected_log_weights(self, counts: Tensor) -> Tensor:
         return torch.zeros_like(counts)
+
+
+class OnlyCandidate(nn.Module):
+    """In the place of a :class:`ClusterAssignment` where every feature has one curve: nothing to infer."""
+
+    is_held = False
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.responsibilities = nn.Buffer(torch.ones(n_features, 1), persistent=False)
+
+    @property
+    def labels(self) -> Tensor:
+        """Zeros, (D,)."""
+        return torch.zeros(len(self.responsibilities), dtype=torch.long, device=self.responsibilities.device)
+
+    def hold_(self, held: bool) -> None:
+        """Nothing moves anyway."""
+
+    def divergence(self) -> Tensor:
+        """KL(q || p) = 0."""
+        return self.responsibilities.new_zeros(())
+
+    def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = 0) -> None:
+        """One candidate is always the best."""
+
+    def permute_(self, order: list[int]) -> None:
+        """One candidate has one order."""
 
 
 #: name -> treatment of the cluster weights

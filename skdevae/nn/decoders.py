@@ -1,22 +1,107 @@
-"""Decoders: from the latent to one curve for every feature and behaviour."""
+"""Decoders: from the latent to one curve for every feature and each of its candidate behaviours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
-from .behaviors import BEHAVIORS, Behavior
+from .behaviors import BEHAVIORS, Behavior, weighted_plane
 from .integrals import GaussLegendreRule, GridRule, IntegrationRule, symmetric_grid
-from .layers import multilayer_perceptron
+from .layers import inverse_softplus, linear, multilayer_perceptron
 
 GAUSS_LEGENDRE_ORDER = 15  # BasisDeVAE, section 3
 
 
-class DerivativeDecoder(nn.Module):
-    """Curves of K behaviours for D features, from one hidden layer stack that all of them share.
+class Decoder(nn.Module):
+    """Curves of D features over a latent of Q components, with K candidates for each feature.
+
+    Subclasses define :meth:`forward` and :meth:`initialize_`; the other hooks have defaults for one candidate without
+    parameters that have a prior.
+    """
+
+    @property
+    def nodes_per_point(self) -> int:
+        """How many evaluations of a network one point of a curve takes."""
+        return 1
+
+    def prepare(self, z: Tensor) -> Any:
+        """Whatever of the curves at z (P, Q) does not depend on parameters: the argument of :meth:`forward`."""
+        return z
+
+    def forward(self, points: Any, sharing: Tensor | None = None) -> Tensor:
+        """Curves at prepared points: (P, K, D), in the units of the likelihood's predictor.
+
+        ``sharing`` (K, D), where given, are the shares in which candidates send gradient to parameters that curves of
+        several features have in common. Parameters of one candidate of one feature always get all of theirs.
+        """
+        raise NotImplementedError
+
+    def select(self, points: Any, labels: Tensor) -> Tensor:
+        """The curve of one candidate for each feature, ``labels`` (D,): (P, D)."""
+        return self(points)[:, labels, torch.arange(len(labels), device=labels.device)]
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        """Start near ``target`` (P, D), rough curves at ``z`` (P, Q) seen with weights ``mass`` (P,)."""
+        raise NotImplementedError
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        """Log prior of the parameters of each (candidate, feature), up to a constant: (K, D)."""
+        raise NotImplementedError
+
+    def shared_log_prior(self, weight_decay: float) -> Tensor:
+        """Log prior of parameters that features share, up to a constant: a scalar."""
+        return torch.zeros(())
+
+    @property
+    def names(self) -> list[str]:
+        """What the candidates are called; empty where that has no meaning."""
+        return [""]
+
+    @property
+    def n_shape_parameters(self) -> Tensor:
+        """Of every candidate, as Schwarz's criterion counts them when candidates compete: (K,)."""
+        return torch.zeros(1)
+
+    @property
+    def can_mirror(self) -> bool:
+        """Whether every curve that the decoder can have, it can also have on the reversed axis."""
+        return True
+
+    def mirror_(self, component: int) -> list[int]:
+        """Reverse an axis, in place; for each candidate afterwards, the position of the one that it was before."""
+        raise NotImplementedError
+
+
+def nodes_per_point(integrator: str) -> int:
+    """Nodes that an integral takes beside those that all share."""
+    return 1 if integrator == "grid" else GAUSS_LEGENDRE_ORDER
+
+
+def integration_rule(integrator: str, knots: Tensor, z: Tensor) -> IntegrationRule:
+    """The rule of a given name for upper limits z (P,)."""
+    if integrator == "grid":
+        return GridRule(knots, z)
+    return GaussLegendreRule(GAUSS_LEGENDRE_ORDER, z)
+
+
+def spread_first_layer_(hidden: nn.Sequential, z_max: float, generator: torch.Generator) -> None:
+    """Let hidden units of a network of z turn at different places along the axis, where data lie.
+
+    That gives its outputs local shape from the start.
+    """
+    if len(hidden):
+        layer = cast(nn.Linear, hidden[0])
+        with torch.no_grad():
+            layer.weight.normal_(0, 1, generator=generator)
+            layer.bias.normal_(0, z_max / 4.5, generator=generator)
+
+
+class DerivativeDecoder(Decoder):
+    """Curves of K behaviours for D features over one axis, from one hidden layer stack that all of them share.
 
     Parameters
     ----------
@@ -47,37 +132,28 @@ class DerivativeDecoder(nn.Module):
         super().__init__()
         self.integrator = integrator
         self.hidden, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
-        self._spread_first_layer_(z_max, generator)
+        spread_first_layer_(self.hidden, z_max, generator)
         self.slots = nn.ModuleList(BEHAVIORS[name](n_features, n_hidden, generator) for name in behaviors)
         self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
         self.direction = nn.Buffer(torch.ones(()))
 
-    def _spread_first_layer_(self, z_max: float, generator: torch.Generator) -> None:
-        # Units that turn at different places along the axis, where data lie, give the derivatives local shape.
-        if len(self.hidden):
-            layer = cast(nn.Linear, self.hidden[0])
-            with torch.no_grad():
-                layer.weight.normal_(0, 1, generator=generator)
-                layer.bias.normal_(0, z_max / 4.5, generator=generator)
+    @property
+    def nodes_per_point(self) -> int:
+        return nodes_per_point(self.integrator)
 
-    def rule(self, z: Tensor) -> IntegrationRule:
-        """The integration rule for upper limits z (P,)."""
-        if self.integrator == "grid":
-            return GridRule(self.knots, z)
-        return GaussLegendreRule(GAUSS_LEGENDRE_ORDER, z)
+    def prepare(self, z: Tensor) -> IntegrationRule:
+        return integration_rule(self.integrator, self.knots, z[:, 0])
 
-    def forward(self, rule: IntegrationRule) -> Tensor:
-        """Curves at ``rule.z``: (P, K, D), in the units of the likelihood's predictor."""
-        hidden = self.hidden(self.direction * rule.nodes[:, None])  # (Q, H)
-        return torch.stack([behavior.curve(hidden, rule) for behavior in self.behaviors], 1)
+    def forward(self, points: IntegrationRule, sharing: Tensor | None = None) -> Tensor:
+        # The hidden layers, all that behaviours share, learn from every candidate.
+        hidden = self.hidden(self.direction * points.nodes[:, None])  # (nodes, H)
+        return torch.stack([behavior.curve(hidden, points) for behavior in self.behaviors], 1)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Start every behaviour near ``target`` (P, D), a rough curve at ``z`` (P,) seen with weights ``mass`` (P,)."""
         for behavior in self.behaviors:
-            behavior.initialize_(target, mass, z)
+            behavior.initialize_(target, mass, z[:, 0])
 
     def log_prior(self, weight_decay: float) -> Tensor:
-        """Log prior of the parameters of each (behaviour, feature): (K, D)."""
         return torch.stack([behavior.log_prior(weight_decay) for behavior in self.behaviors])
 
     @property
@@ -91,16 +167,13 @@ class DerivativeDecoder(nn.Module):
 
     @property
     def n_shape_parameters(self) -> Tensor:
-        """Of every behaviour, (K,)."""
         return torch.tensor([behavior.n_shape_parameters for behavior in self.behaviors])
 
     @property
     def can_mirror(self) -> bool:
-        """Whether reversing the axis maps the set of behaviours onto itself."""
         return ("increasing" in self.names) == ("decreasing" in self.names)
 
-    def mirror_(self) -> list[int]:
-        """Reverse the axis, in place; for each behaviour afterwards, the position of the one that it was before."""
+    def mirror_(self, component: int) -> list[int]:
         names = self.names
         self.direction.neg_()
         for behavior in self.behaviors:
@@ -108,3 +181,157 @@ class DerivativeDecoder(nn.Module):
         order = [self.names.index(name) for name in names]
         self.slots = nn.ModuleList(self.slots[position] for position in order)
         return order
+
+
+class AdditiveDerivativeDecoder(Decoder):
+    """x0 + the sum over latent components of integrals from 0 of a network's outputs (BasisDeVAE, equations 8 to 10).
+
+    One curve for every feature. The derivative of a feature with sign +1 is positive for each component, that of one
+    with sign -1 negative; sign 0 leaves it free.
+
+    Parameters
+    ----------
+    n_features, n_components : int
+    signs : sequence of int
+        -1, 0 or 1 for each feature.
+    hidden_layer_sizes, activation
+        A network for each component.
+    integrator, n_knots, z_max, generator
+        See :class:`DerivativeDecoder`.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int,
+        *,
+        signs: Sequence[int],
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        integrator: str,
+        n_knots: int,
+        z_max: float,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.integrator = integrator
+        hidden, heads = [], []
+        for _ in range(n_components):
+            layers, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
+            spread_first_layer_(layers, z_max, generator)
+            hidden.append(layers)
+            heads.append(linear(n_hidden, n_features, generator, scale=0.03))
+        self.hidden, self.heads = nn.ModuleList(hidden), nn.ModuleList(heads)
+        self.start = nn.Parameter(torch.zeros(n_features))
+        self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
+        self.directions = nn.Buffer(torch.ones(n_components))
+        self.signs = nn.Buffer(torch.tensor(signs, dtype=torch.float32))
+
+    @property
+    def nodes_per_point(self) -> int:
+        return nodes_per_point(self.integrator)
+
+    def prepare(self, z: Tensor) -> list[tuple[IntegrationRule, Tensor | None]]:
+        """For each component the rule for its coordinates: distinct ones, and where to find them, where z is fixed."""
+        rules: list[tuple[IntegrationRule, Tensor | None]] = []
+        for coordinate in z.unbind(1):
+            position = None
+            if z.shape[1] > 1 and not z.requires_grad:  # the points of a grid share few coordinates
+                coordinate, position = coordinate.unique(return_inverse=True)
+            rules.append((integration_rule(self.integrator, self.knots, coordinate), position))
+        return rules
+
+    def forward(self, points: list[tuple[IntegrationRule, Tensor | None]], sharing: Tensor | None = None) -> Tensor:
+        curves: Tensor = self.start
+        for hidden, head, direction, (rule, position) in zip(
+            self.hidden, self.heads, self.directions, points, strict=True
+        ):
+            along = rule.integral(self._constrained(head(hidden(direction * rule.nodes[:, None]))))
+            curves = curves + (along if position is None else along[position])
+        return curves[:, None]
+
+    def _constrained(self, rate: Tensor) -> Tensor:
+        """Derivatives with the sign of their feature, from the network's outputs: (nodes, D)."""
+        if not self.signs.any():
+            return rate
+        signed = self.signs * softplus(rate)
+        return signed if self.signs.all() else torch.where(self.signs == 0, rate, signed)
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        level, slopes = weighted_plane(target, mass, z)
+        with torch.no_grad():
+            self.start.copy_(level)
+            for head, slope in zip(self.heads, slopes, strict=True):
+                constrained = inverse_softplus((self.signs * slope).clamp(min=0.05))
+                cast(nn.Linear, head).bias.copy_(torch.where(self.signs == 0, slope, constrained))
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        squares = torch.stack([cast(nn.Linear, head).weight.square().sum(1) for head in self.heads]).sum(0)
+        return -0.5 * weight_decay * squares[None]
+
+    @property
+    def can_mirror(self) -> bool:
+        return not self.signs.any()
+
+    def mirror_(self, component: int) -> list[int]:
+        # d/dz g(-z) = -f(-z), and with every sign 0 f is the network's output itself.
+        head = cast(nn.Linear, self.heads[component])
+        with torch.no_grad():
+            self.directions[component].neg_()
+            head.weight.neg_()
+            head.bias.neg_()
+        return [0]
+
+
+class NeuralDecoder(Decoder):
+    """A plane plus, where there are hidden layers, a multilayer perceptron: the decoder of a linear or an ordinary VAE.
+
+    The plane is where a fit starts (at principal components), so that the perceptron has only the rest to learn.
+
+    Parameters
+    ----------
+    n_features, n_components : int
+    hidden_layer_sizes, activation
+        The perceptron; empty for a linear decoder.
+    generator : torch.Generator
+        Source of the starting weights.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int,
+        *,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(n_features))
+        self.loadings = nn.Parameter(torch.zeros(n_components, n_features))
+        self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
+        self.head = linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
+
+    def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
+        curves = torch.addmm(self.level, points, self.loadings)
+        if self.head is not None:
+            curves = curves + self.head(self.hidden(points))
+        return curves[:, None]
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        level, slopes = weighted_plane(target, mass, z)
+        with torch.no_grad():
+            self.level.copy_(level)
+            self.loadings.copy_(slopes)
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        if self.head is None:
+            return torch.zeros_like(self.level)[None]
+        return -0.5 * weight_decay * self.head.weight.square().sum(1)[None]
+
+    def mirror_(self, component: int) -> list[int]:
+        with torch.no_grad():
+            self.loadings[component].neg_()
+            if self.head is not None:
+                cast(nn.Linear, self.hidden[0]).weight[:, component].neg_()
+        return [0]

@@ -11,14 +11,14 @@ from .layers import linear, multilayer_perceptron
 
 
 class GaussianEncoder(nn.Module):
-    """q(z | x) = N(mean(x), sd(x)^2) for a one-dimensional latent: a multilayer perceptron beside a linear map.
+    """q(z | x) = N(mean(x), diag(sd(x)^2)): a multilayer perceptron beside a linear map.
 
-    The linear map starts as the projection that the fit starts from (the first principal component), so the encoder
-    orders the samples sensibly before it has learned anything.
+    The linear map starts as the projection that the fit starts from (principal components), so the encoder places the
+    samples sensibly before it has learned anything.
 
     Parameters
     ----------
-    n_features : int
+    n_features, n_components : int
     hidden_layer_sizes, activation
         The perceptron.
     counts : bool
@@ -32,6 +32,7 @@ class GaussianEncoder(nn.Module):
     def __init__(
         self,
         n_features: int,
+        n_components: int,
         *,
         hidden_layer_sizes: Sequence[int],
         activation: str,
@@ -43,32 +44,32 @@ class GaussianEncoder(nn.Module):
         self.counts, self.sees_mask = counts, sees_mask
         n_inputs = 2 * n_features if sees_mask else n_features
         self.perceptron, n_hidden = multilayer_perceptron(n_inputs, hidden_layer_sizes, activation, generator)
-        self.head = linear(n_hidden, 2, generator, scale=1e-3)
-        self.projection = nn.Parameter(torch.zeros(n_features))
+        self.head = linear(n_hidden, 2 * n_components, generator, scale=1e-3)
+        self.projection = nn.Parameter(torch.zeros(n_features, n_components))
 
     def inputs(self, values: Tensor) -> Tensor:
         """Values on the scale on which the encoder sees them: (B, D)."""
         return torch.log1p(values) if self.counts else values
 
     def forward(self, values: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and log sd of z, both (B,), for values (B, D)."""
+        """Mean and log sd of z, both (B, Q), for values (B, D)."""
         seen = self.inputs(values)
         projected = seen @ self.projection
         if self.sees_mask:
             seen = torch.cat([seen, torch.ones_like(seen) if observed is None else observed], 1)
-        mean, log_sd = self.head(self.perceptron(seen)).unbind(1)
+        mean, log_sd = self.head(self.perceptron(seen)).chunk(2, dim=1)
         return mean + projected, log_sd
 
     def initialize_(self, projection: Tensor, offset: Tensor, log_sd: float) -> None:
-        """Start from ``mean = inputs @ projection + offset`` with a constant sd."""
+        """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd."""
         with torch.no_grad():
             self.projection.copy_(projection)
-            self.head.bias[0] = offset
-            self.head.bias[1] = log_sd
+            self.head.bias[: len(offset)] = offset
+            self.head.bias[len(offset) :] = log_sd
 
-    def mirror_(self) -> None:
-        """Reverse the latent axis, in place."""
+    def mirror_(self, component: int) -> None:
+        """Reverse one latent axis, in place."""
         with torch.no_grad():
-            self.projection.neg_()
-            self.head.weight[0].neg_()
-            self.head.bias[0].neg_()
+            self.projection[:, component].neg_()
+            self.head.weight[component].neg_()
+            self.head.bias[component].neg_()

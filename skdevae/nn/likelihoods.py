@@ -15,7 +15,7 @@ Tables are (..., D) with whatever leading dimensions the curves have: (P, K, D) 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,9 +38,16 @@ class LinearTables(NamedTuple):
     positive: Tensor | None
 
     def average(self, weights: Tensor) -> LinearTables:
-        """Expectation over behaviours: from (P, K, D) with weights (K, D) to (P, D)."""
-        positive = None if self.positive is None else (self.positive * weights).sum(-2)
-        return LinearTables((self.zero * weights).sum(-2), (self.slope * weights).sum(-2), positive)
+        """Expectation over candidates: from (P, K, D) with weights (K, D) to (P, D)."""
+        return self._map(lambda table: (table * weights).sum(-2))
+
+    def unflatten(self, sizes: Sequence[int]) -> LinearTables:
+        """The first dimension as several."""
+        return self._map(lambda table: table.unflatten(0, sizes))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> LinearTables:
+        positive = None if self.positive is None else change(self.positive)
+        return LinearTables(change(self.zero), change(self.slope), positive)
 
 
 def concatenate(parts: Sequence[LinearTables]) -> LinearTables:
@@ -78,11 +85,14 @@ class Likelihood(nn.Module):
         return ()
 
     def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
-        """The linear form at some curves, given z and :meth:`own_parameters` in shapes that broadcast with them."""
+        """The linear form at some curves, given :meth:`own_parameters` and z in shapes that broadcast with them.
+
+        z has a last dimension more than the curves, of its components.
+        """
         raise NotImplementedError
 
     def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        """Coefficients at curves (P, K, D) or (P, D) and z (P,).
+        """Coefficients at curves (P, K, D) or (P, D) and z (P, Q).
 
         ``weights`` (K, D), where given, scale the gradient that each behaviour sends to the feature's own parameters,
         so that behaviours that a feature does not follow do not pull at them.
@@ -90,7 +100,11 @@ class Likelihood(nn.Module):
         own = self.own_parameters()
         if weights is not None:
             own = tuple(scale_gradient(parameter.expand_as(weights), weights) for parameter in own)
-        return self.coefficients(curves, z.view(-1, *[1] * (curves.ndim - 1)), *own)
+        return self.coefficients(curves, z.view(len(z), *[1] * (curves.ndim - 1), -1), *own)
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        """Expected information about the curve in one observation: as ``curves`` (P, D), never negative."""
+        raise NotImplementedError
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         """``constant(x) - constant(0)`` for single entries x of the given columns."""
@@ -108,15 +122,15 @@ class Likelihood(nn.Module):
         return torch.zeros(len(rows), dtype=entries.dtype, device=entries.device).index_add(0, row, entries)
 
     def row_log_likelihood(self, rows: DenseRows, tables: LinearTables) -> Tensor:
-        """Log-likelihood of every row under coefficients of its own, (B, D): (B,)."""
+        """Log-likelihood of every row under coefficients of its own, (..., B, D): (..., B)."""
         zero = tables.zero if rows.observed is None else tables.zero * rows.observed
-        total = (zero + rows.values * tables.slope).sum(1)
+        total = (zero + rows.values * tables.slope).sum(-1)
         if tables.positive is not None:
-            total = total + torch.where(rows.values > 0, tables.positive, 0.0).sum(1)
+            total = total + torch.where(rows.values > 0, tables.positive, 0.0).sum(-1)
         return total + self.row_constant(rows)
 
     def expected_row_log_likelihood(self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
-        """Log-likelihood of every row at its own z (B,) and curves (B, K, D), averaged over q(w) = phi (K, D): (B,)."""
+        """Log-likelihood of every row at its own z (B, Q) and curves (B, K, D), averaged over phi (K, D): (B,)."""
         return self.row_log_likelihood(rows, self.tables(curves, z).average(phi))
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
@@ -138,8 +152,8 @@ class Likelihood(nn.Module):
         """Log prior of the parameters, up to a constant: a scalar."""
         return torch.zeros(())
 
-    def mirror_(self) -> None:
-        """Become the same model on the reversed latent axis."""
+    def mirror_(self, component: int) -> None:
+        """Become the same model with one latent axis reversed."""
 
 
 class Gaussian(Likelihood):
@@ -165,6 +179,9 @@ class Gaussian(Likelihood):
         (scale,) = own
         slope = curves * scale**-2
         return LinearTables(-0.5 * curves * slope, slope, None)
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        return (self.scale**-2).expand_as(curves)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         return -0.5 * (x / self.scale[column]) ** 2
@@ -227,7 +244,7 @@ class CountLikelihood(Likelihood):
         masks = [None] * len(z) if observed is None else observed.split(n_rows)
         totals = []
         for part, z_part, mask in zip(curves.split(n_rows), z.split(n_rows), masks, strict=False):
-            log_zero = self.log_zero(part, z_part[:, None, None], *self.own_parameters())
+            log_zero = self.log_zero(part, z_part[:, None, None, :], *self.own_parameters())
             if mask is None:
                 totals.append(log_zero.flatten(1) @ phi.flatten())
             else:
@@ -243,6 +260,9 @@ class Bernoulli(CountLikelihood):
 
     def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
         return LinearTables(self.log_zero(curves, z), curves, None)
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        return torch.sigmoid(curves) * torch.sigmoid(-curves)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         return torch.zeros_like(x)
@@ -265,6 +285,9 @@ class Poisson(CountLikelihood):
 
     def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
         return LinearTables(self.log_zero(curves, z), curves, None)
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        return curves.exp()
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         return -torch.lgamma(x + 1)
@@ -305,6 +328,9 @@ class NegativeBinomial(CountLikelihood):
         excess = softplus(ratio)
         return LinearTables(-log_dispersion.exp() * excess, ratio - excess, None)
 
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        return self.dispersion * torch.sigmoid(curves - self.log_dispersion)
+
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
         dispersion = self.dispersion
         at_zero = torch.lgamma(dispersion)
@@ -332,13 +358,15 @@ class NegativeBinomial(CountLikelihood):
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
-    """NB, replaced by a zero with probability sigmoid(a + b z); a and b for each feature."""
+    """NB, replaced by a zero with probability sigmoid(a + b z); a and b for each feature, b for each component of z."""
 
     has_positive_term = True
 
-    def __init__(self, n_features: int):
+    def __init__(self, n_features: int, n_components: int = 1):
         super().__init__(n_features)
-        self.dropout = nn.Parameter(torch.stack([torch.full((n_features,), -2.0), torch.zeros(n_features)]))
+        self.dropout = nn.Parameter(torch.zeros(1 + n_components, n_features))
+        with torch.no_grad():
+            self.dropout[0] = -2.0
 
     def own_parameters(self) -> tuple[Tensor, ...]:
         return (self.log_dispersion, *self.dropout)
@@ -349,20 +377,30 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return logsigmoid(logits) + softplus(nb_zero + (-logits))
 
     def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
-        log_dispersion, level, slope = own
-        return self._inflate(super().log_zero(curves, z, log_dispersion), level + slope * z)
+        log_dispersion, *dropout = own
+        return self._inflate(super().log_zero(curves, z, log_dispersion), self._logits(z, *dropout))
 
     def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
-        log_dispersion, level, slope = own
+        log_dispersion, *dropout = own
         nb = super().coefficients(curves, z, log_dispersion)
-        logits = level + slope * z
+        logits = self._logits(z, *dropout)
         zero = self._inflate(nb.zero, logits)
         return LinearTables(zero, nb.slope, logsigmoid(-logits) + nb.zero - zero)
 
+    @staticmethod
+    def _logits(z: Tensor, level: Tensor, *slopes: Tensor) -> Tensor:
+        """Logits of an excess zero."""
+        for component, slope in enumerate(slopes):
+            level = level + slope * z[..., component]
+        return level
+
     def _kept(self, z: Tensor) -> Tensor:
-        """Probability that an entry is not an excess zero, (P, D)."""
-        level, slope = self.dropout
-        return torch.sigmoid(-(level + slope * z[:, None]))
+        """Probability that an entry is not an excess zero, (P, D), for z (P, Q)."""
+        return torch.sigmoid(-(self.dropout[0] + z @ self.dropout[1:]))
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        # That of the entries which are no excess zeros: a little more than which of them are can be told.
+        return super().information(curves, z) * self._kept(z)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return curves.exp() * self._kept(z)
@@ -372,15 +410,15 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def unlink(self, mean: Tensor) -> Tensor:
         # The curve alone cannot say how much of a mean dropout has taken: reckon with its share at the axis' origin.
-        return super().unlink(mean / self._kept(torch.zeros_like(mean[:1, 0])))
+        return super().unlink(mean * (1 + self.dropout[0].exp()))
 
-    def mirror_(self) -> None:
+    def mirror_(self, component: int) -> None:
         with torch.no_grad():
-            self.dropout[1].neg_()
+            self.dropout[1 + component].neg_()
 
     def log_prior(self) -> Tensor:
-        level, slope = self.dropout
-        return super().log_prior() - 0.5 * ((level + 2) / 2).square().sum() - 0.5 * slope.square().sum()
+        level, slopes = self.dropout[0], self.dropout[1:]
+        return super().log_prior() - 0.5 * ((level + 2) / 2).square().sum() - 0.5 * slopes.square().sum()
 
 
 #: name -> likelihood

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .behaviors import Bump
-from .cluster_prior import ASSIGNMENTS, FINAL_STEPS, ClusterAssignment
-from .decoders import DerivativeDecoder
+from .cluster_prior import ASSIGNMENTS, FINAL_STEPS, ClusterAssignment, OnlyCandidate
+from .copies import BasisDecoder
+from .decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder, NeuralDecoder
 from .encoders import GaussianEncoder
-from .integrals import IntegrationRule
 from .latent_grid import GridStatistics, LatentGrid, log_joint, summarize
-from .likelihoods import LIKELIHOODS, ColumnSummary, Gaussian, Likelihood, LinearTables, concatenate
+from .likelihoods import LIKELIHOODS, ColumnSummary, Likelihood, LinearTables, concatenate
 from .losses import LossTerms
 from .rows import DenseRows, Rows
 
@@ -23,142 +22,145 @@ from .rows import DenseRows, Rows
 _CURVE_ENTRIES = 16_000_000
 
 
-class FeatureClusterModel(nn.Module):
-    """BasisDeVAE's generative model: z ~ N(0, 1), each feature follows one of K behaviours of z.
+class GenerativeModel(nn.Module):
+    """z ~ N(0, I), and each feature follows one of the candidate curves that the decoder has for it.
 
     Parameters
     ----------
-    n_samples, n_features : int
-        Size of the training table.
-    behaviors : sequence of str
-        Names from ``BEHAVIORS``.
-    likelihood, assignment : str
-        Names from ``LIKELIHOODS`` and ``ASSIGNMENTS``.
-    alpha : float
-        Concentration of the cluster weights' prior.
-    noise_floor : float
-        Least noise sd of the gaussian likelihood, in standardised units.
+    n_samples, n_components : int
+        Rows of the training table, and dimensions of the latent.
+    decoder : Decoder
+    likelihood : Likelihood
+    assignment : ClusterAssignment or OnlyCandidate
+        Which candidate a feature follows.
+    z_max : float
+        How far from 0 the latent is looked for.
     weight_decay : float
-        Precision of the Gaussian prior on the weights that turn hidden units into derivatives.
+        Precision of the Gaussian prior on output weights of the decoder's network.
     beta, gamma : float
         Weights of the latent's and the clusters' divergences.
-    generator : torch.Generator
-        Source of the starting weights.
-    **decoder_options
-        See :class:`~skdevae.nn.decoders.DerivativeDecoder`.
     """
-
-    def __init__(
-        self,
-        n_samples: int,
-        n_features: int,
-        behaviors: Sequence[str],
-        *,
-        likelihood: str,
-        assignment: str,
-        alpha: float,
-        noise_floor: float,
-        weight_decay: float,
-        beta: float,
-        gamma: float,
-        generator: torch.Generator,
-        **decoder_options: Any,
-    ):
-        super().__init__()
-        self.n_samples = n_samples
-        self.weight_decay = weight_decay
-        self.beta, self.gamma = beta, gamma
-        self.decoder = DerivativeDecoder(n_features, behaviors, generator=generator, **decoder_options)
-        family = LIKELIHOODS[likelihood]
-        options = {"floor": noise_floor} if family is Gaussian else {}
-        self.likelihood: Likelihood = family(n_features, **options)
-        self.assignment: ClusterAssignment = ASSIGNMENTS[assignment](n_features, len(behaviors), alpha)
 
     #: whether q(z | x) comes from an encoder
     amortized = False
 
+    def __init__(
+        self,
+        n_samples: int,
+        n_components: int,
+        decoder: Decoder,
+        likelihood: Likelihood,
+        assignment: ClusterAssignment | OnlyCandidate,
+        *,
+        z_max: float,
+        weight_decay: float,
+        beta: float,
+        gamma: float,
+    ):
+        super().__init__()
+        self.n_samples, self.n_components = n_samples, n_components
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.assignment = assignment
+        self.z_max = z_max
+        self.weight_decay = weight_decay
+        self.beta, self.gamma = beta, gamma
+
     @property
     def can_mirror(self) -> bool:
-        """Whether :meth:`mirror_` is possible with the behaviours at hand."""
+        """Whether :meth:`mirror_` is possible."""
         return self.decoder.can_mirror
 
     @property
-    def z_max(self) -> float:
-        """Where the decoder's knots end."""
-        return float(self.decoder.knots[-1])
-
-    @property
     def labels(self) -> Tensor:
-        """The most probable behaviour of every feature, (D,)."""
-        return self.assignment.logits.argmax(1)
+        """The most probable candidate of every feature, (D,)."""
+        return self.assignment.labels
 
     def curves(self, z: Tensor) -> Tensor:
-        """Curves of all behaviours at z (P,): (P, K, D)."""
-        return self.decoder(self.decoder.rule(z))
+        """Curves of all candidates at z (P, Q): (P, K, D)."""
+        return self.decoder(self.decoder.prepare(z))
 
     def predictive_curves(self, z: Tensor) -> Tensor:
-        """The curve of every feature's most probable behaviour: (P, D). Predictions and held-out scores use these."""
-        features = torch.arange(len(self.labels), device=z.device)
-        return torch.cat([self.curves(part)[:, self.labels, features] for part in z.split(self._points_at_once())])
+        """The curve of every feature's most probable candidate: (P, D). Predictions and held-out scores use these."""
+        labels, prepare = self.labels, self.decoder.prepare
+        return torch.cat([self.decoder.select(prepare(part), labels) for part in z.split(self._points_at_once())])
 
     def peaks(self) -> Tensor:
         """Where on the axis each transient feature has its maximum, NaN for the others: (D,)."""
-        peaks = torch.full(self.labels.shape, torch.nan, dtype=self.assignment.logits.dtype, device=self.labels.device)
-        for k, behavior in enumerate(self.decoder.behaviors):
-            if isinstance(behavior, Bump) and behavior.has_peak:
-                peaks = torch.where(self.labels == k, behavior.peak, peaks)
+        labels = self.labels
+        peaks = torch.full(labels.shape, torch.nan, device=labels.device)
+        if isinstance(self.decoder, DerivativeDecoder):
+            for k, behavior in enumerate(self.decoder.behaviors):
+                if isinstance(behavior, Bump) and behavior.has_peak:
+                    peaks = torch.where(labels == k, behavior.peak, peaks)
         return peaks
 
     def predictive_tables(self, z: Tensor) -> LinearTables:
-        """Likelihood coefficients of each feature under its most probable behaviour: (P, D)."""
+        """Likelihood coefficients of each feature under its most probable candidate: (P, D)."""
         return self.likelihood.tables(self.predictive_curves(z), z)
 
-    def averaged_tables(self, rule: IntegrationRule) -> LinearTables:
-        """Likelihood coefficients at ``rule.z``, averaged over q(w): (P, D)."""
-        tables = self.likelihood.tables(self.decoder(rule), rule.z)
+    def averaged_tables(self, points: Any, z: Tensor) -> LinearTables:
+        """Likelihood coefficients at z (P, Q), prepared as ``points``, averaged over q(w): (P, D)."""
+        tables = self.likelihood.tables(self.decoder(points), z)
         return tables.average(self.assignment.responsibilities.T)
 
     def averaged_tables_at(self, z: Tensor) -> LinearTables:
-        """:meth:`averaged_tables` at points z (P,), a few at a time."""
-        return concatenate([self.averaged_tables(self.decoder.rule(part)) for part in z.split(self._points_at_once())])
+        """:meth:`averaged_tables` at z (P, Q), a few points at a time."""
+        parts = z.split(self._points_at_once())
+        return concatenate([self.averaged_tables(self.decoder.prepare(part), part) for part in parts])
+
+    def expected_log_likelihood(self, statistics: GridStatistics, z: Tensor) -> Tensor:
+        """Log-likelihood of each feature under each of its candidates, (K, D), for the sums at z (P, Q)."""
+        step = self._points_at_once()
+        parts = [slice(start, start + step) for start in range(0, len(z), step)]
+        return torch.stack(
+            [
+                statistics.at(part).expected_log_likelihood(self.likelihood.tables(self.curves(z[part]), z[part]))
+                for part in parts
+            ]
+        ).sum(0)
 
     def _points_at_once(self) -> int:
-        n_features, n_clusters = self.assignment.logits.shape
-        return max(1, _CURVE_ENTRIES // (n_clusters * n_features))
+        return max(1, _CURVE_ENTRIES // (self.decoder.nodes_per_point * self.assignment.responsibilities.numel()))
 
-    def slot_log_prior(self) -> Tensor:
-        """Log prior of each behaviour's parameters for each feature, (K, D), with Schwarz's term for their number.
+    def candidate_log_prior(self) -> Tensor:
+        """Log prior of each candidate's parameters for each feature, (K, D), with Schwarz's term for their number.
 
-        The curves are fitted, not integrated over, so a behaviour with more freedom would win wherever two fit alike
+        The curves are fitted, not integrated over, so a candidate with more freedom would win wherever two fit alike
         (a transient whose peak lies outside the data mimics every monotone curve). Half of log N for each parameter of
         the shape is what integrating over it would cost, to leading order.
         """
-        complexity = self.decoder.n_shape_parameters.to(self.assignment.logits)
-        return self.decoder.log_prior(self.weight_decay) - 0.5 * math.log(self.n_samples) * complexity[:, None]
+        log_prior = self.decoder.log_prior(self.weight_decay)
+        complexity = self.decoder.n_shape_parameters.to(log_prior)
+        return log_prior - 0.5 * math.log(self.n_samples) * complexity[:, None]
+
+    def shared_log_prior(self) -> Tensor:
+        """Log prior of the parameters that are not one candidate's, up to a constant: a scalar."""
+        return self.decoder.shared_log_prior(self.weight_decay) + self.likelihood.log_prior()
 
     def log_prior(self) -> Tensor:
         """Log prior of all parameters in use, up to a constant: a scalar."""
         phi = self.assignment.responsibilities.T
-        return (phi * self.slot_log_prior()).sum() + self.likelihood.log_prior()
+        return (phi * self.candidate_log_prior()).sum() + self.shared_log_prior()
 
-    def mirror_(self) -> None:
-        """Reverse the latent axis, in place."""
-        self.assignment.permute_(self.decoder.mirror_())
-        self.likelihood.mirror_()
+    def mirror_(self, component: int) -> None:
+        """Reverse one latent axis, in place."""
+        self.assignment.permute_(self.decoder.mirror_(component))
+        self.likelihood.mirror_(component)
 
-    def initialize_(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> None:
-        """Start from the smoothed mean of every feature along a first guess of the axis."""
+    def initialize_(self, statistics: GridStatistics, summary: ColumnSummary, z: Tensor) -> None:
+        """Start from the smoothed mean of every feature at points z (P, Q) of a first guess of the latent."""
         mass = statistics.mass.mean(1)
         present = mass > 1e-6 * mass.sum()
         smoothed = statistics.weighted[present] / statistics.mass[present].clamp(min=1e-6)
-        self.decoder.initialize_(self.likelihood.unlink(smoothed), mass[present], grid.points[present])
+        self.decoder.initialize_(self.likelihood.unlink(smoothed), mass[present], z[present])
         # At least one: early stopping may hold out every row in which a column is observed.
         n_observed = summary.n_observed.clamp(min=1)
         mean = statistics.weighted.sum(0) / n_observed
         self.likelihood.initialize_(mean, summary.sum_of_squares / n_observed - mean**2)
 
 
-class ExactModel(FeatureClusterModel):
+class ExactModel(GenerativeModel):
     """The model with its latent integrated on a grid: variational EM in which only q(w) is approximate.
 
     The E-step (:meth:`expected_statistics`) finds the optimal q(z) of every sample and sums the data under it; the
@@ -175,36 +177,42 @@ class ExactModel(FeatureClusterModel):
         super().__init__(*args, **kwargs)
         self.latent_temperature = self.cluster_temperature = 1.0
         # Updated in closed form, between gradient steps.
-        self.assignment.logits.requires_grad_(False)
-        self._rule: IntegrationRule | None = None
+        self.assignment.hold_(True)
+        self._prepared: tuple[LatentGrid, Any] | None = None
 
-    def rule_on(self, grid: LatentGrid) -> IntegrationRule:
-        """The integration rule for the points of a grid, kept for as long as the grid is the same."""
-        if self._rule is None or self._rule.z is not grid.points:
-            self._rule = self.decoder.rule(grid.points)
-        return self._rule
+    def points_on(self, grid: LatentGrid) -> Any:
+        """The grid's points as the decoder wants them, kept for as long as the grid is the same."""
+        if self._prepared is None or self._prepared[0] is not grid:
+            self._prepared = grid, self.decoder.prepare(grid.points)
+        return self._prepared[1]
+
+    def tables_on(self, grid: LatentGrid) -> LinearTables:
+        """Coefficients averaged over q(w) on a grid: (P, D)."""
+        return self.averaged_tables(self.points_on(grid), grid.points)
 
     def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
         """The E-step for some rows, given coefficients averaged over q(w)."""
         q = log_joint(rows, tables, grid, self.beta * self.latent_temperature).softmax(1)
-        return summarize(rows, q, grid, tables.positive is not None)
+        return summarize(rows, q, grid.log_mass, tables.positive is not None)
 
     def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
         """Set q(w) to its optimum given q(z)."""
-        tables = self.likelihood.tables(self.decoder(self.rule_on(grid)), grid.points)
-        evidence = statistics.expected_log_likelihood(tables) + self.slot_log_prior()
+        if isinstance(self.assignment, OnlyCandidate):
+            return
+        tables = self.likelihood.tables(self.decoder(self.points_on(grid)), grid.points)
+        evidence = statistics.expected_log_likelihood(tables) + self.candidate_log_prior()
         self.assignment.update_(evidence.T / self.cluster_temperature, self.gamma, max_steps)
 
     def forward(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> LossTerms:
-        """The objective given q(z), with a gradient that fits *every* behaviour to every feature.
+        """The objective given q(z), with a gradient that fits *every* candidate to every feature.
 
         Given q(z), the K candidate curves of a feature are K separate regressions, and in the bound's gradient
         candidate k has the factor phi_jk: one with phi near zero stops learning, and an early mistake is never revised.
-        The loss has the bound's value, but in its gradient the candidates' own parameters have the factor 1. The
-        feature's noise or dispersion keeps the bound's gradient.
+        The loss has the bound's value, but in its gradient the candidates' own parameters have the factor 1. What
+        candidates or features share (noise, dispersion, basis functions) keeps the bound's gradient.
         """
         phi = self.assignment.responsibilities.T  # (K, D)
-        curves = self.decoder(self.rule_on(grid))
+        curves = self.decoder(self.points_on(grid), phi)
         tables = self.likelihood.tables(curves, grid.points, weights=phi)
         candidates = statistics.expected_log_likelihood(tables)  # (K, D)
         constant = self.likelihood.column_constant(summary).sum()
@@ -212,7 +220,7 @@ class ExactModel(FeatureClusterModel):
             reconstruction=-(_bound_with_full_gradient(candidates, phi) + constant) / statistics.n_rows,
             latent=statistics.divergence / statistics.n_rows,
             clusters=self.assignment.divergence(),
-            parameters=-_bound_with_full_gradient(self.slot_log_prior(), phi) - self.likelihood.log_prior(),
+            parameters=-_bound_with_full_gradient(self.candidate_log_prior(), phi) - self.shared_log_prior(),
             n_samples=self.n_samples,
             beta=self.beta,
             gamma=self.gamma,
@@ -225,16 +233,14 @@ def _bound_with_full_gradient(candidates: Tensor, phi: Tensor) -> Tensor:
     return (phi * candidates.detach()).sum() + fit - fit.detach()
 
 
-class AmortizedModel(FeatureClusterModel):
+class AmortizedModel(GenerativeModel):
     """The model as published: an encoder for q(z | x), reparameterised samples, gradient steps on q(w).
 
     Parameters
     ----------
-    encoder_hidden_layer_sizes : sequence of int
-    sees_mask : bool
-        Whether the encoder is told which entries are missing.
-    **options
-        See :class:`FeatureClusterModel`.
+    *args, **options
+        See :class:`GenerativeModel`.
+    encoder : GaussianEncoder
 
     Attributes
     ----------
@@ -244,44 +250,26 @@ class AmortizedModel(FeatureClusterModel):
 
     amortized = True
 
-    def __init__(
-        self,
-        n_samples: int,
-        n_features: int,
-        behaviors: Sequence[str],
-        *,
-        encoder_hidden_layer_sizes: Sequence[int],
-        activation: str,
-        sees_mask: bool,
-        generator: torch.Generator,
-        **options: Any,
-    ):
-        super().__init__(n_samples, n_features, behaviors, activation=activation, generator=generator, **options)
-        self.encoder = GaussianEncoder(
-            n_features,
-            hidden_layer_sizes=encoder_hidden_layer_sizes,
-            activation=activation,
-            counts=self.likelihood.counts,
-            sees_mask=sees_mask,
-            generator=generator,
-        )
+    def __init__(self, *args: Any, encoder: GaussianEncoder, **options: Any):
+        super().__init__(*args, **options)
+        self.encoder = encoder
         self.divergence_weight = 1.0
 
-    def mirror_(self) -> None:
-        super().mirror_()
-        self.encoder.mirror_()
+    def mirror_(self, component: int) -> None:
+        super().mirror_(component)
+        self.encoder.mirror_(component)
 
     def posterior(self, rows: DenseRows) -> tuple[Tensor, Tensor]:
-        """Mean and log sd of q(z | x), (B,) each."""
+        """Mean and log sd of q(z | x), (B, Q) each."""
         return self.encoder(rows.values, rows.observed)
 
     def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
-        """``E_q(w) log p(x | z, w)`` of every row at its own z (B,): (B,)."""
+        """``E_q(w) log p(x | z, w)`` of every row at its own z (B, Q): (B,)."""
         phi = self.assignment.responsibilities.T
         return self.likelihood.expected_row_log_likelihood(rows, self.curves(z), z, phi)
 
     def forward(self, rows: DenseRows, noise: Tensor) -> LossTerms:
-        """The objective on a batch, with z drawn through standard normal ``noise`` (B,)."""
+        """The objective on a batch, with z drawn through standard normal ``noise`` (B, Q)."""
         mean, log_sd = self.posterior(rows)
         z = mean + log_sd.exp() * noise
         return LossTerms(
@@ -296,9 +284,41 @@ class AmortizedModel(FeatureClusterModel):
 
 
 def standard_normal_divergence(mean: Tensor, log_sd: Tensor) -> Tensor:
-    """KL(N(mean, sd^2) || N(0, 1)), elementwise."""
-    return 0.5 * (mean**2 + torch.exp(2 * log_sd) - 1) - log_sd
+    """KL(N(mean, sd^2) || N(0, 1)) summed over components: (B,) from (B, Q)."""
+    return (0.5 * (mean**2 + torch.exp(2 * log_sd) - 1) - log_sd).sum(1)
 
 
-#: name -> model, for persistence
-MODELS: dict[str, type[FeatureClusterModel]] = {"exact": ExactModel, "amortized": AmortizedModel}
+#: name -> decoder, for persistence
+DECODERS: dict[str, type[Decoder]] = {
+    "derivative": DerivativeDecoder,
+    "additive": AdditiveDerivativeDecoder,
+    "neural": NeuralDecoder,
+    "basis": BasisDecoder,
+}
+
+
+def build_model(config: dict[str, Any], generator: torch.Generator) -> GenerativeModel:
+    """The model that a configuration of plain values describes, with weights drawn from the generator.
+
+    ``config["decoder"]``, ``["likelihood"]`` and ``["assignment"]`` are dicts of a ``name`` and constructor arguments;
+    an assignment of None stands for one candidate, and ``config["encoder"]`` is None for exact inference.
+    """
+    n_features = config["n_features"]
+    decoder = _named(DECODERS, config["decoder"], n_features, generator=generator)
+    likelihood = _named(LIKELIHOODS, config["likelihood"], n_features)
+    assignment = (
+        OnlyCandidate(n_features)
+        if config["assignment"] is None
+        else _named(ASSIGNMENTS, config["assignment"], n_features)
+    )
+    parts = (config["n_samples"], config["n_components"], decoder, likelihood, assignment)
+    weights = {name: config[name] for name in ("z_max", "weight_decay", "beta", "gamma")}
+    if config["encoder"] is None:
+        return ExactModel(*parts, **weights)
+    encoder = GaussianEncoder(n_features, config["n_components"], generator=generator, **config["encoder"])
+    return AmortizedModel(*parts, encoder=encoder, **weights)
+
+
+def _named(registry: dict[str, Any], config: dict[str, Any], n_features: int, **more: Any) -> Any:
+    arguments = {name: value for name, value in config.items() if name != "name"}
+    return registry[config["name"]](n_features, **arguments, **more)

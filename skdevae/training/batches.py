@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from ..nn.cluster_prior import EPOCH_STEPS
-from ..nn.latent_grid import GridStatistics, LatentGrid, bumps_around, summarize, total
+from ..nn.latent_grid import (
+    GridStatistics,
+    LatentGrid,
+    bumps_around,
+    standard_normal_log_density,
+    summarize,
+    total,
+)
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..nn.rows import DenseRows
@@ -33,8 +40,11 @@ class ShuffledRows:
     Slices of the table, not single rows collated: an epoch costs little more than a hand-written loop.
     """
 
-    def __init__(self, source: RowSource, batch_size: int, generator: torch.Generator, shuffle: bool):
+    def __init__(
+        self, source: RowSource, n_components: int, batch_size: int, generator: torch.Generator, shuffle: bool
+    ):
         self._source = source
+        self._n_components = n_components
         self._batch_size = batch_size
         self._generator = generator
         self._shuffle = shuffle
@@ -44,7 +54,7 @@ class ShuffledRows:
         order = torch.randperm(n, generator=self._generator) if self._shuffle else torch.arange(n)
         for index in order.split(self._batch_size):
             rows: DenseRows = self._source.rows(index.numpy()).dense()
-            noise = torch.randn(len(rows), generator=self._generator).to(rows.values)
+            noise = torch.randn(len(rows), self._n_components, generator=self._generator).to(rows.values)
             yield ModuleInputs((rows, noise), len(rows))
 
 
@@ -85,15 +95,19 @@ class ExpectationSteps:
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
     """The E-step over a whole table."""
-    tables = module.averaged_tables(module.rule_on(grid))
+    tables = module.tables_on(grid)
     return total(module.expected_statistics(rows, tables, grid) for _, rows in source.chunks(len(grid.points)))
 
 
 def starting_statistics(
-    source: RowSource, positions: Tensor, width: float, grid: LatentGrid, with_positive: bool
+    source: RowSource, positions: Tensor, width: float, points: Tensor, with_positive: bool
 ) -> GridStatistics:
-    """Sums of the data when every sample's latent is a Gaussian bump around a first guess (N,) of its place."""
+    """Sums of the data when every sample's latent is a Gaussian bump around a first guess (N, Q) of its place.
+
+    The bumps live on points (P, Q).
+    """
+    log_mass = standard_normal_log_density(points)
     return total(
-        summarize(rows, bumps_around(positions[index], grid, width), grid, with_positive)
-        for index, rows in source.chunks(len(grid.points))
+        summarize(rows, bumps_around(positions[index], points, width), log_mass, with_positive)
+        for index, rows in source.chunks(points.numel())
     )

@@ -22,13 +22,13 @@ class Annealing(Callback):
     nothing left of its likelihood the axis would dissolve.
     """
 
-    def __init__(self, n_samples: int, n_features: int, max_epochs: int):
+    def __init__(self, n_samples: int, n_features: int, n_epochs: int):
         self.n_samples = n_samples
         self.n_features = n_features
-        self.max_epochs = max_epochs
+        self.n_epochs = n_epochs
 
     def on_epoch_begin(self, net, **kwargs):
-        remaining = max(0.0, 1 - (len(net.history) - 1) / (ANNEALED_SHARE * self.max_epochs))
+        remaining = max(0.0, 1 - (len(net.history) - 1) / self.n_epochs) if self.n_epochs else 0.0
         hottest = min(_LATENT_TEMPERATURE, max(1.0, self.n_features / _LEAST_FEATURES))
         net.module_.latent_temperature = hottest**remaining
         net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
@@ -52,7 +52,7 @@ class DivergenceWarmUp(Callback):
     def on_epoch_begin(self, net, **kwargs):
         weight = self._weight(len(net.history) - 1)
         net.module_.divergence_weight = weight
-        net.module_.assignment.logits.requires_grad_(weight == 1)
+        net.module_.assignment.hold_(weight < 1)
 
 
 class Convergence(Callback):

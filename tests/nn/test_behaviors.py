@@ -45,7 +45,8 @@ def _decoder(behaviors, *, seed=0, spread=1.0, integrator="grid", hidden_layer_s
 
 
 def _curves(decoder, z):
-    return decoder(decoder.rule(z))
+    """At positions on the one axis, (P,): (P, K, D)."""
+    return decoder(decoder.prepare(z[:, None]))
 
 
 def _derivative(decoder, z):
@@ -218,7 +219,7 @@ def test_mirroring_reverses_the_axis(behaviors, integrator, hidden_layer_sizes):
     with torch.no_grad():
         before, before_reversed = _curves(decoder, z), _curves(decoder, -z)
         assert decoder.can_mirror
-        order = decoder.mirror_()
+        order = decoder.mirror_(0)
         after = _curves(decoder, z)
         assert sorted(order) == list(range(len(behaviors)))
         assert decoder.names == behaviors
@@ -228,7 +229,7 @@ def test_mirroring_reverses_the_axis(behaviors, integrator, hidden_layer_sizes):
         fresh = _decoder(behaviors, seed=8, integrator=integrator, hidden_layer_sizes=hidden_layer_sizes)
         fresh.load_state_dict(decoder.state_dict())
         assert torch.equal(_curves(fresh, z), after)
-        decoder.mirror_()
+        decoder.mirror_(0)
         assert torch.equal(_curves(decoder, z), before)
 
 
@@ -270,7 +271,7 @@ def test_initialization_reproduces_a_straight_line(name, slopes):
     z = torch.linspace(-2, 3, 21, dtype=torch.float64)
     slope = torch.linspace(*slopes, N_FEATURES, dtype=torch.float64)
     target = torch.arange(4.0, dtype=torch.float64) + slope * z[:, None]
-    decoder.initialize_(target, torch.rand(21, generator=torch.Generator().manual_seed(0)).double() + 0.1, z)
+    decoder.initialize_(target, torch.rand(21, generator=torch.Generator().manual_seed(0)).double() + 0.1, z[:, None])
     decoder.behaviors[0].head.weight.data.zero_()  # without the random shape that training starts from
     torch.testing.assert_close(_curves(decoder, z)[:, 0], target)
 
@@ -281,7 +282,7 @@ def test_initialization_puts_the_peak_where_the_feature_stands_out(name, sign):
     centers = torch.tensor([-2.0, -0.7, 0.5, 1.8], dtype=torch.float64)
     decoder = _decoder([name])
     target = 3 + sign * (-((z[:, None] - centers) ** 2)).exp()
-    decoder.initialize_(target, torch.exp(-0.5 * (z / 2) ** 2), z)
+    decoder.initialize_(target, torch.exp(-0.5 * (z / 2) ** 2), z[:, None])
     (behavior,) = decoder.behaviors
     peaks = behavior.peak.detach()
     assert all(later > earlier for earlier, later in pairwise(peaks))

@@ -9,19 +9,28 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, log_expit
 
-from skdevae.nn.likelihoods import LIKELIHOODS, Gaussian
+from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from skdevae.training.rows import RowSource, summarize_columns
 
-NAMES = list(LIKELIHOODS)
-COUNTS = [name for name in NAMES if LIKELIHOODS[name].counts]
-OWN_PARAMETERS = {"gaussian": 1, "poisson": 0, "nb": 1, "zinb": 2, "bernoulli": 0}
+ON_TWO_AXES = "zinb on two axes"
+ZINB = ["zinb", ON_TWO_AXES]
+NAMES = [*LIKELIHOODS, ON_TWO_AXES]
+FAMILIES = {**LIKELIHOODS, ON_TWO_AXES: LIKELIHOODS["zinb"]}
+COUNTS = [name for name in NAMES if FAMILIES[name].counts]
+OWN_PARAMETERS = {"gaussian": 1, "poisson": 0, "nb": 1, "zinb": 2, "bernoulli": 0, ON_TWO_AXES: 2}
 FLOAT64 = torch.zeros((), dtype=torch.float64)
+
+
+def _n_components(name):
+    return 2 if name == ON_TWO_AXES else 1
 
 
 def _likelihood(name, n_features, seed=0):
     """A float64 likelihood with random parameters of its own."""
-    family = LIKELIHOODS[name]
+    family = FAMILIES[name]
     options = {"floor": 0.1} if family is Gaussian else {}
+    if name == ON_TWO_AXES:
+        options["n_components"] = 2
     likelihood = family(n_features, **options).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -30,10 +39,11 @@ def _likelihood(name, n_features, seed=0):
     return likelihood
 
 
-def _curves_and_z(shape, seed=1, spread=1.5):
+def _curves_and_z(name, shape, seed=1, spread=1.5):
+    """Curves of a shape that begins with points, and z at those points, (P, Q)."""
     generator = torch.Generator().manual_seed(seed)
     curves = spread * torch.randn(shape, generator=generator, dtype=torch.float64)
-    return curves, 2 * torch.randn(shape[0], generator=generator, dtype=torch.float64)
+    return curves, 2 * torch.randn(shape[0], _n_components(name), generator=generator, dtype=torch.float64)
 
 
 def _data(name, shape, seed=2):
@@ -46,7 +56,7 @@ def _data(name, shape, seed=2):
 
 
 def _scipy_log_density(name, likelihood, x, curve, z):
-    """log p(x | curve, z) by scipy; all arguments broadcast against each other, features last."""
+    """log p(x | curve, z) by scipy; arguments broadcast against each other, features last, for z components."""
     with torch.no_grad():
         if name == "gaussian":
             return stats.norm.logpdf(x, curve, likelihood.scale.numpy())
@@ -59,8 +69,8 @@ def _scipy_log_density(name, likelihood, x, curve, z):
         counted = stats.nbinom.logpmf(x, dispersion, dispersion / (dispersion + mean))
         if name == "nb":
             return counted
-        level, slope = likelihood.dropout.numpy()
-        logits = level + slope * z
+        level, *slopes = likelihood.dropout.numpy()
+        logits = level + z @ np.array(slopes)
         kept = log_expit(-logits) + counted
         return np.where(x == 0, np.logaddexp(log_expit(logits), kept), kept)
 
@@ -89,13 +99,13 @@ def _log_density(likelihood, tables, x):
 @pytest.mark.parametrize("name", NAMES)
 def test_linear_form_is_scipys_log_density(name, shape):
     likelihood = _likelihood(name, 5)
-    curves, z = _curves_and_z(shape)
+    curves, z = _curves_and_z(name, shape)
     x = _data(name, (30, 5))
     tables = likelihood.tables(curves, z)
-    assert (tables.positive is not None) == (name == "zinb")
+    assert (tables.positive is not None) == (name in ZINB)
     ours = _log_density(likelihood, tables, torch.from_numpy(x))
     padding = (slice(None), *[None] * (len(shape) - 1))
-    theirs = _scipy_log_density(name, likelihood, x[padding], curves.numpy(), z.numpy()[(slice(None), *padding[1:])])
+    theirs = _scipy_log_density(name, likelihood, x[padding], curves.numpy(), z.numpy()[(slice(None), *padding[2:])])
     assert ours.shape == (30, *shape)
     np.testing.assert_allclose(ours.detach().numpy(), theirs, atol=1e-8, rtol=1e-9)
 
@@ -114,16 +124,19 @@ def test_linear_form_holds_far_out(name, curve, z, x, own):
         for parameter in likelihood.parameters():
             parameter.fill_(own)
     value = float(min(x, 1) if name == "bernoulli" else x)
-    tables = likelihood.tables(torch.full((1, 1), curve, dtype=torch.float64), FLOAT64 + z)
+    position = torch.full((1, _n_components(name)), z, dtype=torch.float64)
+    tables = likelihood.tables(torch.full((1, 1), curve, dtype=torch.float64), position)
     ours = _log_density(likelihood, tables, torch.full((1, 1), value, dtype=torch.float64)).item()
-    theirs = _scipy_log_density(name, likelihood, np.full((1, 1), value), np.full((1, 1), curve), z).item()
+    theirs = _scipy_log_density(
+        name, likelihood, np.full((1, 1), value), np.full((1, 1), curve), position.numpy()
+    ).item()
     assert ours == pytest.approx(theirs, abs=1e-6, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_average_is_the_expectation_over_behaviors(name):
     likelihood = _likelihood(name, 5)
-    curves, z = _curves_and_z((7, 3, 5))
+    curves, z = _curves_and_z(name, (7, 3, 5))
     weights = torch.rand(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     weights /= weights.sum(0)
     x = torch.from_numpy(_data(name, (20, 5)))
@@ -146,7 +159,7 @@ STORED = [
     (name, storage)
     for name in NAMES
     for storage in ("dense", "dense with missing entries", "csr")
-    if storage != "csr" or LIKELIHOODS[name].counts  # only tables of counts may be sparse
+    if storage != "csr" or FAMILIES[name].counts  # only tables of counts may be sparse
 ]
 
 
@@ -166,14 +179,14 @@ def test_log_likelihood_of_rows_sums_scipys_over_observed_entries(name, storage)
     x, observed, source = _table(name, storage, n_rows=40)
     rows = source.rows(slice(None))
     # every row at a z of its own
-    curves, z = _curves_and_z((40, 6))
+    curves, z = _curves_and_z(name, (40, 6))
     ours = likelihood.row_log_likelihood(rows.dense(), likelihood.tables(curves, z))
-    theirs = _scipy_log_density(name, likelihood, x.numpy(), curves.numpy(), z.numpy()[:, None])
+    theirs = _scipy_log_density(name, likelihood, x.numpy(), curves.numpy(), z.numpy())
     np.testing.assert_allclose(ours.detach().numpy(), (theirs * observed.numpy()).sum(1), rtol=1e-9, atol=1e-8)
     # every row at every z
     with torch.no_grad():
         ours = rows.log_likelihood(likelihood.tables(curves, z)) + likelihood.row_constant(rows)[:, None]
-    theirs = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None])
+    theirs = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy())
     np.testing.assert_allclose(ours.numpy(), (theirs * observed.numpy()[:, None]).sum(2), rtol=1e-9, atol=1e-8)
 
 
@@ -184,14 +197,14 @@ def test_expected_log_likelihood_of_rows_averages_over_behaviors(name, missing):
     likelihood = _likelihood(name, 6)
     x, observed, source = _table(name, "dense with missing entries" if missing else "dense", n_rows=30)
     rows = source.rows(slice(None))
-    curves, z = _curves_and_z((30, 3, 6))
+    curves, z = _curves_and_z(name, (30, 3, 6))
     generator = torch.Generator().manual_seed(3)
     phi = torch.rand(3, 6, generator=generator, dtype=torch.float64)
     phi /= phi.sum(0)
     inputs = [t.requires_grad_() for t in (curves, z, phi)]
     ours = likelihood.expected_row_log_likelihood(rows, *inputs)
     with torch.no_grad():
-        each = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None, None])
+        each = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None])
         theirs = ((each * phi.numpy()).sum(1) * observed.numpy()).sum(1)
     np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-9, atol=1e-8)
     dense = likelihood.row_log_likelihood(rows, likelihood.tables(curves, z).average(phi))
@@ -213,7 +226,7 @@ def test_zero_counts_have_no_constant(name):
 @pytest.mark.parametrize("name", COUNTS)
 def test_probabilities_of_counts_sum_to_one_and_have_the_mean(name):
     likelihood = _likelihood(name, 4)
-    curves, z = _curves_and_z((5, 4), spread=0.8)
+    curves, z = _curves_and_z(name, (5, 4), spread=0.8)
     x = torch.arange(2 if name == "bernoulli" else 4000, dtype=torch.float64)[:, None].expand(-1, 4)
     probability = _log_density(likelihood, likelihood.tables(curves, z), x).exp()
     torch.testing.assert_close(probability.sum(0), torch.ones(5, 4, dtype=torch.float64), atol=1e-8, rtol=0)
@@ -222,20 +235,65 @@ def test_probabilities_of_counts_sum_to_one_and_have_the_mean(name):
 
 def test_gaussian_density_integrates_to_one():
     likelihood = _likelihood("gaussian", 3)
-    curves, z = _curves_and_z((4, 3))
+    curves, z = _curves_and_z("gaussian", (4, 3))
     x = torch.linspace(-20, 20, 8001, dtype=torch.float64)
     density = _log_density(likelihood, likelihood.tables(curves, z), x[:, None].expand(-1, 3)).exp()
     torch.testing.assert_close(torch.trapezoid(density, x, dim=0), torch.ones(4, 3, dtype=torch.float64))
     torch.testing.assert_close(torch.trapezoid(density * x[:, None, None], x, dim=0), likelihood.mean(curves, z))
 
 
+def _expected_curvature(likelihood, curves, z):
+    """Minus the second derivative of log p(x | curve, z) with respect to the curve, averaged over x: as curves."""
+    curves = curves.clone().requires_grad_()
+    if isinstance(likelihood, Gaussian):
+        x, spacing = torch.linspace(-30, 30, 6001, dtype=torch.float64), 0.01
+    else:
+        x, spacing = torch.arange(2 if isinstance(likelihood, Bernoulli) else 4000, dtype=torch.float64), 1.0
+    log_density = _log_density(likelihood, likelihood.tables(curves, z), x[:, None].expand(-1, curves.shape[-1]))
+    probability = (spacing * log_density.exp()).detach()
+    torch.testing.assert_close(probability.sum(0), torch.ones_like(curves), atol=1e-8, rtol=0)
+    (slope,) = torch.autograd.grad((probability * log_density).sum(), curves, create_graph=True)
+    assert slope.abs().max() < 1e-6  # the score has expectation zero
+    (curvature,) = torch.autograd.grad(slope.sum(), curves)
+    return -curvature
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ZINB])
+def test_information_is_the_expected_curvature(name):
+    likelihood = _likelihood(name, 4)
+    curves, z = _curves_and_z(name, (5, 4), spread=0.8)
+    information = likelihood.information(curves, z)
+    assert information.shape == curves.shape
+    torch.testing.assert_close(information, _expected_curvature(likelihood, curves, z), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ZINB)
+def test_information_with_excess_zeros_is_that_of_the_other_entries(name):
+    likelihood, nb = _likelihood(name, 4), _likelihood("nb", 4)
+    nb.load_state_dict({"log_dispersion": likelihood.log_dispersion})
+    curves, z = _curves_and_z(name, (5, 4), spread=0.8)
+    without = nb.information(curves, z)
+    information = likelihood.information(curves, z)
+    assert information.shape == curves.shape
+    assert (information >= 0).all()
+    assert (information < without).all()
+    # told which zeros are in excess, one knows no less of the curve than from the counts alone
+    assert (information >= _expected_curvature(likelihood, curves, z) - 1e-9).all()
+    # dropout switched off
+    with torch.no_grad():
+        likelihood.dropout.zero_()
+        likelihood.dropout[0] = -50.0
+    torch.testing.assert_close(likelihood.information(curves, z), without)
+    torch.testing.assert_close(likelihood.information(curves, z), _expected_curvature(likelihood, curves, z))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_follow_the_density(name):
     n = 20_000
     likelihood = _likelihood(name, 4)
-    curves, z = _curves_and_z((1, 4), spread=0.7)
+    curves, z = _curves_and_z(name, (1, 4), spread=0.7)
     with torch.no_grad():
-        draws = likelihood.sample(curves.expand(n, 4), z.expand(n), torch.Generator().manual_seed(5))
+        draws = likelihood.sample(curves.expand(n, 4), z.expand(n, -1), torch.Generator().manual_seed(5))
         mean = likelihood.mean(curves, z)[0]
         assert draws.shape == (n, 4)
         assert ((draws.mean(0) - mean).abs() < 5 * draws.std(0) / n**0.5).all()
@@ -250,7 +308,7 @@ def test_samples_follow_the_density(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_same_generator_same_samples(name):
     likelihood = _likelihood(name, 4)
-    curves, z = _curves_and_z((50, 4))
+    curves, z = _curves_and_z(name, (50, 4))
     state = torch.get_rng_state()
     one, other = (likelihood.sample(curves, z, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(one, other)
@@ -261,7 +319,7 @@ def test_same_generator_same_samples(name):
 def test_weights_scale_the_gradient_of_own_parameters_alone(name):
     """What behaviour k sends back to feature j's own parameters is multiplied by weights[k, j], and nothing else is."""
     likelihood = _likelihood(name, 5)
-    curves, z = _curves_and_z((7, 3, 5))
+    curves, z = _curves_and_z(name, (7, 3, 5))
     curves.requires_grad_()
     generator = torch.Generator().manual_seed(6)
     weights = torch.rand(3, 5, generator=generator, dtype=torch.float64)
@@ -288,7 +346,7 @@ def test_weights_scale_the_gradient_of_own_parameters_alone(name):
 def test_gradients_reach_own_parameters_through_the_constants(name):
     """The gradient of the whole log-likelihood, constants included, is the one that differences give."""
     likelihood = _likelihood(name, 3)
-    curves, z = _curves_and_z((4, 3))
+    curves, z = _curves_and_z(name, (4, 3))
     x = torch.from_numpy(_data(name, (10, 3)))
     own = [parameter.detach().clone().requires_grad_() for parameter in likelihood.parameters()]
     names = [key for key, _ in likelihood.named_parameters()]
@@ -308,20 +366,24 @@ def test_gradients_reach_own_parameters_through_the_constants(name):
     assert torch.autograd.gradcheck(evaluate, (curves.requires_grad_(), *own))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_mirroring_is_the_same_model_on_the_reversed_axis(name):
+@pytest.mark.parametrize(
+    ("name", "component"), [(name, component) for name in NAMES for component in range(_n_components(name))]
+)
+def test_mirroring_is_the_same_model_on_the_reversed_axis(name, component):
     likelihood = _likelihood(name, 5)
-    curves, z = _curves_and_z((7, 3, 5))
+    curves, z = _curves_and_z(name, (7, 3, 5))
+    reversed_z = z.clone()
+    reversed_z[:, component].neg_()
     before = likelihood.tables(curves, z)
     mean = likelihood.mean(curves[:, 0], z)
-    likelihood.mirror_()
-    after = likelihood.tables(curves, -z)
+    likelihood.mirror_(component)
+    after = likelihood.tables(curves, reversed_z)
     for one, other in zip(before, after, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert torch.equal(mean, likelihood.mean(curves[:, 0], -z))
-    if name == "zinb":  # the only one that knows of z otherwise than through its curves
+    assert torch.equal(mean, likelihood.mean(curves[:, 0], reversed_z))
+    if name in ZINB:  # the only one that knows of z otherwise than through its curves
         assert not torch.allclose(before.zero, likelihood.tables(curves, z).zero)
 
 
@@ -332,7 +394,7 @@ def test_unlink_inverts_the_mean_in_the_interior(name):
     mean = torch.rand(9, 5, generator=generator, dtype=torch.float64)
     mean = 0.02 + 0.96 * mean if name == "bernoulli" else 0.5 + 10 * mean
     # z = 0: unlink is not told where on the axis it is, so the share of dropouts is the one at the prior's centre
-    again = likelihood.mean(likelihood.unlink(mean), torch.zeros(9, dtype=torch.float64))
+    again = likelihood.mean(likelihood.unlink(mean), torch.zeros(9, _n_components(name), dtype=torch.float64))
     torch.testing.assert_close(again, mean, atol=2e-3, rtol=1e-6)
 
 
@@ -354,7 +416,7 @@ def test_gaussian_scale_stays_above_its_floor(raw):
     assert likelihood.scale.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["nb", "zinb"])
+@pytest.mark.parametrize("name", ["nb", *ZINB])
 def test_dispersion_starts_from_the_variance(name):
     likelihood = _likelihood(name, 3)
     mean = torch.tensor([0.5, 3.0, 20.0], dtype=torch.float64)
@@ -371,11 +433,12 @@ def test_dispersion_starts_from_the_variance(name):
 def test_log_prior_is_a_log_density_up_to_a_constant(name):
     def expected(likelihood):
         density = 0.0
-        if name in ("nb", "zinb"):
+        if name in ("nb", *ZINB):
             density += stats.norm(1, 3).logpdf(likelihood.log_dispersion.detach()).sum()
-        if name == "zinb":
-            level, slope = likelihood.dropout.detach().numpy()
-            density += stats.norm(-2, 2).logpdf(level).sum() + stats.norm(0, 1).logpdf(slope).sum()
+        if name in ZINB:
+            level, *slopes = likelihood.dropout.detach().numpy()
+            assert len(slopes) == _n_components(name)
+            density += stats.norm(-2, 2).logpdf(level).sum() + stats.norm(0, 1).logpdf(slopes).sum()
         return density
 
     one, other = _likelihood(name, 4, seed=0), _likelihood(name, 4, seed=1)

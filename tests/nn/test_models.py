@@ -12,37 +12,59 @@ from scipy.special import expit, logsumexp, softmax
 
 from skdevae.nn.latent_grid import LatentGrid, bumps_around, log_joint, summarize
 from skdevae.nn.losses import LossTerms
-from skdevae.nn.models import ExactModel
+from skdevae.nn.models import ExactModel, build_model
 from skdevae.training.rows import RowSource, summarize_columns
 
 FLOAT64 = torch.zeros((), dtype=torch.float64)
 D = 4
 N = 7
-GRID = LatentGrid.standard_normal(21, 4.0)
+GRIDS = {1: LatentGrid.standard_normal(21, 4.0), 2: LatentGrid.standard_normal(9, 4.0, 2)}
+GRID = GRIDS[1]
 BEHAVIORS = ["increasing", "decreasing", "transient"]
 LIKELIHOODS = ["gaussian", "nb", "zinb"]
 
+NETWORK = {"hidden_layer_sizes": (3,), "activation": "tanh"}
+INTEGRAL = {"integrator": "grid", "n_knots": 11, "z_max": 4.0}
+CLUSTERS = {"name": "collapsed", "n_clusters": 3, "alpha": 0.7}
+COPIES = {"name": "basis", "n_clusters": 3, "basis": None, "scale_bounds": (0.2, 3.0), **NETWORK, **INTEGRAL}
+#: dimensions of the latent, decoder, assignment
+KINDS = {
+    "behaviours": (1, {"name": "derivative", "behaviors": BEHAVIORS, **NETWORK, **INTEGRAL}, CLUSTERS),
+    "sums over two axes": (
+        2,
+        {"name": "additive", "n_components": 2, "signs": (1, -1, 0, 1), **NETWORK, **INTEGRAL},
+        None,
+    ),
+    "network of two axes": (2, {"name": "neural", "n_components": 2, **NETWORK}, None),
+    "shifted copies": (1, {**COPIES, "n_components": 1, "max_shift": 1.5}, CLUSTERS),
+    "copies on two axes": (2, {**COPIES, "n_components": 2, "max_shift": 0.0}, CLUSTERS),
+}
 
-def _model(likelihood, behaviors=BEHAVIORS, *, seed=0, **options):
+
+def _model(likelihood, behaviors=BEHAVIORS, *, seed=0, kind="behaviours", assignment="collapsed", alpha=0.7, **options):
     """A float64 model whose every parameter is random."""
-    settings_ = {
+    n_components, decoder, clusters = KINDS[kind]
+    if kind == "behaviours":
+        decoder = {**decoder, "behaviors": behaviors}
+        clusters = {"name": assignment, "n_clusters": len(behaviors), "alpha": alpha}
+    own = {"gaussian": {"floor": 0.1}, "nb": {}, "zinb": {"n_components": n_components}}[likelihood]
+    config = {
         "n_samples": N,
-        "assignment": "collapsed",
-        "alpha": 0.7,
-        "noise_floor": 0.1,
+        "n_features": D,
+        "n_components": n_components,
+        "decoder": decoder,
+        "likelihood": {"name": likelihood, **own},
+        "assignment": clusters,
+        "encoder": None,
+        "z_max": 4.0,
         "weight_decay": 0.3,
         "beta": 1.0,
         "gamma": 1.0,
-        "hidden_layer_sizes": (3,),
-        "activation": "tanh",
-        "integrator": "grid",
-        "n_knots": 11,
-        "z_max": 4.0,
     }
+    assert set(options) <= set(config)
     generator = torch.Generator().manual_seed(seed)
-    settings_.update(options)
-    n_samples = settings_.pop("n_samples")
-    model = ExactModel(n_samples, D, behaviors, likelihood=likelihood, generator=generator, **settings_).double()
+    model = build_model({**config, **options}, generator).double()
+    assert isinstance(model, ExactModel)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.6, generator=generator)
@@ -59,29 +81,35 @@ def _table(likelihood, n=N, *, missing=0.0, seed=1):
     return table
 
 
-def _statistics(model, table, grid=GRID):
+def _grid(model):
+    return GRIDS[model.n_components]
+
+
+def _statistics(model, table):
     """The E-step: sums of the data under the optimal q(z)."""
+    grid = _grid(model)
     with torch.no_grad():
         rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
-        return model.expected_statistics(rows, model.averaged_tables(model.rule_on(grid)), grid)
+        return model.expected_statistics(rows, model.tables_on(grid), grid)
 
 
 def _summary(model, table):
     return summarize_columns(RowSource(table, None, None, FLOAT64), counts=model.likelihood.counts)
 
 
-def _loss(model, table, statistics=None, grid=GRID):
-    return model(_statistics(model, table) if statistics is None else statistics, _summary(model, table), grid)
+def _loss(model, table, statistics=None):
+    statistics = _statistics(model, table) if statistics is None else statistics
+    return model(statistics, _summary(model, table), _grid(model))
 
 
-def _log_likelihood_by_loops(model, table, grid=GRID):
+def _log_likelihood_by_loops(model, table):
     """``E_q(w) log p(x_i | z_g, w)``, summed over the entries that are there, one at a time: (N, P)."""
     with torch.no_grad():
         phi = model.assignment.responsibilities.numpy()
-        curves = model.curves(grid.points).numpy()
+        curves = model.curves(_grid(model).points).numpy()
         own = {name: value.detach().numpy() for name, value in model.likelihood.named_parameters()}
         scale = model.likelihood.scale.numpy() if "raw_scale" in own else None
-    z = grid.points.numpy()
+    z = _grid(model).points.numpy()
 
     def log_density(x, curve, j):
         if scale is not None:
@@ -90,7 +118,9 @@ def _log_likelihood_by_loops(model, table, grid=GRID):
         counted = stats.nbinom.logpmf(x, dispersion, dispersion / (dispersion + np.exp(curve)))
         if "dropout" not in own:
             return counted
-        dropped = expit(own["dropout"][0, j] + own["dropout"][1, j] * z)
+        level, *slopes = own["dropout"][:, j]
+        assert len(slopes) == z.shape[1]
+        dropped = expit(level + sum(slope * axis for slope, axis in zip(slopes, z.T, strict=True)))
         return np.log(dropped * (x == 0) + (1 - dropped) * np.exp(counted))
 
     total = np.zeros((len(table), len(z)))
@@ -104,19 +134,21 @@ def _expected_loss(model, table):
     """Minus the (tempered) mean log evidence by loops, plus the terms that count once for all samples."""
     beta = model.beta
     scores = _log_likelihood_by_loops(model, table)
-    evidence = beta * logsumexp(scores / beta + GRID.log_mass.numpy(), axis=1)
+    evidence = beta * logsumexp(scores / beta + _grid(model).log_mass.numpy(), axis=1)
     with torch.no_grad():
         phi = model.assignment.responsibilities.T
         clusters = model.assignment.divergence().item()
-        parameters = -(phi * model.slot_log_prior()).sum().item() - model.likelihood.log_prior().item()
+        shared = model.decoder.shared_log_prior(model.weight_decay) + model.likelihood.log_prior()
+        parameters = -(phi * model.candidate_log_prior()).sum().item() - shared.item()
     return -evidence.mean() + (model.gamma * clusters + parameters) / model.n_samples
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3], ids=["complete", "missing entries"])
 @pytest.mark.parametrize("beta", [1.0, 2.0, 0.5])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_loss_after_the_e_step_is_minus_the_log_evidence(likelihood, beta, missing):
-    model = _model(likelihood, beta=beta, gamma=1.7)
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_after_the_e_step_is_minus_the_log_evidence(kind, likelihood, beta, missing):
+    model = _model(likelihood, kind=kind, beta=beta, gamma=1.7)
     table = _table(likelihood, missing=missing)
     assert np.isnan(table).any() == (missing > 0)
     assert _loss(model, table).total.item() == pytest.approx(_expected_loss(model, table), abs=1e-9)
@@ -137,11 +169,13 @@ def test_terms_that_count_once_are_divided_by_the_training_samples(n_samples):
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_e_step_is_the_posterior(likelihood, beta, temperature):
-    model = _model(likelihood, beta=beta)
+@pytest.mark.parametrize("kind", KINDS)
+def test_e_step_is_the_posterior(kind, likelihood, beta, temperature):
+    model = _model(likelihood, kind=kind, beta=beta)
+    log_mass = _grid(model).log_mass.numpy()
     model.latent_temperature = temperature
     table = _table(likelihood, missing=0.2)
-    scores = _log_likelihood_by_loops(model, table) / (beta * temperature) + GRID.log_mass.numpy()
+    scores = _log_likelihood_by_loops(model, table) / (beta * temperature) + log_mass
     q = softmax(scores, axis=1)
     observed = ~np.isnan(table)
     filled = np.where(observed, table, 0)
@@ -151,34 +185,37 @@ def test_e_step_is_the_posterior(likelihood, beta, temperature):
     assert (statistics.positive is not None) == (likelihood == "zinb")
     if likelihood == "zinb":
         np.testing.assert_allclose(statistics.positive.numpy(), q.T @ (filled > 0), atol=1e-10)
-    divergence = sum(stats.entropy(row, GRID.log_mass.exp().numpy()) for row in q)
+    divergence = sum(stats.entropy(row, np.exp(log_mass)) for row in q)
     # scipy normalises the prior, whose mass on a grid is 1 but for the tails
-    divergence -= N * logsumexp(GRID.log_mass.numpy())
+    divergence -= N * logsumexp(log_mass)
     assert statistics.divergence.item() == pytest.approx(divergence, abs=1e-9)
     assert statistics.n_rows == N
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_any_other_posterior_has_a_greater_loss(likelihood, beta):
-    model = _model(likelihood, beta=beta)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_other_posterior_has_a_greater_loss(kind, likelihood, beta):
+    model = _model(likelihood, kind=kind, beta=beta)
+    grid = _grid(model)
     table = _table(likelihood, missing=0.2)
     least = _loss(model, table).total.item()
     rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        best = log_joint(rows, model.averaged_tables(model.rule_on(GRID)), GRID, beta)
+        best = log_joint(rows, model.tables_on(grid), grid, beta)
         for spread in (0.01, 0.1, 1.0, 10.0):
             noise = torch.randn(best.shape, generator=generator, dtype=torch.float64)
-            other = summarize(rows, (best + spread * noise).softmax(1), GRID, likelihood == "zinb")
+            other = summarize(rows, (best + spread * noise).softmax(1), grid.log_mass, likelihood == "zinb")
             assert _loss(model, table, other).total.item() > least
 
 
 def _log_evidence(model, table):
     """Summed log evidence as a function of the parameters, through no statistics: a scalar with a gradient."""
     rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
-    tables = model.averaged_tables(model.decoder.rule(GRID.points))
-    scores = rows.log_likelihood(tables) + GRID.log_mass
+    grid = _grid(model)
+    tables = model.averaged_tables(model.decoder.prepare(grid.points), grid.points)
+    scores = rows.log_likelihood(tables) + grid.log_mass
     return (scores.logsumexp(1) + model.likelihood.row_constant(rows)).sum()
 
 
@@ -205,6 +242,43 @@ def test_gradient_is_that_of_the_log_evidence(likelihood, behavior, missing):
         for name, gradient in theirs.items():
             assert (gradient != 0).all(), name
             torch.testing.assert_close(ours[name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3], ids=["complete", "missing entries"])
+@pytest.mark.parametrize("kind", ["sums over two axes", "network of two axes"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_gradient_is_that_of_the_log_evidence_on_two_axes(likelihood, kind, missing):
+    """Fisher's identity, with decoders that have one curve for each feature: every parameter."""
+    model = _model(likelihood, kind=kind)
+    table = _table(likelihood, missing=missing)
+    evidence = _log_evidence(model, table)
+    assert evidence.item() == pytest.approx(
+        logsumexp(_log_likelihood_by_loops(model, table) + _grid(model).log_mass.numpy(), axis=1).sum()
+    )
+    ours = _gradients(model, _loss(model, table).total)
+    theirs = _gradients(model, -(evidence + model.log_prior()) / N)
+    assert ours.keys() == theirs.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in theirs.items():
+        assert (gradient != 0).all(), name
+        torch.testing.assert_close(ours[name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["shifted copies", "copies on two axes"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_each_copy_is_fitted_as_if_it_were_the_features_own(likelihood, kind):
+    """As for behaviours below; what features share, the basis functions too, keeps the bound's gradient."""
+    model = _model(likelihood, kind=kind)
+    table = _table(likelihood)
+    loss, bound = _loss(model, table).total, -(_log_evidence(model, table) + model.log_prior()) / N
+    of_loss, of_bound = _gradients(model, loss), _gradients(model, bound)
+    phi = model.assignment.responsibilities.detach().T
+    own = [name for name, gradient in of_loss.items() if gradient.shape == phi.shape and name.startswith("decoder.")]
+    assert {"decoder.level", "decoder.raw_scale"} <= set(own)
+    assert ("decoder.raw_shift" in own) == (kind == "shifted copies")
+    assert any(name.startswith("decoder.basis.") for name in of_loss)
+    for name, gradient in of_loss.items():
+        assert (gradient != 0).any(), name
+        torch.testing.assert_close(phi * gradient if name in own else gradient, of_bound[name], msg=name)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -293,7 +367,7 @@ def test_shapes_with_more_freedom_pay_for_it():
     """Schwarz's term: half of log N for each parameter of the shape, so that a flat feature is called flat."""
     behaviors = ["increasing", "transient", "flat", "free"]
     few, many = (_model("gaussian", behaviors, n_samples=n) for n in (10, 1000))
-    difference = (few.slot_log_prior() - many.slot_log_prior()).detach()
+    difference = (few.candidate_log_prior() - many.candidate_log_prior()).detach()
     price = torch.tensor([behavior.n_shape_parameters for behavior in few.decoder.behaviors]).double()
     torch.testing.assert_close(difference, (0.5 * math.log(100) * price)[:, None].expand(-1, D))
     assert price[2] == 0
@@ -310,7 +384,7 @@ def test_mirroring_reverses_the_axis_and_changes_nothing_else(likelihood):
         peaks = model.peaks()
         loss = _loss(model, table, before).total.item()
         assert model.can_mirror
-        model.mirror_()
+        model.mirror_(0)
         after = _statistics(model, table)
         torch.testing.assert_close(after.mass, before.mass.flip(0))
         torch.testing.assert_close(after.weighted, before.weighted.flip(0))
@@ -319,6 +393,37 @@ def test_mirroring_reverses_the_axis_and_changes_nothing_else(likelihood):
         torch.testing.assert_close(model.peaks(), -peaks, equal_nan=True)
     swapped = {0: 2, 1: 1, 2: 0, 3: 3}
     assert model.labels.tolist() == [swapped[label] for label in labels]
+
+
+@pytest.mark.parametrize("component", [0, 1])
+@pytest.mark.parametrize("kind", ["sums over two axes", "network of two axes", "copies on two axes"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_mirroring_one_axis_of_two_leaves_the_other_alone(likelihood, kind, component):
+    model = _model(likelihood, kind=kind)
+    if kind == "sums over two axes":
+        assert not model.can_mirror
+        model.decoder.signs.zero_()  # free to rise and fall
+    table = _table(likelihood, missing=0.2)
+    points = GRIDS[2].points
+    there = points * torch.tensor([-1.0 if axis == component else 1.0 for axis in range(2)], dtype=torch.float64)
+
+    def reverse(sums):
+        return sums.unflatten(0, (9, 9)).flip(component).flatten(0, 1)
+
+    torch.testing.assert_close(reverse(points), there)
+    before, labels = _statistics(model, table), model.labels.tolist()
+    with torch.no_grad():
+        predictive = model.predictive_curves(there)
+        loss = _loss(model, table, before).total.item()
+        assert model.can_mirror
+        model.mirror_(component)
+        after = _statistics(model, table)
+        torch.testing.assert_close(after.mass, reverse(before.mass))
+        torch.testing.assert_close(after.weighted, reverse(before.weighted))
+        assert _loss(model, table, after).total.item() == pytest.approx(loss, abs=1e-9)
+        torch.testing.assert_close(model.predictive_curves(points), predictive)
+        assert not torch.allclose(predictive, model.predictive_curves(there))
+    assert model.labels.tolist() == labels
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -346,9 +451,9 @@ def test_initialization_gives_the_likelihood_the_columns_moments():
     table = _table("nb", n=200, missing=0.2)
     model, other = _model("nb"), _model("nb")
     rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
-    centers = torch.linspace(-2, 2, 200, dtype=torch.float64)
-    statistics = summarize(rows, bumps_around(centers, GRID, 0.5), GRID, with_positive=False)
-    model.initialize_(statistics, _summary(model, table), GRID)
+    centers = torch.linspace(-2, 2, 200, dtype=torch.float64)[:, None]
+    statistics = summarize(rows, bumps_around(centers, GRID.points, 0.5), GRID.log_mass, with_positive=False)
+    model.initialize_(statistics, _summary(model, table), GRID.points)
     other.likelihood.initialize_(torch.from_numpy(np.nanmean(table, 0)), torch.from_numpy(np.nanvar(table, 0)))
     torch.testing.assert_close(model.likelihood.log_dispersion, other.likelihood.log_dispersion)
     assert model.curves(GRID.points).isfinite().all()
@@ -381,19 +486,49 @@ def test_an_epoch_of_batches_counts_every_sample_and_every_global_term_once():
     assert of_parts == pytest.approx(whole, abs=1e-9)
 
 
-def test_prior_on_the_grid_is_a_standard_normal():
-    grid = LatentGrid.standard_normal(121, 6.0)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_curve_at_a_point_does_not_depend_on_the_other_points(kind):
+    """Nor on whether derivatives are taken: points of a grid may be handled by their distinct coordinates."""
+    model = _model("gaussian", kind=kind)
+    points = _grid(model).points
+    with torch.no_grad():
+        curves = model.curves(points)
+        alone = torch.cat([model.curves(point[None]) for point in points])
+    torch.testing.assert_close(curves, alone)
+    torch.testing.assert_close(model.curves(points.clone().requires_grad_()), alone)
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_prior_on_the_grid_is_a_standard_normal(n_components):
+    grid = LatentGrid.standard_normal(121, 6.0, n_components)
     mass = grid.log_mass.exp()
     assert mass.sum().item() == pytest.approx(1, abs=1e-8)
-    assert (mass * grid.points**2).sum().item() == pytest.approx(1, abs=1e-6)
-    spacing = grid.points[1] - grid.points[0]
-    np.testing.assert_allclose((grid.log_mass - spacing.log()).numpy(), stats.norm.logpdf(grid.points), atol=1e-12)
+    moments = torch.einsum("p,pi,pj->ij", mass, grid.points, grid.points)
+    np.testing.assert_allclose(moments, np.eye(n_components), rtol=0, atol=1e-6)
+    spacing = grid.axis[1] - grid.axis[0]
+    expected = stats.norm.logpdf(grid.points).sum(1)
+    np.testing.assert_allclose((grid.log_mass - n_components * spacing.log()).numpy(), expected, atol=1e-12)
 
 
-def test_bumps_stand_around_their_centers():
-    grid = LatentGrid.standard_normal(121, 6.0)
-    centers = torch.tensor([-1.3, 0.0, 2.2], dtype=torch.float64)
-    q = bumps_around(centers, grid, 0.4)
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_points_of_a_grid_are_all_combinations_of_its_axis(n_components):
+    grid = LatentGrid.standard_normal(7, 3.0, n_components)
+    assert grid.n_components == n_components
+    np.testing.assert_allclose(grid.axis, [-3, -2, -1, 0, 1, 2, 3])
+    assert grid.points.shape == (7**n_components, n_components)
+    axes = np.meshgrid(*[grid.axis] * n_components, indexing="ij")
+    for component, coordinates in enumerate(axes):
+        np.testing.assert_array_equal(grid.unravel(grid.points[:, component][None])[0], coordinates)
+    single = grid.to(torch.zeros((), dtype=torch.float32))
+    assert single.axis.dtype == single.points.dtype == single.log_mass.dtype == torch.float32
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_bumps_stand_around_their_centers(n_components):
+    points = LatentGrid.standard_normal(121, 6.0, n_components).points
+    centers = torch.tensor([[-1.3, 0.7], [0.0, -2.0], [2.2, 0.1]], dtype=torch.float64)[:, :n_components]
+    q = bumps_around(centers, points, 0.4)
     torch.testing.assert_close(q.sum(1), torch.ones(3, dtype=torch.float64))
-    torch.testing.assert_close(q @ grid.points, centers)
-    torch.testing.assert_close((q @ grid.points**2 - centers**2).sqrt(), torch.full((3,), 0.4, dtype=torch.float64))
+    torch.testing.assert_close(q @ points, centers)
+    sd = (q @ points**2 - centers**2).sqrt()
+    torch.testing.assert_close(sd, torch.full((3, n_components), 0.4, dtype=torch.float64))

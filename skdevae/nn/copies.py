@@ -1,0 +1,328 @@
+"""The decoder of BasisVAE: every feature is a scaled and shifted copy of one of K shared basis functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from .behaviors import BEHAVIORS, Behavior
+from .decoders import Decoder, integration_rule, spread_first_layer_
+from .integrals import symmetric_grid
+from .layers import linear, multilayer_perceptron, scale_gradient
+
+#: knots, from -z_max to z_max, between which basis functions that are shifted are straight
+_N_TABLE_KNOTS = 129
+
+
+class FreeBasis(nn.Module):
+    """K functions of the latent from one multilayer perceptron (BasisVAE, equation 1), or K planes."""
+
+    can_mirror = True
+
+    def __init__(
+        self,
+        n_functions: int,
+        n_components: int,
+        *,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        z_max: float,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.names = [""] * n_functions
+        self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
+        spread_first_layer_(self.hidden, z_max, generator)
+        self.head = linear(n_hidden, n_functions, generator)
+        self.directions = nn.Buffer(torch.ones(n_components))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Values at z (P, Q): (P, K)."""
+        return self.head(self.hidden(self.directions * z))
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        """Come close to ``target`` (P, K) at z (P, Q), weighted by ``mass`` (P,): least squares in the last layer."""
+        with torch.no_grad():
+            hidden = self.hidden(self.directions * z).double()
+            weight = (mass / mass.sum()).double()[:, None]
+            center, level = (weight * hidden).sum(0), (weight * target).sum(0)
+            spread = hidden - center
+            normal = spread.T @ (weight * spread)
+            normal.diagonal().add_(1e-4)  # hidden units are nearly collinear: keep their weights small
+            slopes = torch.linalg.solve(normal, spread.T @ (weight * (target - level)))
+            self.head.weight.copy_(slopes.T)
+            self.head.bias.copy_(level - center @ slopes)
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        """Log prior of the weights, up to a constant: a scalar."""
+        return -0.5 * weight_decay * self.head.weight.square().sum()
+
+    def mirror_(self, component: int) -> None:
+        """Reverse one axis."""
+        with torch.no_grad():
+            self.directions[component].neg_()
+
+
+class BehaviorBasis(nn.Module):
+    """K functions of a one-dimensional latent, each with the guarantee of a behaviour's name.
+
+    ``names`` has one name for each function, equal ones next to each other.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        integrator: str,
+        n_knots: int,
+        z_max: float,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.integrator = integrator
+        self.hidden, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
+        spread_first_layer_(self.hidden, z_max, generator)
+        self.sizes = [names.count(name) for name in dict.fromkeys(names)]
+        self.groups = nn.ModuleList(
+            BEHAVIORS[name](size, n_hidden, generator)
+            for name, size in zip(dict.fromkeys(names), self.sizes, strict=True)
+        )
+        self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
+        self.direction = nn.Buffer(torch.ones(()))
+
+    @property
+    def behaviors(self) -> list[Behavior]:
+        """One behaviour for each distinct name, with as many members as functions have that name."""
+        return [cast(Behavior, group) for group in self.groups]
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each function, (K,)."""
+        return [
+            name for behavior, size in zip(self.behaviors, self.sizes, strict=True) for name in [behavior.name] * size
+        ]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Values at z (P, 1): (P, K)."""
+        rule = integration_rule(self.integrator, self.knots, z[:, 0])
+        hidden = self.hidden(self.direction * rule.nodes[:, None])
+        return torch.cat([behavior.curve(hidden, rule) for behavior in self.behaviors], 1)
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        """Start near ``target`` (P, K) at z (P, 1), weighted by ``mass`` (P,)."""
+        for behavior, part in zip(self.behaviors, target.split(self.sizes, dim=1), strict=True):
+            behavior.initialize_(part, mass, z[:, 0])
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        """Log prior of the parameters, up to a constant: a scalar."""
+        return torch.stack([behavior.log_prior(weight_decay).sum() for behavior in self.behaviors]).sum()
+
+    @property
+    def can_mirror(self) -> bool:
+        """Whether both monotone behaviours are there, or neither."""
+        return ("increasing" in self.names) == ("decreasing" in self.names)
+
+    def mirror_(self, component: int) -> None:
+        """Reverse the axis; what was increasing is called decreasing from then on."""
+        self.direction.neg_()
+        for behavior in self.behaviors:
+            behavior.mirror_()
+
+
+class Copies(NamedTuple):
+    """How each of M curves is made from a basis function; all (M,).
+
+    The curve is ``level + scale * function(z + shift)``; ``sharing``, where given, is the share in which its gradient
+    reaches the function's parameters.
+    """
+
+    function: Tensor
+    level: Tensor
+    scale: Tensor
+    shift: Tensor
+    sharing: Tensor | None
+
+
+class BasisDecoder(Decoder):
+    """Curves ``level_jk + lambda_jk f_k(z + delta_jk)`` (BasisVAE, equation 3).
+
+    The level is an addition to the paper's model: the origin of a feature's units is a convention that should not
+    decide which shape it has.
+
+    Parameters
+    ----------
+    n_features, n_components, n_clusters : int
+        D, Q and K.
+    scale_bounds : (float, float) or None
+        Ends of the range of lambda; None fixes lambda at 1 and the level at 0.
+    max_shift : float
+        Largest size of delta. Above 0 the latent is one-dimensional, and the functions are straight between the knots
+        of a table that is evaluated once for all features.
+    basis : sequence of str or None
+        Behaviours of the functions, one name for each (:class:`BehaviorBasis`), or None for free ones.
+    hidden_layer_sizes, activation, integrator, n_knots, z_max, generator
+        See :class:`~skdevae.nn.decoders.DerivativeDecoder`.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int,
+        n_clusters: int,
+        *,
+        scale_bounds: tuple[float, float] | None,
+        max_shift: float,
+        basis: Sequence[str] | None,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        integrator: str,
+        n_knots: int,
+        z_max: float,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        network: dict[str, Any] = {"hidden_layer_sizes": hidden_layer_sizes, "activation": activation, "z_max": z_max}
+        self.basis: FreeBasis | BehaviorBasis
+        if basis is None:
+            self.basis = FreeBasis(n_clusters, n_components, generator=generator, **network)
+        else:
+            self.basis = BehaviorBasis(
+                basis,
+                integrator=integrator,
+                n_knots=n_knots,
+                generator=generator,
+                **network,
+            )
+        self.scale_bounds, self.max_shift = scale_bounds, max_shift
+        shape = (n_clusters, n_features)
+        # Parameters exist only where the model has them: a gradient reaches each.
+        if scale_bounds is not None:
+            self.raw_scale = nn.Parameter(self._unbounded_scale(torch.ones(shape)))
+            self.level = nn.Parameter(torch.zeros(shape))
+        else:
+            self.fixed_scale, self.fixed_level = nn.Buffer(torch.ones(shape)), nn.Buffer(torch.zeros(shape))
+        if max_shift > 0:
+            self.raw_shift = nn.Parameter(torch.zeros(shape))
+        step = 2 * z_max / (_N_TABLE_KNOTS - 1)
+        n_beyond = math.ceil(max_shift / step) + 1
+        self.table_knots = nn.Buffer((step * torch.arange(-n_beyond, _N_TABLE_KNOTS + n_beyond) - z_max).float())
+
+    @property
+    def scales(self) -> Tensor:
+        """lambda, (K, D)."""
+        if self.scale_bounds is None:
+            return self.fixed_scale
+        low, high = self.scale_bounds
+        return low + (high - low) * torch.sigmoid(self.raw_scale)
+
+    @property
+    def levels(self) -> Tensor:
+        """Levels, (K, D)."""
+        return self.fixed_level if self.scale_bounds is None else self.level
+
+    @property
+    def shifts(self) -> Tensor:
+        """delta, (K, D)."""
+        return self.max_shift * torch.tanh(self.raw_shift) if self.max_shift > 0 else torch.zeros_like(self.levels)
+
+    def _unbounded_scale(self, scale: Tensor) -> Tensor:
+        low, high = cast(tuple[float, float], self.scale_bounds)
+        return torch.logit((scale - low) / (high - low), eps=1e-3)  # not at the bounds, where no gradient is left
+
+    def set_copies_(self, levels: Tensor, scales: Tensor, shifts: Tensor) -> None:
+        """Take given levels, scales and shifts, (K, D) each, as far as the model has them."""
+        with torch.no_grad():
+            if self.scale_bounds is not None:
+                self.level.copy_(levels)
+                self.raw_scale.copy_(self._unbounded_scale(scales))
+            if self.max_shift > 0:
+                self.raw_shift.copy_(torch.atanh((shifts / self.max_shift).clamp(-0.99, 0.99)))
+
+    def functions(self, z: Tensor) -> Tensor:
+        """The basis functions at z (P, Q), as the curves use them: (P, K)."""
+        if self.max_shift == 0:
+            return self.basis(z)
+        left, share = self._cells(z[:, 0])
+        table = self.basis(self.table_knots[:, None])
+        return torch.lerp(table[left], table[left + 1], share[:, None])
+
+    def _cells(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The knot of the table to the left of each z, and the position between it and the next; any shape."""
+        knots = self.table_knots
+        position = (z - knots[0]) / (knots[1] - knots[0])
+        left = position.detach().floor().long().clamp(0, len(knots) - 2)
+        return left, position - left
+
+    def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
+        k = torch.arange(len(self.levels), device=points.device)[:, None].expand_as(self.levels)
+        copies = Copies(
+            k.reshape(-1),
+            self.levels.reshape(-1),
+            self.scales.reshape(-1),
+            self.shifts.reshape(-1),
+            None if sharing is None else sharing.reshape(-1),
+        )
+        return self._curves(points, copies).view(len(points), *self.levels.shape)
+
+    def select(self, points: Tensor, labels: Tensor) -> Tensor:
+        features = torch.arange(len(labels), device=labels.device)
+        level, scale, shift = (field[labels, features] for field in (self.levels, self.scales, self.shifts))
+        return self._curves(points, Copies(labels, level, scale, shift, None))
+
+    def _curves(self, z: Tensor, copies: Copies) -> Tensor:
+        """Curves at z (P, Q): (P, M)."""
+        if self.max_shift == 0:
+            values = _shared(self.basis(z)[:, copies.function], copies.sharing)
+        else:
+            table = self.basis(self.table_knots[:, None]).T  # (K, G)
+            left, share = self._cells(z + copies.shift)  # (P, M) each
+            start = copies.function * len(self.table_knots) + left
+            flat = table.reshape(-1)
+            values = torch.lerp(_shared(flat[start], copies.sharing), _shared(flat[start + 1], copies.sharing), share)
+        return torch.addcmul(copies.level, copies.scale, values)
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        """Start every function near the curve of a feature, features being taken at equal distances."""
+        chosen = torch.linspace(0, target.shape[1] - 1, len(self.levels)).round().long()
+        self.basis.initialize_(target[:, chosen], mass, z)
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        """Gamma(1, 1) for lambda and N(0, 1) for delta (BasisVAE, section 3.3), up to constants."""
+        log_prior = torch.zeros_like(self.levels)
+        if self.scale_bounds is not None:
+            log_prior = log_prior - self.scales
+        if self.max_shift > 0:
+            log_prior = log_prior - 0.5 * self.shifts**2
+        return log_prior
+
+    def shared_log_prior(self, weight_decay: float) -> Tensor:
+        return self.basis.log_prior(weight_decay)
+
+    @property
+    def names(self) -> list[str]:
+        return self.basis.names
+
+    @property
+    def n_shape_parameters(self) -> Tensor:
+        return torch.zeros(len(self.levels))
+
+    @property
+    def can_mirror(self) -> bool:
+        return self.basis.can_mirror
+
+    def mirror_(self, component: int) -> list[int]:
+        self.basis.mirror_(component)
+        if self.max_shift > 0:
+            with torch.no_grad():
+                self.raw_shift.neg_()
+        return list(range(len(self.levels)))
+
+
+def _shared(values: Tensor, sharing: Tensor | None) -> Tensor:
+    return values if sharing is None else scale_gradient(values, sharing)
