@@ -27,8 +27,8 @@ from .training.rows import RowSource
 
 #: points of the grid that the search works on
 _N_POINTS = 129
-#: entries of the table that it reads: as many rows, at random, as that makes, but not fewer than so many
-_SEARCH_ENTRIES, _FEWEST_ROWS = 8_000_000, 500
+#: most rows and columns that it reads: more, at random, would say little more about what shapes there are
+_MOST_ROWS, _MOST_COLUMNS = 2000, 250
 #: rounds in which functions are fitted to the model's own likelihood
 _OWN_ROUNDS = 3
 #: width, in prior sds, of the kernel that smooths counts before the first working response is taken
@@ -54,11 +54,12 @@ def start_from_shapes(
     decoder = cast(BasisDecoder, module.decoder)
     grid = ShapeGrid.build(_N_POINTS, module.z_max, max_shift=decoder.max_shift, scale_bounds=decoder.scale_bounds)
     n_clusters = len(decoder.levels)
-    chosen = _some_rows(source, seed)
-    table = source.take(chosen)
+    random = np.random.default_rng(seed)
+    table_rows, columns = _some(len(source), _MOST_ROWS, random), _some(source.n_features, _MOST_COLUMNS, random)
+    table = source.take(table_rows)
     found = search_shapes(
-        _standardized(table, module.likelihood.counts),
-        positions[chosen, 0].double().cpu().numpy(),
+        _standardized(table, columns, module.likelihood.counts),
+        positions[table_rows, 0].double().cpu().numpy(),
         grid=grid,
         n_clusters=n_clusters,
         alpha=alpha,
@@ -67,12 +68,13 @@ def start_from_shapes(
     )
     statistics, latent = _statistics(table, found, module)
     information, response = _working_response(module.likelihood, statistics, latent.points)
+    prior = ClusterPrior(n_clusters, alpha)
     functions = found.shapes.functions
-    if moves:  # a refinement drops functions without features
-        prior = ClusterPrior(n_clusters, alpha)
-        fitted = refine(
-            grid, functions, found.shapes.labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True
-        )
+    evidence, _ = evidence_table(grid, functions, information, response)
+    labels = evidence.argmax(1)
+    labels[columns] = found.shapes.labels
+    if moves:  # all functions have features, and have yet to be fitted to all of theirs
+        fitted = refine(grid, functions, labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
         functions = fitted.shapes.functions
     density = statistics.mass.mean(1).double().cpu().numpy()
     weights = np.pad(density, grid.pad) / density.max() + _LEAST_WEIGHT
@@ -86,23 +88,22 @@ def start_from_shapes(
         torch.from_numpy(weights).to(like),
         torch.from_numpy(grid.knots)[:, None].to(like),
     )
-    cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(slots[found.shapes.labels]), _STARTING_LOG_ODDS)
+    cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(slots[labels]), _STARTING_LOG_ODDS)
 
 
-def _some_rows(source: RowSource, seed: int) -> np.ndarray:
-    most = max(_FEWEST_ROWS, _SEARCH_ENTRIES // source.n_features)
-    if len(source) <= most:
-        return np.arange(len(source))
-    return np.sort(np.random.default_rng(seed).choice(len(source), most, replace=False))
+def _some(n: int, most: int, random: np.random.Generator) -> np.ndarray:
+    """All of n positions, or that many of them at random, in order."""
+    return np.arange(n) if n <= most else np.sort(random.choice(n, most, replace=False))
 
 
-def _standardized(table: RowSource, counts: bool) -> RowSource:
-    """The table as the search takes it."""
+def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSource:
+    """Some columns of a table as the search takes them."""
     if not counts:
-        return table
-    values = normalized_counts(table)
-    scale = np.nanstd(values, axis=0)
-    return RowSource(values, np.nanmean(values, axis=0), np.where(scale > 0, scale, 1.0), table.like)
+        center, scale = cast(np.ndarray, table.center), cast(np.ndarray, table.scale)
+        return RowSource(table.table[:, columns], center[columns], scale[columns], table.like)
+    values = normalized_counts(table)[:, columns]
+    scale = values.std(0)
+    return RowSource(values, values.mean(0), np.where(scale > 0, scale, 1.0), table.like)
 
 
 def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) -> tuple[GridStatistics, LatentGrid]:

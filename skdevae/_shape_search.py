@@ -21,6 +21,7 @@ from ._shapes import (
     ShapeFit,
     ShapeGrid,
     Shapes,
+    appraise,
     evidence_table,
     free_curves,
     place_features,
@@ -50,7 +51,7 @@ _MOST_SEEDS, _MOST_MERGED_SEEDS = 200, 50
 #: rounds of refinement of the first functions, after a cluster is dropped, and after two are merged
 _FIRST_ROUNDS, _DROP_ROUNDS, _MERGE_ROUNDS = 3, 2, 4
 #: clusters that are tried for dropping, cheapest first, and mergers that get E-steps of their own, with how many
-_DROP_TRIALS, _MERGE_TRIALS, _EXPECTATION_ROUNDS = 5, 6, 10
+_DROP_TRIALS, _MERGE_TRIALS, _EXPECTATION_ROUNDS, _HELD_ROUNDS = 5, 6, 10, 7
 #: among more clusters than that, only so many of the closest pairs are tried for merging
 _FEW_CLUSTERS, _CLOSEST_PAIRS = 12, 30
 
@@ -285,14 +286,17 @@ def _objective(trial: ShapeFit | _State) -> float:
 
 
 def _expect(axis: GaussianAxis, prior: ClusterPrior, fit: ShapeFit, noise_variances: Array) -> _State:
-    """Some rounds of EM, in which features may change clusters."""
+    """Some rounds of EM, in the last of which features may change clusters."""
     grid = axis.grid
-    for _ in range(_EXPECTATION_ROUNDS):
+    for round_ in range(_EXPECTATION_ROUNDS):
         curves = fit.shapes.curves(grid)
         sums = axis.sums(curves, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
         information, response = working_response(sums.mass, sums.weighted, noise_variances)
-        fit = refine(grid, fit.shapes.functions, fit.shapes.labels, information, response, prior, n_rounds=1)
+        # The axis first adapts to the clusters as they are: that all features are judged anew is the costly part.
+        held = round_ < _HELD_ROUNDS
+        functions, labels = fit.shapes.functions, fit.shapes.labels
+        fit = refine(grid, functions, labels, information, response, prior, n_rounds=1, hold_labels=held)
     curves = fit.shapes.curves(grid)
     noise_variances = axis.residual_variances(sums, curves)
     sums = axis.sums(curves, noise_variances)
@@ -318,28 +322,38 @@ def merge_clusters(axis: GaussianAxis, prior: ClusterPrior, state: _State, seed:
 
 
 def _mergers(grid: ShapeGrid, prior: ClusterPrior, state: _State, seed: int) -> Iterator[ShapeFit]:
-    """Fits in which two clusters have become one, q(z) and the other labels held."""
+    """Fits in which two clusters have become one; q(z) and all other clusters are held."""
     shapes, mass = state.fit.shapes, state.sums.mass
     information, response = working_response(mass, state.sums.weighted, state.noise_variances)
     curves = shapes.curves(grid)
     table, _ = evidence_table(grid, shapes.functions, information, response)
     for kept, lost in _pairs_to_merge(table, shapes.labels):
-        labels = np.where(shapes.labels == lost, kept, shapes.labels)
-        members = np.flatnonzero(labels == kept)
+        members = np.flatnonzero((shapes.labels == kept) | (shapes.labels == lost))
+        its_information, its_response = information[:, members], response[:, members]
         # Neither one's function: a medoid lies in the middle of what shifts have to reach.
-        medoid = seed_functions(
-            grid,
-            curves[:, _some(members, _MOST_MERGED_SEEDS, seed)],
-            mass,
-            information[:, members],
-            response[:, members],
-            1,
+        candidates = curves[:, _some(members, _MOST_MERGED_SEEDS, seed)]
+        medoid = seed_functions(grid, candidates, mass, its_information, its_response, 1)
+        alone = np.zeros(len(members), dtype=np.intp)
+        merged = refine(
+            grid, medoid, alone, its_information, its_response, prior, n_rounds=_MERGE_ROUNDS, hold_labels=True
         )
-        functions = shapes.functions.copy()
-        functions[kept] = medoid[0]
-        functions = np.delete(functions, lost, axis=0)
-        labels -= labels > lost
-        yield refine(grid, functions, labels, information, response, prior, n_rounds=_MERGE_ROUNDS, hold_labels=True)
+        functions, costs, labels = shapes.functions.copy(), state.fit.occam_costs.copy(), shapes.labels.copy()
+        functions[kept], costs[kept], labels[members] = merged.shapes.functions[0], merged.occam_costs[0], kept
+        placed = Shapes(
+            np.delete(functions, lost, axis=0),
+            labels - (labels > lost),
+            *(
+                _replaced(getattr(shapes, name), members, getattr(merged.shapes, name))
+                for name in ("shifts", "scales", "levels")
+            ),
+        )
+        yield appraise(grid, placed, np.delete(costs, lost), information, response, prior)
+
+
+def _replaced(values: Array, index: Labels, new: Array) -> Array:
+    values = values.copy()
+    values[index] = new
+    return values
 
 
 def _pairs_to_merge(table: Array, labels: Labels) -> list[tuple[int, int]]:

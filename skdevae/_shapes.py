@@ -349,11 +349,18 @@ def refine(
         labels = shapes.labels
     shapes = _follow(grid, functions, labels, information, response, prior, hold_labels)
     costs = _OCCAM_WEIGHT * _update_functions(grid, shapes, information, response)[1]
-    log_prior = prior.log_probability(shapes.labels) - float(costs.sum())
+    return appraise(grid, shapes, costs, information, response, prior)
+
+
+def appraise(
+    grid: ShapeGrid, shapes: Shapes, occam_costs: Array, information: Array, response: Array, prior: ClusterPrior
+) -> ShapeFit:
+    """The log posterior of shapes whose functions have known Occam costs (C,)."""
+    log_prior = prior.log_probability(shapes.labels) - float(occam_costs.sum())
     log_prior -= float(grid.scale_rate * shapes.scales.sum() + 0.5 * (shapes.shifts**2).sum())
     curves = shapes.curves(grid)
     log_likelihood = float((information * curves * (response - 0.5 * curves)).sum())
-    return ShapeFit(shapes, costs, log_prior, log_likelihood + log_prior)
+    return ShapeFit(shapes, occam_costs, log_prior, log_likelihood + log_prior)
 
 
 def _follow(
