@@ -14,33 +14,16 @@ import numpy as np
 import torch
 from common import median_seconds, peak_memory_gib, print_table, set_threads
 
+from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression_counts
-from skdevae.nn.models import AmortizedModel
+from skdevae.nn.models import GenerativeModel, build_model
 from skdevae.training.rows import RowSource
 
 
-def amortized_model(integrator: str, n_features: int, likelihood: str) -> AmortizedModel:
-    """The estimator's default amortised module."""
-    return AmortizedModel(
-        128,
-        n_features,
-        ("increasing", "decreasing", "transient"),
-        likelihood=likelihood,
-        assignment="collapsed",
-        alpha=0.1,
-        noise_floor=0.1,
-        weight_decay=20.0,
-        beta=10.0,
-        gamma=1.0,
-        hidden_layer_sizes=(32,),
-        encoder_hidden_layer_sizes=(128,),
-        activation="tanh",
-        integrator=integrator,
-        n_knots=65,
-        z_max=4.5,
-        sees_mask=False,
-        generator=torch.Generator().manual_seed(0),
-    )
+def amortized_model(integrator: str, n_features: int, likelihood: str) -> GenerativeModel:
+    """The estimator's default amortised module, with the paper's weights."""
+    estimator = BasisDeVAEClusterer(inference="amortized", integrator=integrator, likelihood=likelihood, beta=10.0)
+    return build_model(estimator._module_config(128, n_features, False), torch.Generator().manual_seed(0))
 
 
 def main() -> None:
@@ -51,9 +34,9 @@ def main() -> None:
     set_threads(1)
     counts = make_progression_counts(128, arguments.features, density=0.1, random_state=0).data
     rows = RowSource(counts, None, None, torch.zeros(())).rows(slice(None)).dense()
-    noise = torch.randn(128, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(128, 1, generator=torch.Generator().manual_seed(0))
 
-    def step_of(model: AmortizedModel, optimizer: torch.optim.Optimizer) -> None:
+    def step_of(model: GenerativeModel, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
         model(rows, noise).total.backward()
         optimizer.step()

@@ -16,8 +16,9 @@ from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from ._axis import normalized_counts
+from ._shape_grid import Array, ShapeGrid
 from ._shape_search import SearchResult, search_shapes
-from ._shapes import Array, ClusterPrior, ShapeGrid, Shapes, evidence_table, place_features, refine
+from ._shapes import ClusterPrior, Shapes, evidence_table, place_features, refine
 from .nn.cluster_prior import ClusterAssignment
 from .nn.copies import BasisDecoder, BehaviorBasis
 from .nn.latent_grid import GridStatistics, LatentGrid, summarize, total

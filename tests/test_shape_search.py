@@ -9,8 +9,9 @@ from sklearn.metrics import v_measure_score
 
 from skdevae import _shape_search
 from skdevae._axis import normal_scores
-from skdevae._shape_search import GaussianAxis, find_axis, search_shapes
-from skdevae._shapes import ShapeGrid
+from skdevae._shape_axis import GaussianAxis, find_axis
+from skdevae._shape_grid import ShapeGrid
+from skdevae._shape_search import search_shapes
 from skdevae.datasets import make_basis_toy
 from skdevae.training import rows as rows_module
 from skdevae.training.rows import RowSource

@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 
+from skdevae._shape_grid import ShapeGrid
 from skdevae._shapes import (
     ClusterPrior,
-    ShapeGrid,
     Shapes,
     evidence_table,
     fit_function,
