@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from skdevae import BasisDeVAEClusterer
+from skdevae import BasisDeVAEClusterer, DeVAETransformer
 from skdevae.datasets import make_progression
 
 pytest.importorskip("matplotlib")
@@ -21,15 +21,40 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PNG = b"\x89PNG"
 
 
-@pytest.fixture
-def example(monkeypatch):
-    """examples/plot_tumour_biomarkers.py, with fits that are too short to be good but do all that long ones do."""
-    spec = importlib.util.spec_from_file_location("plot_tumour_biomarkers", EXAMPLES / "plot_tumour_biomarkers.py")
+def loaded(monkeypatch, name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """examples/plot_tumour_biomarkers.py, with fits that are too short to be good but do all that long ones do."""
+    module = loaded(monkeypatch, "plot_tumour_biomarkers")
     monkeypatch.setattr(module, "BasisDeVAEClusterer", partial(BasisDeVAEClusterer, max_epochs=5))
     return module
+
+
+@pytest.fixture
+def brain_example(monkeypatch, tmp_path):
+    """examples/plot_brain_thickness.py, with short fits, where ../shared/data is missing."""
+    module = loaded(monkeypatch, "plot_brain_thickness")
+    monkeypatch.setattr(module, "DeVAETransformer", partial(DeVAETransformer, max_epochs=10))
+    monkeypatch.setattr(module, "IXI", tmp_path / "missing.csv.gz")
+    return module
+
+
+@pytest.fixture
+def cortex() -> pd.DataFrame:
+    """Four pairs of regions, two averages that are none, and ages."""
+    progression = make_progression(60, n_transient=0, n_increasing=0, n_decreasing=8, random_state=0)
+    regions = ["bankssts", "superiorfrontal", "temporalpole", "insula"]
+    names = [f"{side}h_{region}_thickness" for side in "lr" for region in regions]
+    table = pd.DataFrame(3 + progression.data, columns=names)
+    means = {f"{side}h_MeanThickness_thickness": table.filter(regex=f"^{side}h").mean(axis=1) for side in "lr"}
+    return table.assign(**means, age=50 + 10 * progression.times, sex=1)
 
 
 @pytest.fixture
@@ -109,3 +134,49 @@ def test_a_label_without_a_table(example, capsys):
     with pytest.raises(SystemExit):
         example.main(["--label", "diagnosis"])
     assert "none was given" in capsys.readouterr().err
+
+
+def test_a_made_up_cortex_where_there_is_no_other(brain_example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    brain_example.main(["--splits", "1", "--refits", "1"])
+    output = capsys.readouterr().out
+    assert "missing.csv.gz is not here, so they are made up" in output
+    assert float(re.search(r"DeVAE axis +(\d\.\d+)", output)[1]) > 0.8
+    assert len(re.findall(r"^ *decreasing \d\d +[+-]", output, re.MULTILINE)) == 10
+    assert re.search(r"DeVAE -\d+\.\d\d, FactorAnalysis\(1\) -\d+\.\d\d; difference", output)
+    assert Path("figures/brain_thickness_made_up.png").read_bytes().startswith(PNG)
+
+
+def test_a_cortex_of_ones_own(brain_example, cortex, tmp_path, capsys):
+    cortex.to_csv(tmp_path / "cortex.csv", index=False)
+    figure = tmp_path / "new" / "cortex.png"
+    brain_example.main([str(tmp_path / "cortex.csv"), "--splits", "1", "--refits", "0", "--output", str(figure)])
+    output = capsys.readouterr().out
+    assert "60 people, 8 regions\n" in output
+    assert "refits" not in output
+    regions = re.findall(r"^ *(\S.*, [LR]) +[+-]", output, re.MULTILINE)
+    expected = ["banks of STS", "superior frontal", "temporal pole", "insula"]
+    assert set(regions) == {f"{region}, {side}" for region in expected for side in "LR"}
+    assert re.search(r"left and right regions.*: Spearman -?\d\.\d\d", output)
+    assert figure.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    "change, arguments, message",
+    [
+        (None, [], "cannot read .* as a CSV table"),
+        (lambda table: table.drop(columns="age"), [], "needs a column 'age'"),
+        (lambda table: table[["age", *table.columns[:3]]], [], "four at least that end in '_thickness'"),
+        (lambda table: table.head(8), [], "8 rows"),
+        (lambda table: table.mask(table == table.iloc[0, 0]), [], "missing entries"),
+        (lambda table: table, ["--splits", "0"], "--splits must"),
+    ],
+)
+def test_bad_cortices_are_explained(brain_example, cortex, tmp_path, capsys, change, arguments, message):
+    path = tmp_path / "table.csv"
+    if change is not None:
+        change(cortex).to_csv(path, index=False)
+    with pytest.raises(SystemExit) as stop:
+        brain_example.main([str(path), *arguments])
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
