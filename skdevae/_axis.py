@@ -106,7 +106,8 @@ def starting_positions(scores: np.ndarray, n_components: int, restart: int, seed
 
 def landmarks(positions: np.ndarray, seed: int) -> np.ndarray:
     """Places where samples are dense, (P, Q), for positions (N, Q) of more dimensions than a grid can have."""
-    n_landmarks = min(_MOST_LANDMARKS, max(1, len(positions) // _SAMPLES_PER_LANDMARK))
+    n_distinct = len(np.unique(positions, axis=0))
+    n_landmarks = min(_MOST_LANDMARKS, max(1, n_distinct // _SAMPLES_PER_LANDMARK))
     return KMeans(n_landmarks, n_init=1, max_iter=20, random_state=seed).fit(positions).cluster_centers_
 
 

@@ -7,7 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -71,8 +71,8 @@ class LatentVariableModel(FittedModel):
     gamma = 1.0
     z_max = 4.5
     n_grid_points: int | None = None
-    #: starting rate of Adam in exact inference, where ``learning_rate`` is None
-    _exact_learning_rate = 0.1
+    #: starting rate of Adam and passes in exact inference, where ``learning_rate`` and ``max_epochs`` are None
+    _exact_learning_rate, _exact_epochs = 0.1, 150
     #: gradient steps that amortised inference takes at least, where ``max_epochs`` is None
     _least_steps = 0
 
@@ -129,12 +129,16 @@ class LatentVariableModel(FittedModel):
         """Whether nothing but the user's wish decides which end of an axis is up."""
         return True
 
-    def _initialize(
+    def _started(
         self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
-    ) -> None:
-        """Start a fresh module from a first guess (N, Q) of the latent of every row."""
+    ) -> Iterator[tuple[GenerativeModel, float]]:
+        """A fresh module started from a first guess (N, Q) of the latent of every row.
+
+        There may be several, of which the best is kept, each with what is then taken off its bound (nats per sample).
+        """
         points = self._starting_points(source, start, seed)
         module.initialize_(self._starting_sums(module, source, start, points), summary, points)
+        yield module, 0.0
 
     @staticmethod
     def _starting_sums(module: GenerativeModel, source: RowSource, start: Tensor, points: Tensor) -> GridStatistics:
@@ -302,10 +306,18 @@ class LatentVariableModel(FittedModel):
         """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
         start = torch.from_numpy(positions).to(source.like)
         summary = summarize_columns(source, module.likelihood.counts)
-        self._initialize(module, source, start, summary, seed)
-        if isinstance(module, ExactModel):
-            return self._fit_exact(module, source, validation, summary)
-        return self._fit_amortized(cast(AmortizedModel, module), source, validation, start, seed)
+        fits: list[Fit] = []
+        costs: list[float] = []
+        for started, cost in self._started(module, source, start, summary, seed):
+            if isinstance(started, ExactModel):
+                fits.append(self._fit_exact(started, source, validation, summary))
+            else:
+                fits.append(self._fit_amortized(cast(AmortizedModel, started), source, validation, start, seed))
+            costs.append(cost)
+            if fits[-1].interrupted:
+                break
+        best = max(range(len(fits)), key=lambda i: fits[i].lower_bound - costs[i])
+        return replace(fits[best], interrupted=fits[-1].interrupted)
 
     def _grid(self, source: RowSource) -> LatentGrid:
         default = _GRID_POINTS_2D if self.n_components > 1 else 65 if source.is_large else 129
@@ -320,7 +332,7 @@ class LatentVariableModel(FittedModel):
     ) -> Fit:
         grid = self._grid(source)
         steps = 4 if source.is_large else 2
-        max_epochs = self.max_epochs or (50 if source.is_large else 150)
+        max_epochs = self.max_epochs or (50 if source.is_large else self._exact_epochs)
         options = self._training_options(
             max_epochs,
             steps,

@@ -6,6 +6,7 @@ what it finds is then fitted to the model's own likelihood, with its clusters he
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -30,6 +31,8 @@ from .training.rows import RowSource
 _N_POINTS = 129
 #: most rows and columns that it reads: more, at random, would say little more about what shapes there are
 _MOST_ROWS, _MOST_COLUMNS = 2000, 250
+#: ranges of shifts, as shares of the whole, that are searched
+_SHIFT_RANGES = (1.0, 2 / 3)
 #: rounds in which functions are fitted to the model's own likelihood
 _OWN_ROUNDS = 3
 #: width, in prior sds, of the kernel that smooths counts before the first working response is taken
@@ -45,36 +48,65 @@ _SHAPE_COST = 0.01
 _PEAK_STEP = 6
 
 
-def start_from_shapes(
-    module: GenerativeModel, source: RowSource, positions: Tensor, *, alpha: float, moves: bool, seed: int
-) -> None:
-    """Start a one-dimensional model with a :class:`BasisDecoder`, in place, from positions (N, 1) of the samples.
+@dataclass(frozen=True)
+class ShapeStart:
+    """Shapes that a search has found in some rows of a table, and in which ``columns`` of it (positions)."""
 
-    ``moves`` says whether clusters are dropped and merged, or all ``n_clusters`` kept.
+    grid: ShapeGrid
+    found: SearchResult
+    table: RowSource
+    columns: np.ndarray
+
+
+def find_starts(
+    module: GenerativeModel, source: RowSource, positions: Tensor, *, alpha: float, moves: bool, seed: int
+) -> list[ShapeStart]:
+    """Where a one-dimensional model with a :class:`BasisDecoder` may start, from positions (N, 1) of the samples.
+
+    ``moves`` says whether clusters are dropped and merged, or all functions kept. With shifts there may be several
+    starts, of different clusterings: moves cannot part a function into which long shifts have brought two shapes, and
+    short ones do not bring them there.
     """
     decoder = cast(BasisDecoder, module.decoder)
     grid = ShapeGrid.build(_N_POINTS, module.z_max, max_shift=decoder.max_shift, scale_bounds=decoder.scale_bounds)
-    n_clusters = len(decoder.levels)
     random = np.random.default_rng(seed)
-    table_rows, columns = _some(len(source), _MOST_ROWS, random), _some(source.n_features, _MOST_COLUMNS, random)
-    table = source.take(table_rows)
-    found = search_shapes(
-        _standardized(table, columns, module.likelihood.counts),
-        positions[table_rows, 0].double().cpu().numpy(),
-        grid=grid,
-        n_clusters=n_clusters,
-        alpha=alpha,
-        seed=seed,
-        moves=moves,
-    )
-    statistics, latent = _statistics(table, found, module)
+    rows, columns = _some(len(source), _MOST_ROWS, random), _some(source.n_features, _MOST_COLUMNS, random)
+    table = source.take(rows)
+    standardized = _standardized(table, columns, module.likelihood.counts)
+    starts: list[ShapeStart] = []
+    for share in _SHIFT_RANGES if moves and decoder.max_shift > 0 else (1.0,):
+        found = search_shapes(
+            standardized,
+            positions[rows, 0].double().cpu().numpy(),
+            grid=grid.with_shifts_up_to(share * decoder.max_shift),
+            n_clusters=len(decoder.levels),
+            alpha=alpha,
+            seed=seed,
+            moves=moves,
+        )
+        if not any(_are_alike(found.shapes.labels, other.found.shapes.labels) for other in starts):
+            starts.append(ShapeStart(grid, found, table, columns))
+    return starts
+
+
+def _are_alike(labels: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two clusterings are the same partition."""
+    pairs = np.unique(np.column_stack([labels, others]), axis=0)
+    return len(pairs) == len(np.unique(labels)) == len(np.unique(others))
+
+
+def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: float, moves: bool) -> None:
+    """Put shapes into a model, in place."""
+    decoder, grid, found = cast(BasisDecoder, module.decoder), start.grid, start.found
+    n_clusters = len(decoder.levels)
+    statistics, latent = _statistics(start.table, found, module)
     information, response = _working_response(module.likelihood, statistics, latent.points)
-    prior = ClusterPrior(n_clusters, alpha)
     functions = found.shapes.functions
     evidence, _ = evidence_table(grid, functions, information, response)
     labels = evidence.argmax(1)
-    labels[columns] = found.shapes.labels
+    labels[start.columns] = found.shapes.labels
     if moves:  # all functions have features, and have yet to be fitted to all of theirs
+        prior = ClusterPrior(n_clusters, alpha)
         fitted = refine(grid, functions, labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
         functions = fitted.shapes.functions
     density = statistics.mass.mean(1).double().cpu().numpy()

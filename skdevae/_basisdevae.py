@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from ._feature_clusters import FeatureClusterer
+from ._orientation import direction_of
 from ._validation import resolve_behaviors
 from .nn.behaviors import BEHAVIORS
 
@@ -242,8 +243,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         return len(self._behaviors())
 
     def _preferred_directions(self) -> int:
-        behaviors = self._behaviors()
-        return -1 if "decreasing" in behaviors and "increasing" not in behaviors else 1
+        return direction_of(self._behaviors())
 
     def _decoder_config(self, n_features: int) -> dict[str, Any]:
         return {"name": "derivative", "behaviors": self._behaviors(), **self._integrated_network_config()}

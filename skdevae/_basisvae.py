@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -10,8 +12,9 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from ._basis_start import start_from_groups, start_from_shapes
+from ._basis_start import find_starts, start_from_groups, start_from_shapes
 from ._feature_clusters import FeatureClusterer
+from ._orientation import direction_of
 from ._validation import check_scale_bounds, resolve_basis
 from .nn.behaviors import BEHAVIORS
 from .nn.copies import BasisDecoder
@@ -30,9 +33,10 @@ class BasisVAEClusterer(FeatureClusterer):
     The model is BasisVAE [1]_: z ~ N(0, I), K basis functions of z, and each feature is a copy of one of them, scaled
     by lambda > 0 and, if asked for, shifted along the axis by delta:
     ``x_j = level_j + lambda_j f_k(z + delta_j) + noise``. A Dirichlet-categorical prior over the functions and cluster
-    moves, which judge clusterings with their weights integrated out, leave spare functions without features:
-    ``n_clusters`` is an upper bound. Unlike the paper, which trains an encoder, ``inference="exact"`` integrates the
-    latent on a grid. With ``basis``, functions have a guaranteed meaning on top (they rise, fall, or come and go).
+    moves, which judge clusterings with their weights integrated out, leave spare functions without features, so that
+    ``n_clusters`` is an upper bound. (Moves are made on one axis; of more components, only the prior empties clusters.)
+    Unlike the paper, which trains an encoder, ``inference="exact"`` integrates the latent on a grid. With ``basis``,
+    functions have a guaranteed meaning on top: they rise, fall, or come and go.
 
     Parameters
     ----------
@@ -97,7 +101,7 @@ class BasisVAEClusterer(FeatureClusterer):
     batch_size : int, default=128
         Rows per gradient step of ``inference="amortized"``.
     max_epochs : int, default=None
-        Passes over the table. None means 150 for exact inference (two gradient steps each; 50 with four steps where
+        Passes over the table. None means 300 for exact inference (two gradient steps each; 50 with four steps where
         the table has more than two million stored entries) and 200 for amortised inference.
     early_stopping : bool, default=False
         Whether to hold out rows, stop when their likelihood stops rising, and keep the best weights.
@@ -164,6 +168,9 @@ class BasisVAEClusterer(FeatureClusterer):
     -----
     lambda has a Gamma(1, 1) and delta a N(0, 1) prior; both are maximum a posteriori estimates, as in the paper. The
     levels are an addition: without them, the origin of a feature's units would decide which shape it has.
+
+    Shifts are a strong freedom. A rise, a transient and a fall are parts of one hump, and in tables of few features or
+    samples ``translation_invariant=True`` may see them so; a smaller ``max_shift`` or a ``basis`` keeps them apart.
 
     References
     ----------
@@ -277,19 +284,24 @@ class BasisVAEClusterer(FeatureClusterer):
         return int(self.n_clusters)
 
     def _decoder_config(self, n_features: int) -> dict[str, Any]:
-        if self.n_components > 1:
-            for name in ("translation_invariant", "basis"):
-                if getattr(self, name):
-                    raise ValueError(f"{name}={getattr(self, name)!r} needs n_components=1, not {self.n_components}.")
+        if self.n_components > 1 and (self.translation_invariant or self.basis is not None):
+            name = "translation_invariant" if self.translation_invariant else "basis"
+            raise ValueError(f"{name}={getattr(self, name)!r} needs n_components=1, not {self.n_components}.")
         return {
             "name": "basis",
             "n_components": int(self.n_components),
             "n_clusters": self._n_clusters(),
             "scale_bounds": check_scale_bounds(self.scale_bounds) if self.scale_invariant else None,
             "max_shift": float(self.max_shift) if self.translation_invariant else 0.0,
-            "basis": resolve_basis(self.basis, self._n_clusters(), list(BEHAVIORS)),
+            "basis": self._basis(),
             **self._integrated_network_config(),
         }
+
+    def _basis(self) -> tuple[str, ...] | None:
+        return resolve_basis(self.basis, self._n_clusters(), list(BEHAVIORS))
+
+    def _preferred_directions(self) -> int:
+        return direction_of(self._basis() or ())
 
     def _set_units(self, X: Any) -> None:
         super()._set_units(X)
@@ -299,19 +311,23 @@ class BasisVAEClusterer(FeatureClusterer):
             spread = np.sqrt(np.mean(self._scale**2 + (self._center - center) ** 2))
             self._center, self._scale = np.full_like(self._center, center), np.full_like(self._scale, spread)
 
-    def _initialize(
+    def _started(
         self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
-    ) -> None:
-        super()._initialize(module, source, start, summary, seed)
-        if self.n_components == 1:
-            moves = self.assignment == "collapsed"
-            start_from_shapes(module, source, start, alpha=float(self.alpha), moves=moves, seed=seed)
-        else:
+    ) -> Iterator[tuple[GenerativeModel, float]]:
+        ((module, _),) = super()._started(module, source, start, summary, seed)
+        if self.n_components > 1:
             points = self._starting_points(source, start, seed)
             start_from_groups(module, self._starting_sums(module, source, start, points), points, seed)
+            yield module, 0.0
+            return
+        alpha, moves = float(self.alpha), self.assignment == "collapsed"
+        for shapes in find_starts(module, source, start, alpha=alpha, moves=moves, seed=seed):
+            started = copy.deepcopy(module)
+            start_from_shapes(started, shapes, alpha=alpha, moves=moves)
+            yield started, shapes.found.occam_cost / len(source)  # more functions always fit better
 
     # Larger steps of the functions, which all features of a cluster share, lose the clusters that a search has found.
-    _exact_learning_rate = 0.02
+    _exact_learning_rate, _exact_epochs = 0.02, 300
 
     def _annealed_share(self) -> float:
         return 0.0  # the search for clusters has found an axis already

@@ -31,7 +31,8 @@ class DeVAETransformer(DenoisingModel, LatentVariableModel):
     monotonic_cst : {"increasing", "decreasing"}, array-like of int of shape (n_features,), dict or None, default=None
         What every feature does along every component, as in
         :class:`~sklearn.ensemble.HistGradientBoostingRegressor`: 1 rises, -1 falls, 0 is free. A dict goes by feature
-        name, with 0 for those that it leaves out; a string stands for all features; None leaves all free.
+        name, with 0 for those that it leaves out; a string stands for all features; None leaves all free. With
+        ``likelihood="zinb"`` it holds for what is counted where there is no excess zero.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
         Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
         have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of

@@ -20,10 +20,10 @@ from .nn.models import AmortizedModel, GenerativeModel, standard_normal_divergen
 from .nn.rows import DenseRows
 from .training.rows import RowSource, SparseRows
 
-#: nodes of the Gauss-Hermite rule for expectations under an encoder's Gaussian, in one dimension
-_HERMITE_NODES = 9
-#: quasi-random draws for such expectations in more dimensions
-_ELBO_DRAWS = 128
+#: nodes along each axis of the Gauss-Hermite rule for expectations under an encoder's Gaussian, and the most axes
+_HERMITE_NODES, _MOST_HERMITE_COMPONENTS = 9, 2
+#: quasi-random draws for such expectations in more dimensions; more than the latent has
+_ELBO_DRAWS = 256
 #: points of the grid on which columns are judged, by number of dimensions
 _COLUMN_POINTS = {1: 513, 2: 65}
 #: grid points, by number of dimensions, that chunks of rows leave room for
@@ -102,11 +102,19 @@ def amortized_elbo(model: AmortizedModel, source: RowSource) -> Tensor:
 
 
 def _standard_normal_rule(n_components: int) -> tuple[Tensor, Tensor]:
-    """Nodes (S, Q) and weights (S,) for expectations under a standard normal: Gauss-Hermite, or quasi-random."""
-    if n_components > 1:
-        return normal_draws(_ELBO_DRAWS, n_components), torch.full((_ELBO_DRAWS,), 1 / _ELBO_DRAWS)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_HERMITE_NODES)
-    return torch.from_numpy(nodes)[:, None], torch.from_numpy(weights / math.sqrt(2 * math.pi))
+    """Nodes (S, Q) and weights (S,) for expectations under a standard normal: Gauss-Hermite, or quasi-random.
+
+    Either has the mean 0 and the covariance I exactly: expectations of quadratic functions are right.
+    """
+    if n_components > _MOST_HERMITE_COMPONENTS:
+        half = normal_draws(_ELBO_DRAWS // 2, n_components)
+        draws = torch.cat([half, -half])
+        factor = torch.linalg.cholesky(draws.T @ draws / len(draws))
+        return torch.linalg.solve_triangular(factor, draws.T, upper=False).T, torch.full((len(draws),), 1 / len(draws))
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(_HERMITE_NODES))
+    weights = weights / math.sqrt(2 * math.pi)
+    grid = torch.cartesian_prod(*[nodes] * n_components).view(-1, n_components)
+    return grid, torch.cartesian_prod(*[weights] * n_components).view(-1, n_components).prod(1)
 
 
 @torch.no_grad()
@@ -146,7 +154,7 @@ def _evidence_at(model: GenerativeModel, source: RowSource, positions: Tensor) -
 
 def _narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
     """Chunks few enough in rows for an array of (rows, candidates, features)."""
-    return source.chunks(width=model.decoder.nodes_per_point * model.assignment.responsibilities.numel())
+    return source.chunks(width=model.entries_per_point)
 
 
 def log_units(source: RowSource) -> np.ndarray | float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def _column_index(feature: str | int, n_features: int, feature_names: np.ndarray
     if not -n_features <= feature < n_features:
         raise ValueError(f"orientation={feature} is no column of X, which has {n_features} features.")
     return int(feature)
+
+
+def direction_of(behaviors: Sequence[str]) -> int:
+    """Whether features should rise (1) or fall (-1) where nothing else is asked: fall, if they cannot rise."""
+    return -1 if "decreasing" in behaviors and "increasing" not in behaviors else 1
 
 
 def axis_signs(

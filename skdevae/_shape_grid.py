@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -56,7 +56,7 @@ class ShapeGrid:
         half = np.linspace(0, z_max, n_points // 2 + 1)
         points = np.concatenate([-half[:0:-1], half])
         spacing = float(half[1])
-        n_shift_steps = int(max_shift / spacing + 1e-9)
+        n_shift_steps = _whole_steps(max_shift, spacing)
         pad = n_shift_steps + 2  # room for a shift's fraction of a step, and for the rounding of that
         function_prior = _smoothness_precision(len(points) + 2 * pad, spacing)
         return cls(
@@ -70,6 +70,10 @@ class ShapeGrid:
             function_prior=function_prior,
             function_log_det=log_det(cholesky_banded(function_prior)),
         )
+
+    def with_shifts_up_to(self, max_shift: float) -> ShapeGrid:
+        """The same grid and knots for a smaller range of shifts."""
+        return replace(self, max_shift=max_shift, n_shift_steps=_whole_steps(max_shift, self.spacing))
 
     @property
     def knots(self) -> Array:
@@ -104,6 +108,10 @@ class ShapeGrid:
         """f(z + shift), linear between knots: (P, M) from functions (C, T), labels (M,) and shifts (M,)."""
         left, fraction = self.knots_under(shifts)
         return (1 - fraction) * functions[labels, left] + fraction * functions[labels, left + 1]
+
+
+def _whole_steps(distance: float, spacing: float) -> int:
+    return int(distance / spacing + 1e-9)
 
 
 def _smoothness_precision(n_knots: int, spacing: float) -> Array:

@@ -42,11 +42,15 @@ _FEW_CLUSTERS, _CLOSEST_PAIRS = 12, 30
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Shapes of the features, posteriors q(z) of the samples (N, P), residual variances (D,)."""
+    """Shapes of the features, posteriors q(z) of the samples (N, P), residual variances (D,).
+
+    ``occam_cost`` is what all functions together cost; 0 where no moves were made.
+    """
 
     shapes: Shapes
     posterior: np.ndarray
     noise_variances: Array
+    occam_cost: float
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,12 @@ def search_shapes(
         labels = table.argmax(1)
         shifts = shifts[np.arange(len(labels)), labels]
         shapes = place_features(grid, functions, labels, shifts, information, response)
-        return SearchResult(shapes, axis.posterior(curves, noise_variances), noise_variances)
+        return SearchResult(shapes, axis.posterior(curves, noise_variances), noise_variances, 0.0)
     fit = refine(grid, functions, None, information, response, prior, n_rounds=_FIRST_ROUNDS)
     fit = drop_clusters(grid, fit, information, response, prior)
     state = merge_clusters(axis, prior, _expect(axis, prior, fit, noise_variances), seed)
     posterior = axis.posterior(state.fit.shapes.curves(grid), state.noise_variances)
-    return SearchResult(state.fit.shapes, posterior, state.noise_variances)
+    return SearchResult(state.fit.shapes, posterior, state.noise_variances, float(state.fit.occam_costs.sum()))
 
 
 def _some(features: Labels, most: int, seed: int) -> Labels:

@@ -35,7 +35,7 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         perceptron, or by a plane alone.
     prior : {"normal"}, default="normal"
         Prior of the latent: standard normal.
-    posterior : {"normal"}, default="normal"
+    posterior_family : {"normal"}, default="normal"
         What the encoder gives: a Gaussian with independent components.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
         Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
@@ -50,8 +50,9 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         Nonlinearity of hidden layers.
     beta : float, default=1.0
         Weight of KL(q(z | x) || p(z)).
-    kl_warmup : float, default=0.2
-        Share of the epochs over which that weight rises from zero.
+    kl_warmup : float, default=0.0
+        Share of the epochs over which that weight rises from zero. Zero, because a fit that starts from principal
+        components has no collapse to fear, while without the divergence two components come to reproduce two features.
     weight_decay : float, default=20.0
         Precision of the Gaussian prior on each weight between the decoder's hidden units and a feature, in nats; the
         plane has none.
@@ -138,7 +139,7 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "decoder": [StrOptions(set(_DECODERS))],
         "prior": [StrOptions({"normal"})],
-        "posterior": [StrOptions({"normal"})],
+        "posterior_family": [StrOptions({"normal"})],
         "hidden_layer_sizes": [None, "array-like"],
         "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
     }
@@ -149,13 +150,13 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         *,
         decoder="mlp",
         prior="normal",
-        posterior="normal",
+        posterior_family="normal",
         likelihood="gaussian",
         hidden_layer_sizes=None,
         encoder_hidden_layer_sizes=(64,),
         activation="tanh",
         beta=1.0,
-        kl_warmup=0.2,
+        kl_warmup=0.0,
         weight_decay=20.0,
         noise_floor=0.1,
         learning_rate=None,
@@ -176,7 +177,7 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         self.n_components = n_components
         self.decoder = decoder
         self.prior = prior
-        self.posterior = posterior
+        self.posterior_family = posterior_family
         self.likelihood = likelihood
         self.hidden_layer_sizes = hidden_layer_sizes
         self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes

@@ -78,7 +78,7 @@ def resolve_behaviors(
             )
         return tuple(known[:n])
     chosen = (behaviors,) if isinstance(behaviors, str) else tuple(behaviors)
-    unknown = [name for name in chosen if name not in known]
+    unknown = [name for name in chosen if not isinstance(name, str) or name not in known]
     if unknown or not chosen:
         raise ValueError(f"behaviors={behaviors!r}: choose one or more of {', '.join(known)}.")
     if len(set(chosen)) < len(chosen):
@@ -95,8 +95,9 @@ def resolve_basis(basis: Sequence[str] | str | None, n_clusters: int, known: Seq
     if basis is None:
         return None
     chosen = (basis,) if isinstance(basis, str) else tuple(basis)
-    if not chosen or any(name not in known for name in chosen):
+    if not chosen or any(not isinstance(name, str) or name not in known for name in chosen):
         raise ValueError(f"basis={basis!r}: choose one or more of {', '.join(known)}.")
+    chosen = tuple(str(name) for name in chosen)  # NumPy's strings among them
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"basis={basis!r} names a behaviour twice.")
     if len(chosen) > n_clusters:

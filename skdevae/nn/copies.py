@@ -211,7 +211,7 @@ class BasisDecoder(Decoder):
             self.raw_shift = nn.Parameter(torch.zeros(shape))
         step = 2 * z_max / (_N_TABLE_KNOTS - 1)
         n_beyond = math.ceil(max_shift / step) + 1
-        self.table_knots = nn.Buffer((step * torch.arange(-n_beyond, _N_TABLE_KNOTS + n_beyond) - z_max).float())
+        self.table_knots = nn.Buffer(symmetric_grid(_N_TABLE_KNOTS + 2 * n_beyond, z_max + n_beyond * step).float())
 
     @property
     def scales(self) -> Tensor:
@@ -255,7 +255,7 @@ class BasisDecoder(Decoder):
     def _cells(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The knot of the table to the left of each z, and the position between it and the next; any shape."""
         knots = self.table_knots
-        position = (z - knots[0]) / (knots[1] - knots[0])
+        position = (z - knots[0]) * ((len(knots) - 1) / (knots[-1] - knots[0]))
         left = position.detach().floor().long().clamp(0, len(knots) - 2)
         return left, position - left
 

@@ -28,6 +28,11 @@ class Decoder(nn.Module):
         """How many evaluations of a network one point of a curve takes."""
         return 1
 
+    @property
+    def weights_per_point(self) -> int:
+        """How many weights of an integration rule one point takes, intermediate results included."""
+        return 1
+
     def prepare(self, z: Tensor) -> Any:
         """Whatever of the curves at z (P, Q) does not depend on parameters: the argument of :meth:`forward`."""
         return z
@@ -79,6 +84,11 @@ class Decoder(nn.Module):
 def nodes_per_point(integrator: str) -> int:
     """Nodes that an integral takes beside those that all share."""
     return 1 if integrator == "grid" else GAUSS_LEGENDRE_ORDER
+
+
+def weights_per_point(integrator: str, knots: Tensor) -> int:
+    """Entries that setting up a rule takes for each point: several arrays with a column for every knot."""
+    return 16 * len(knots) if integrator == "grid" else GAUSS_LEGENDRE_ORDER
 
 
 def integration_rule(integrator: str, knots: Tensor, z: Tensor) -> IntegrationRule:
@@ -140,6 +150,10 @@ class DerivativeDecoder(Decoder):
     @property
     def nodes_per_point(self) -> int:
         return nodes_per_point(self.integrator)
+
+    @property
+    def weights_per_point(self) -> int:
+        return weights_per_point(self.integrator, self.knots)
 
     def prepare(self, z: Tensor) -> IntegrationRule:
         return integration_rule(self.integrator, self.knots, z[:, 0])
@@ -231,6 +245,10 @@ class AdditiveDerivativeDecoder(Decoder):
     def nodes_per_point(self) -> int:
         return nodes_per_point(self.integrator)
 
+    @property
+    def weights_per_point(self) -> int:
+        return weights_per_point(self.integrator, self.knots)
+
     def prepare(self, z: Tensor) -> list[tuple[IntegrationRule, Tensor | None]]:
         """For each component the rule for its coordinates: distinct ones, and where to find them, where z is fixed."""
         rules: list[tuple[IntegrationRule, Tensor | None]] = []
@@ -310,6 +328,7 @@ class NeuralDecoder(Decoder):
         self.level = nn.Parameter(torch.zeros(n_features))
         self.loadings = nn.Parameter(torch.zeros(n_components, n_features))
         self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
+        spread_first_layer_(self.hidden, 4.5, generator)
         self.head = linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ quasi-random points for every sample: nothing depends on a seed, or on which sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from .models import GenerativeModel
 from .rows import DenseRows
 
 #: Gauss-Newton steps, how often one may be halved, and the gain (nats) below which they end
-_MAX_STEPS, _HALVINGS, _GAIN = 50, 8, 1e-9
+_MAX_STEPS, _HALVINGS, _GAIN = 50, 8, 1e-12
 #: entries of a (draws, rows, features) array
 _DRAWN_ENTRIES = 4_000_000
 
@@ -49,9 +50,11 @@ def laplace(model: GenerativeModel, rows: DenseRows, start: Tensor) -> GaussianA
     Every Gauss-Newton step is halved until the joint density does not fall, row by row.
     """
     z, value = start, log_joint_at(model, rows, start[None])[0]
+    moving = torch.ones_like(value, dtype=torch.bool)
     for _ in range(_MAX_STEPS):
         gradient = _gradient(model, rows, z)
         step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(_precision(model, rows, z)))[..., 0]
+        step = torch.where(moving[:, None], step, torch.zeros_like(step))  # a row stops where it would stop alone
         before = value
         for _ in range(_HALVINGS):
             proposed = log_joint_at(model, rows, (z + step)[None])[0]
@@ -60,7 +63,8 @@ def laplace(model: GenerativeModel, rows: DenseRows, start: Tensor) -> GaussianA
             step = torch.where(better[:, None], torch.zeros_like(step), 0.5 * step)
             if not step.any():
                 break
-        if (value - before).max() < _GAIN:
+        moving &= value - before >= _GAIN
+        if not moving.any():
             break
     covariance = torch.cholesky_inverse(torch.linalg.cholesky(_precision(model, rows, z)))
     return GaussianApproximation(z, torch.linalg.cholesky(covariance))
@@ -96,9 +100,9 @@ def importance_log_evidence(model: GenerativeModel, rows: DenseRows, start: Tens
     proposal = laplace(model, rows, start)
     log_density_at_draws = standard_normal_log_density(draws)  # (S,)
     log_volume = proposal.factor.diagonal(dim1=1, dim2=2).log().sum(1)  # (B,)
-    n_at_once = max(1, _DRAWN_ENTRIES // max(1, rows.values.numel()))
+    n_at_once = max(1, _DRAWN_ENTRIES // (len(rows) * model.entries_per_point))
     log_weights = []
     for part, log_density in zip(draws.split(n_at_once), log_density_at_draws.split(n_at_once), strict=True):
         z = proposal.mode + torch.einsum("bpq,sq->sbp", proposal.factor, part)
         log_weights.append(log_joint_at(model, rows, z) - log_density[:, None] + log_volume)
-    return torch.logsumexp(torch.cat(log_weights), 0) - torch.log(torch.tensor(float(len(draws))))
+    return torch.logsumexp(torch.cat(log_weights), 0) - math.log(len(draws))

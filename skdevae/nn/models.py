@@ -120,8 +120,15 @@ class GenerativeModel(nn.Module):
             ]
         ).sum(0)
 
+    @property
+    def entries_per_point(self) -> int:
+        """Size of the largest arrays that curves at one point of the latent need."""
+        return max(
+            self.decoder.nodes_per_point * self.assignment.responsibilities.numel(), self.decoder.weights_per_point
+        )
+
     def _points_at_once(self) -> int:
-        return max(1, _CURVE_ENTRIES // (self.decoder.nodes_per_point * self.assignment.responsibilities.numel()))
+        return max(1, _CURVE_ENTRIES // self.entries_per_point)
 
     def candidate_log_prior(self) -> Tensor:
         """Log prior of each candidate's parameters for each feature, (K, D), with Schwarz's term for their number.
