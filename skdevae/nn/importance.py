@@ -20,7 +20,7 @@ from .models import GenerativeModel
 from .rows import DenseRows
 
 #: Gauss-Newton steps, how often one may be halved, and the gain (nats) below which they end
-_MAX_STEPS, _HALVINGS, _GAIN = 50, 8, 1e-12
+_MAX_STEPS, _HALVINGS, _GAIN = 50, 8, 1e-10
 #: entries of a (draws, rows, features) array
 _DRAWN_ENTRIES = 4_000_000
 

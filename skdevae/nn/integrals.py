@@ -10,7 +10,7 @@ Both rules turn "integrate f from 0 to z" into "weights times values of f at som
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -34,24 +34,35 @@ def _hat_moment(u: Tensor) -> Tensor:
     return 0.5 * u**2 - u.abs() ** 3 / 3 - 1 / 6
 
 
-def _antiderivatives(knots: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Antiderivatives at z of each knot's hat function b(s), and of s b(s); both (P, G)."""
-    first, last = knots[0], knots[-1]
-    step = (last - first) / (len(knots) - 1)
-    inside = z.clamp(first, last)
-    u = ((inside[:, None] - knots) / step).clamp(-1, 1)
-    integral = step * _hat_integral(u)
-    moment = step * (knots * _hat_integral(u) + step * _hat_moment(u))
-    # Beyond the ends the function keeps its last value, so its integral goes on linearly.
-    beyond = z - inside
-    to_first = torch.where(beyond < 0, beyond, 0.0)
-    to_last = torch.where(beyond > 0, beyond, 0.0)
-    ends = torch.zeros_like(integral)
-    ends[:, 0], ends[:, -1] = to_first, to_last
-    end_moments = torch.zeros_like(integral)
-    end_moments[:, 0] = to_first * (first + 0.5 * to_first)
-    end_moments[:, -1] = to_last * (last + 0.5 * to_last)
-    return integral + ends, moment + end_moments
+class _HatFunctions:
+    """Antiderivatives at z (P,) of each knot's hat function b(s), and of s b(s); both (P, G)."""
+
+    def __init__(self, knots: Tensor, z: Tensor):
+        self._knots = knots
+        self._step = (knots[-1] - knots[0]) / (len(knots) - 1)
+        inside = z.clamp(knots[0], knots[-1])
+        self._u = ((inside[:, None] - knots) / self._step).clamp(-1, 1)
+        # Beyond the ends the function keeps its last value, so its integral goes on linearly.
+        beyond = z - inside
+        self._to_first = torch.where(beyond < 0, beyond, 0.0)
+        self._to_last = torch.where(beyond > 0, beyond, 0.0)
+
+    def integral(self) -> Tensor:
+        weights = self._step * _hat_integral(self._u)
+        return weights + self._at_ends(self._to_first, self._to_last)
+
+    def moment(self) -> Tensor:
+        weights = self._step * (self._knots * _hat_integral(self._u) + self._step * _hat_moment(self._u))
+        return weights + self._at_ends(
+            self._to_first * (self._knots[0] + 0.5 * self._to_first),
+            self._to_last * (self._knots[-1] + 0.5 * self._to_last),
+        )
+
+    def _at_ends(self, first: Tensor, last: Tensor) -> Tensor:
+        """What the first and the last knot's function contribute beyond the knots: (P, G)."""
+        ends = torch.zeros_like(self._u)
+        ends[:, 0], ends[:, -1] = first, last
+        return ends
 
 
 class GridRule:
@@ -68,10 +79,13 @@ class GridRule:
     def __init__(self, knots: Tensor, z: Tensor):
         self.nodes = knots
         self.z = z
-        integral, moment = _antiderivatives(knots, z)
-        integral_at_zero, moment_at_zero = _antiderivatives(knots, knots.new_zeros(1))
-        self._integral_weights = integral - integral_at_zero  # (P, G)
-        self._moment_weights = moment - moment_at_zero  # (P, G)
+        self._at_z, self._at_zero = _HatFunctions(knots, z), _HatFunctions(knots, knots.new_zeros(1))
+        self._integral_weights = self._at_z.integral() - self._at_zero.integral()  # (P, G)
+
+    @cached_property
+    def _moment_weights(self) -> Tensor:
+        """(P, G); only behaviours with a peak need it."""
+        return self._at_z.moment() - self._at_zero.moment()
 
     def integral(self, values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
         """``offset`` plus the integral of f from 0 to each z: from f at the nodes, (G, D), to (P, D)."""
