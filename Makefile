@@ -3,6 +3,8 @@ PYTHON ?= python3
 # Threads of the tests and the demo: their tables are too small to gain from a second one, and on a busy machine threads
 # that wait for each other cost most of the time.
 OMP_NUM_THREADS ?= 1
+# Processes among which the tests are shared out.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +27,7 @@ demo: $(DEMO) ## run the example on tumour biomarkers; its figure goes to figure
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python examples/plot_tumour_biomarkers.py
 
 test: $(DEV) ## run the tests and the package's doctests
-	$(PYTEST)
+	$(PYTEST) -n $(WORKERS)
 
 doctest: $(DEV) ## run the package's doctests alone
 	$(PYTEST) skdevae
