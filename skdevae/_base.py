@@ -477,8 +477,9 @@ class LatentVariableModel(FittedModel):
             )
         if unresolved > _TOLERATED_SHARE:
             warnings.warn(
-                f"{unresolved:.0%} of the samples have posteriors narrower than the finest grid: their log-likelihoods "
-                "are lower bounds. Increase noise_floor, or look for duplicated columns.",
+                f"{unresolved:.0%} of the samples have posteriors narrower than the finest grid: their positions are "
+                "rough. Look for duplicated columns; a gaussian likelihood may need a larger noise_floor, two "
+                "components inference='amortized'.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -46,22 +46,42 @@ def exact_posterior(
 
 
 @torch.no_grad()
-def log_evidence(model: GenerativeModel, source: RowSource, tables: Callable[[Tensor], LinearTables]) -> Tensor:
-    """log p(x), integrated over the latent on grids, of every row: (N,)."""
-    evidence = exact_posterior(model, source, tables).log_evidence
+def predictive_log_evidence(model: GenerativeModel, source: RowSource, n_draws: int) -> Tensor:
+    """log p(x) of every row under the predictive curves, integrated over the latent: (N,).
+
+    On grids, or by importance sampling where an encoder was trained for more components than one, and for rows whose
+    posterior is too narrow for any grid of two dimensions.
+    """
+    if isinstance(model, AmortizedModel) and model.n_components > 1:
+        return _sampled_log_evidence(model, source, encoder_posterior(model, source)[0], n_draws)
+    posterior = exact_posterior(model, source, model.predictive_tables)
+    evidence = _with_constants(model, source, posterior.log_evidence)
+    narrow = (posterior.resolved == 0).nonzero()[:, 0]
+    if model.n_components > 1 and len(narrow):
+        rows = source.take(narrow.cpu().numpy())
+        evidence[narrow] = _sampled_log_evidence(model, rows, posterior.mean[narrow], n_draws)
+    return evidence
+
+
+@torch.no_grad()
+def averaged_log_evidence(model: GenerativeModel, source: RowSource) -> Tensor:
+    """log of the integral over z of exp(E_q(w) log p(x | z, w)) p(z), for every row: (N,). On grids."""
+    posterior = exact_posterior(model, source, model.averaged_tables_at)
+    return _with_constants(model, source, posterior.log_evidence)
+
+
+def _with_constants(model: GenerativeModel, source: RowSource, evidence: Tensor) -> Tensor:
     for index, rows in source.chunks():
         evidence[index] += model.likelihood.row_constant(rows)
     return evidence
 
 
-@torch.no_grad()
-def sampled_log_evidence(model: AmortizedModel, source: RowSource, n_draws: int) -> Tensor:
-    """log p(x) of every row by importance sampling, (N,): for latents of many dimensions."""
+def _sampled_log_evidence(model: GenerativeModel, source: RowSource, start: Tensor, n_draws: int) -> Tensor:
+    """log p(x) of every row by importance sampling around the mode found from ``start`` (N, Q): (N,)."""
     draws = normal_draws(n_draws, model.n_components).to(source.like)
-    mean, _ = encoder_posterior(model, source)
     values = torch.empty(len(source)).to(source.like)
     for index, rows in _narrow_chunks(model, source):
-        values[index] = importance_log_evidence(model, rows.dense(), mean[index], draws)
+        values[index] = importance_log_evidence(model, rows.dense(), start[index], draws)
     return values
 
 

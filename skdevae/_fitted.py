@@ -21,12 +21,12 @@ from torch import Tensor
 
 from ._evaluation import (
     amortized_elbo,
+    averaged_log_evidence,
     conditional_log_likelihood,
     encoder_posterior,
     exact_posterior,
-    log_evidence,
     log_units,
-    sampled_log_evidence,
+    predictive_log_evidence,
 )
 from ._validation import check_counts
 from .nn.importance import slopes
@@ -190,16 +190,13 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         -------
         log_likelihood : ndarray of shape (n_samples,)
             log p(x) in nats, in the units of X. With one latent component, or with exact inference, it is an integral
-            on a grid, accurate to 1e-4 whichever way the model was trained. Otherwise it is estimated from
-            ``n_importance_samples`` draws, always the same ones, around each sample's posterior mode: a lower bound on
-            average. Where features choose between curves, each follows its most probable one.
+            on a grid, accurate to 1e-4 whichever way the model was trained. Otherwise (and for posteriors too narrow
+            for a grid of two dimensions) it is estimated from quasi-random draws, always the same ones, around each
+            sample's posterior mode: a lower bound on average. Where features choose between curves, each follows its
+            most probable one.
         """
         module, source, _ = self._for_inference(X)
-        if isinstance(module, AmortizedModel) and module.n_components > 1:
-            evidence = sampled_log_evidence(module, source, self.n_importance_samples)
-        else:
-            evidence = log_evidence(module, source, module.predictive_tables)
-        return self._in_user_nats(evidence, source)
+        return self._in_user_nats(predictive_log_evidence(module, source, self.n_importance_samples), source)
 
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
@@ -236,7 +233,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if isinstance(module, AmortizedModel):
             bound = amortized_elbo(module, source)
         else:
-            bound = log_evidence(module, source, module.averaged_tables_at)
+            bound = averaged_log_evidence(module, source)
         return float(self._in_user_nats(bound, source).mean())
 
     def conditional_log_likelihood(self, X):

@@ -22,6 +22,7 @@ from skorch.callbacks import Callback
 
 from skdevae import DeVAETransformer
 from skdevae.datasets import make_progression, make_progression_counts
+from skdevae.nn import inference
 from skdevae.nn.importance import importance_log_evidence, laplace, log_joint_at, normal_draws
 
 COUNT_LIKELIHOODS = ("poisson", "nb", "zinb", "bernoulli")
@@ -325,6 +326,15 @@ def test_mirroring_changes_the_sign_of_one_axis_alone(likelihood, way):
 def test_score_is_the_integral_over_the_latent(likelihood, way):
     model, rows = fitted(likelihood, way), with_holes(table_for(likelihood)[:4], 0.1)
     assert_allclose(model.score_samples(rows), quadrature(model, likelihood, rows), rtol=0, atol=1e-3)
+
+
+def test_rows_too_narrow_for_a_grid_of_two_dimensions_are_sampled(monkeypatch):
+    table = table_for("gaussian")
+    model = quick(n_components=2, monotonic_cst=np.resize([1, -1], table.shape[1]), max_epochs=60).fit(table)
+    table = model.sample(12, random_state=0)
+    exact = model.score_samples(table)
+    monkeypatch.setattr(inference, "_REFINEMENTS", {2: 0})
+    assert 0 < np.median(np.abs(model.score_samples(table) - exact)) < 0.01
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
