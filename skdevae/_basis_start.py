@@ -110,15 +110,16 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
         fitted = refine(grid, functions, labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
         functions = fitted.shapes.functions
     density = statistics.mass.mean(1).double().cpu().numpy()
-    weights = np.pad(density, grid.pad) / density.max() + _LEAST_WEIGHT
-    slots = _slots(decoder, functions, weights)
+    seen = np.pad(density, grid.pad) / density.max()
+    # A behaviour is judged where data are: beyond, functions return to their prior. A network is fitted there too.
+    slots = _slots(decoder, functions, seen + 1e-6)
     all_functions = np.zeros((n_clusters, len(grid.knots)))
     all_functions[slots] = functions
     _put_copies(decoder, grid, all_functions, information, response)
     like = decoder.levels
     decoder.basis.initialize_(
         torch.from_numpy(all_functions.T).to(like),
-        torch.from_numpy(weights).to(like),
+        torch.from_numpy(seen + _LEAST_WEIGHT).to(like),
         torch.from_numpy(grid.knots)[:, None].to(like),
     )
     cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(slots[labels]), _STARTING_LOG_ODDS)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from skdevae import BasisDeVAEClusterer, DeVAETransformer
+from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer
 from skdevae.datasets import make_progression
 
 pytest.importorskip("matplotlib")
@@ -43,6 +43,17 @@ def brain_example(monkeypatch, tmp_path):
     module = loaded(monkeypatch, "plot_brain_thickness")
     monkeypatch.setattr(module, "DeVAETransformer", partial(DeVAETransformer, max_epochs=10))
     monkeypatch.setattr(module, "IXI", tmp_path / "missing.csv.gz")
+    return module
+
+
+@pytest.fixture
+def toy_example(monkeypatch):
+    """examples/plot_basis_toy.py, with short fits; the search for clusters is before them, and as it is."""
+    module = loaded(monkeypatch, "plot_basis_toy")
+    monkeypatch.setattr(module, "BasisVAEClusterer", partial(BasisVAEClusterer, max_epochs=5))
+    monkeypatch.setattr(
+        module, "VAETransformer", lambda *args, **kwargs: VAETransformer(*args, **kwargs | {"max_epochs": 5})
+    )
     return module
 
 
@@ -180,3 +191,20 @@ def test_bad_cortices_are_explained(brain_example, cortex, tmp_path, capsys, cha
         brain_example.main([str(path), *arguments])
     assert stop.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_copies_by_scale_and_by_shift(toy_example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    toy_example.main([])
+    output = capsys.readouterr().out
+    assert re.search(r"^BasisVAE, scale +5 +1\.00 +0\.74 +-?\d", output, re.MULTILINE)
+    assert re.search(r"^BasisVAE, scale \+ shift +3 +0\.74 +1\.00 +-?\d", output, re.MULTILINE)
+    assert all(f"\n{model}" in output for model in ("k-means, told 5", "k-means, told 3", "VAE ", "FactorAnalysis(1)"))
+    copies, spread = re.findall(r"^  10 early, 10 middle, 10 late\n((?:    .*\n)+)", output, re.MULTILINE)
+    assert float(re.search(r"scales: Spearman (\S+)", copies)[1]) > 0.9
+    assert re.search(r"-\d\.\d\d \(true -1\.5\), .*, \+\d\.\d\d \(true \+1\.5\)", copies)
+    assert float(re.search(r"shifts: Spearman (\S+)", spread)[1]) > 0.9
+    names = re.findall(r"^  (increasing|decreasing|transient) \d+: 10 (\w+)$", output, re.MULTILINE)
+    assert {("increasing", "up"), ("decreasing", "down")} < set(names)
+    assert {group for name, group in names if name == "transient"} == {"early", "middle", "late"}
+    assert Path("figures/basis_toy.png").read_bytes().startswith(PNG)
