@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .behaviors import BEHAVIORS, Behavior
-from .decoders import Decoder, integration_rule, spread_first_layer_
+from .decoders import AxisNetwork, Decoder, spread_first_layer_
 from .integrals import symmetric_grid
 from .layers import linear, multilayer_perceptron, scale_gradient
 
@@ -67,34 +67,19 @@ class FreeBasis(nn.Module):
             self.directions[component].neg_()
 
 
-class BehaviorBasis(nn.Module):
+class BehaviorBasis(AxisNetwork):
     """K functions of a one-dimensional latent, each with the guarantee of a behaviour's name.
 
     ``names`` has one name for each function, equal ones next to each other.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        hidden_layer_sizes: Sequence[int],
-        activation: str,
-        integrator: str,
-        n_knots: int,
-        z_max: float,
-        generator: torch.Generator,
-    ):
-        super().__init__()
-        self.integrator = integrator
-        self.hidden, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
-        spread_first_layer_(self.hidden, z_max, generator)
+    def __init__(self, names: Sequence[str], *, generator: torch.Generator, **network: Any):
+        super().__init__(generator=generator, **network)
         self.sizes = [names.count(name) for name in dict.fromkeys(names)]
         self.groups = nn.ModuleList(
-            BEHAVIORS[name](size, n_hidden, generator)
+            BEHAVIORS[name](size, self.n_hidden, generator)
             for name, size in zip(dict.fromkeys(names), self.sizes, strict=True)
         )
-        self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
-        self.direction = nn.Buffer(torch.ones(()))
 
     @property
     def behaviors(self) -> list[Behavior]:
@@ -110,8 +95,8 @@ class BehaviorBasis(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Values at z (P, 1): (P, K)."""
-        rule = integration_rule(self.integrator, self.knots, z[:, 0])
-        hidden = self.hidden(self.direction * rule.nodes[:, None])
+        rule = self.rule(z[:, 0])
+        hidden = self.activations(rule)
         return torch.cat([behavior.curve(hidden, rule) for behavior in self.behaviors], 1)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
@@ -167,7 +152,7 @@ class BasisDecoder(Decoder):
     basis : sequence of str or None
         Behaviours of the functions, one name for each (:class:`BehaviorBasis`), or None for free ones.
     hidden_layer_sizes, activation, integrator, n_knots, z_max, generator
-        See :class:`~skdevae.nn.decoders.DerivativeDecoder`.
+        See :class:`~skdevae.nn.decoders.AxisNetwork`.
     """
 
     def __init__(

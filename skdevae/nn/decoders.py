@@ -110,27 +110,22 @@ def spread_first_layer_(hidden: nn.Sequential, z_max: float, generator: torch.Ge
             layer.bias.normal_(0, z_max / 4.5, generator=generator)
 
 
-class DerivativeDecoder(Decoder):
-    """Curves of K behaviours for D features over one axis, from one hidden layer stack that all of them share.
+class AxisNetwork(nn.Module):
+    """A network of one coordinate, whose outputs others integrate along it.
 
     Parameters
     ----------
-    n_features : int
-    behaviors : sequence of str
-        Names from :data:`~skdevae.nn.behaviors.BEHAVIORS`.
     hidden_layer_sizes, activation
-        The shared network of z; empty makes every derivative a function of z alone, without hidden units.
+        Hidden layers; empty leaves the coordinate itself.
     integrator : {"grid", "gauss-legendre"}
     n_knots, z_max
-        Knots on which ``integrator="grid"`` evaluates the derivatives.
+        Knots on which ``integrator="grid"`` evaluates the network.
     generator : torch.Generator
         Source of the starting weights.
     """
 
     def __init__(
         self,
-        n_features: int,
-        behaviors: Sequence[str],
         *,
         hidden_layer_sizes: Sequence[int],
         activation: str,
@@ -141,11 +136,37 @@ class DerivativeDecoder(Decoder):
     ):
         super().__init__()
         self.integrator = integrator
-        self.hidden, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
+        self.hidden, self.n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
         spread_first_layer_(self.hidden, z_max, generator)
-        self.slots = nn.ModuleList(BEHAVIORS[name](n_features, n_hidden, generator) for name in behaviors)
         self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
         self.direction = nn.Buffer(torch.ones(()))
+
+    def rule(self, z: Tensor) -> IntegrationRule:
+        """The integration rule for upper limits z (P,)."""
+        return integration_rule(self.integrator, self.knots, z)
+
+    def activations(self, rule: IntegrationRule) -> Tensor:
+        """Of the last hidden layer, at the rule's nodes: (nodes, H)."""
+        return self.hidden(self.direction * rule.nodes[:, None])
+
+
+class DerivativeDecoder(AxisNetwork, Decoder):
+    """Curves of K behaviours for D features over one axis, from one hidden layer stack that all of them share.
+
+    Parameters
+    ----------
+    n_features : int
+    behaviors : sequence of str
+        Names from :data:`~skdevae.nn.behaviors.BEHAVIORS`.
+    generator : torch.Generator
+        Source of the starting weights.
+    **network
+        See :class:`AxisNetwork`.
+    """
+
+    def __init__(self, n_features: int, behaviors: Sequence[str], *, generator: torch.Generator, **network: Any):
+        super().__init__(generator=generator, **network)
+        self.slots = nn.ModuleList(BEHAVIORS[name](n_features, self.n_hidden, generator) for name in behaviors)
 
     @property
     def nodes_per_point(self) -> int:
@@ -156,11 +177,11 @@ class DerivativeDecoder(Decoder):
         return weights_per_point(self.integrator, self.knots)
 
     def prepare(self, z: Tensor) -> IntegrationRule:
-        return integration_rule(self.integrator, self.knots, z[:, 0])
+        return self.rule(z[:, 0])
 
     def forward(self, points: IntegrationRule, sharing: Tensor | None = None) -> Tensor:
         # The hidden layers, all that behaviours share, learn from every candidate.
-        hidden = self.hidden(self.direction * points.nodes[:, None])  # (nodes, H)
+        hidden = self.activations(points)
         return torch.stack([behavior.curve(hidden, points) for behavior in self.behaviors], 1)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
@@ -211,7 +232,7 @@ class AdditiveDerivativeDecoder(Decoder):
     hidden_layer_sizes, activation
         A network for each component.
     integrator, n_knots, z_max, generator
-        See :class:`DerivativeDecoder`.
+        See :class:`AxisNetwork`.
     """
 
     def __init__(
