@@ -1,8 +1,9 @@
 """Evidence of samples by importance sampling, for latents of more dimensions than a grid can have.
 
 The proposal of each sample is the Gaussian that fits its own posterior (Laplace's approximation, from Gauss-Newton
-steps), so a linear decoder's evidence comes out exactly, and others' with few draws. The draws are the same
-quasi-random points for every sample: nothing depends on a seed, or on which samples come together.
+steps), so a linear gaussian decoder's evidence comes out exactly. A posterior of several modes is seen from one of
+them, and its evidence comes out too low. The draws are the same quasi-random points for every sample: nothing depends
+on a seed, or on which samples come together.
 """
 
 from __future__ import annotations
