@@ -225,10 +225,8 @@ def _distance_from_peaked(function: Array, weights: Array) -> float:
 def start_from_groups(module: GenerativeModel, statistics: GridStatistics, points: Tensor, seed: int) -> None:
     """Start a model of any dimension, in place, from k-means of the features' smoothed curves at points (P, Q)."""
     decoder = cast(BasisDecoder, module.decoder)
-    mass = statistics.mass.mean(1)
-    present = mass > 1e-6 * mass.sum()
-    weights = mass[present].double().cpu().numpy()
-    smoothed = statistics.weighted[present] / statistics.mass[present].clamp(min=1e-6)
+    present, mass, smoothed = statistics.smoothed()
+    weights = mass.double().cpu().numpy()
     curves = module.likelihood.unlink(smoothed).double().cpu().numpy()  # (P, D)
     levels, scales = np.zeros(curves.shape[1]), np.ones(curves.shape[1])
     if decoder.scale_bounds is not None:
@@ -245,7 +243,7 @@ def start_from_groups(module: GenerativeModel, statistics: GridStatistics, point
         torch.from_numpy(scales).to(like).expand_as(like),
         torch.zeros_like(like),
     )
-    decoder.basis.initialize_(torch.from_numpy(functions).to(like), mass[present], points[present])
+    decoder.basis.initialize_(torch.from_numpy(functions).to(like), mass, points[present])
     cast(ClusterAssignment, module.assignment).start_(
         torch.from_numpy(groups.labels_.astype(np.int64)), _STARTING_LOG_ODDS
     )

@@ -314,10 +314,11 @@ class BasisVAEClusterer(FeatureClusterer):
     def _started(
         self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
     ) -> Iterator[tuple[GenerativeModel, float]]:
-        ((module, _),) = super()._started(module, source, start, summary, seed)
+        points = self._starting_points(source, start, seed)
+        statistics = self._starting_sums(module, source, start, points)
+        module.initialize_(statistics, summary, points)
         if self.n_components > 1:
-            points = self._starting_points(source, start, seed)
-            start_from_groups(module, self._starting_sums(module, source, start, points), points, seed)
+            start_from_groups(module, statistics, points, seed)
             yield module, 0.0
             return
         alpha, moves = float(self.alpha), self.assignment == "collapsed"

@@ -7,7 +7,7 @@ line in :data:`BEHAVIORS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -201,3 +201,8 @@ BEHAVIORS: dict[str, Callable[[int, int, torch.Generator], Behavior]] = {
     "flat": Flat,
     "free": Free,
 }
+
+
+def can_be_reversed(names: Sequence[str]) -> bool:
+    """Whether reversing the axis maps these behaviours onto themselves: both monotone ones are there, or neither."""
+    return ("increasing" in names) == ("decreasing" in names)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from .behaviors import BEHAVIORS, Behavior
+from .behaviors import BEHAVIORS, Behavior, can_be_reversed
 from .decoders import AxisNetwork, Decoder, spread_first_layer_
 from .integrals import symmetric_grid
 from .layers import linear, multilayer_perceptron, scale_gradient
@@ -36,7 +36,7 @@ class FreeBasis(nn.Module):
         super().__init__()
         self.names = [""] * n_functions
         self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
-        spread_first_layer_(self.hidden, z_max, generator)
+        spread_first_layer_(self.hidden, generator, z_max / 4.5)
         self.head = linear(n_hidden, n_functions, generator)
         self.directions = nn.Buffer(torch.ones(n_components))
 
@@ -111,7 +111,7 @@ class BehaviorBasis(AxisNetwork):
     @property
     def can_mirror(self) -> bool:
         """Whether both monotone behaviours are there, or neither."""
-        return ("increasing" in self.names) == ("decreasing" in self.names)
+        return can_be_reversed(self.names)
 
     def mirror_(self, component: int) -> None:
         """Reverse the axis; what was increasing is called decreasing from then on."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from .behaviors import BEHAVIORS, Behavior, weighted_plane
+from .behaviors import BEHAVIORS, Behavior, can_be_reversed, weighted_plane
 from .integrals import GaussLegendreRule, GridRule, IntegrationRule, symmetric_grid
 from .layers import inverse_softplus, linear, multilayer_perceptron
 
@@ -98,8 +98,8 @@ def integration_rule(integrator: str, knots: Tensor, z: Tensor) -> IntegrationRu
     return GaussLegendreRule(GAUSS_LEGENDRE_ORDER, z)
 
 
-def spread_first_layer_(hidden: nn.Sequential, z_max: float, generator: torch.Generator) -> None:
-    """Let hidden units of a network of z turn at different places along the axis, where data lie.
+def spread_first_layer_(hidden: nn.Sequential, generator: torch.Generator, width: float = 1.0) -> None:
+    """Let hidden units of a network of z turn at different places along the axis, ``width`` prior sds around 0.
 
     That gives its outputs local shape from the start.
     """
@@ -107,7 +107,7 @@ def spread_first_layer_(hidden: nn.Sequential, z_max: float, generator: torch.Ge
         layer = cast(nn.Linear, hidden[0])
         with torch.no_grad():
             layer.weight.normal_(0, 1, generator=generator)
-            layer.bias.normal_(0, z_max / 4.5, generator=generator)
+            layer.bias.normal_(0, width, generator=generator)
 
 
 class AxisNetwork(nn.Module):
@@ -137,7 +137,7 @@ class AxisNetwork(nn.Module):
         super().__init__()
         self.integrator = integrator
         self.hidden, self.n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
-        spread_first_layer_(self.hidden, z_max, generator)
+        spread_first_layer_(self.hidden, generator, z_max / 4.5)
         self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
         self.direction = nn.Buffer(torch.ones(()))
 
@@ -206,7 +206,7 @@ class DerivativeDecoder(AxisNetwork, Decoder):
 
     @property
     def can_mirror(self) -> bool:
-        return ("increasing" in self.names) == ("decreasing" in self.names)
+        return can_be_reversed(self.names)
 
     def mirror_(self, component: int) -> list[int]:
         names = self.names
@@ -253,7 +253,7 @@ class AdditiveDerivativeDecoder(Decoder):
         hidden, heads = [], []
         for _ in range(n_components):
             layers, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
-            spread_first_layer_(layers, z_max, generator)
+            spread_first_layer_(layers, generator, z_max / 4.5)
             hidden.append(layers)
             heads.append(linear(n_hidden, n_features, generator, scale=0.03))
         self.hidden, self.heads = nn.ModuleList(hidden), nn.ModuleList(heads)
@@ -349,7 +349,7 @@ class NeuralDecoder(Decoder):
         self.level = nn.Parameter(torch.zeros(n_features))
         self.loadings = nn.Parameter(torch.zeros(n_components, n_features))
         self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
-        spread_first_layer_(self.hidden, 4.5, generator)
+        spread_first_layer_(self.hidden, generator)
         self.head = linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:

@@ -79,6 +79,15 @@ class GridStatistics:
             self.n_rows + other.n_rows,
         )
 
+    def smoothed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where samples are: a mask of the points (P,), the mass there (R,) and the mean of every feature (R, D).
+
+        R of the points have samples; the mass is averaged over features.
+        """
+        mass = self.mass.mean(1)
+        present = mass > 1e-6 * mass.sum()
+        return present, mass[present], self.weighted[present] / self.mass[present].clamp(min=1e-6)
+
     def at(self, points: slice) -> GridStatistics:
         """The part that belongs to some of the points."""
         return GridStatistics(

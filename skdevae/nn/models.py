@@ -157,10 +157,8 @@ class GenerativeModel(nn.Module):
 
     def initialize_(self, statistics: GridStatistics, summary: ColumnSummary, z: Tensor) -> None:
         """Start from the smoothed mean of every feature at points z (P, Q) of a first guess of the latent."""
-        mass = statistics.mass.mean(1)
-        present = mass > 1e-6 * mass.sum()
-        smoothed = statistics.weighted[present] / statistics.mass[present].clamp(min=1e-6)
-        self.decoder.initialize_(self.likelihood.unlink(smoothed), mass[present], z[present])
+        present, mass, smoothed = statistics.smoothed()
+        self.decoder.initialize_(self.likelihood.unlink(smoothed), mass, z[present])
         # At least one: early stopping may hold out every row in which a column is observed.
         n_observed = summary.n_observed.clamp(min=1)
         mean = statistics.weighted.sum(0) / n_observed
