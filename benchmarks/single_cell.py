@@ -64,7 +64,7 @@ def amortized_epoch(counts: csr_array, likelihood: str) -> float:
     model = amortized_model("gauss-legendre", counts.shape[1], likelihood)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     source = RowSource(counts, None, None, torch.zeros(()))
-    batches = ShuffledRows(source, 1, 128, torch.Generator().manual_seed(0), shuffle=True)
+    batches = ShuffledRows(source, 1, 128, torch.Generator().manual_seed(0))
 
     def epoch() -> None:
         for batch in batches:

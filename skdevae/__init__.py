@@ -7,6 +7,7 @@ from ._basisdevae import BasisDeVAEClusterer
 from ._basisvae import BasisVAEClusterer
 from ._devae import DeVAETransformer
 from ._vae import VAETransformer
+from ._vamp import VampVAE
 
 try:
     __version__ = version("skdevae")
@@ -18,6 +19,7 @@ __all__ = [
     "BasisVAEClusterer",
     "DeVAETransformer",
     "VAETransformer",
+    "VampVAE",
     "__version__",
     "datasets",
     "metrics",

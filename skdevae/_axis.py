@@ -111,8 +111,10 @@ def landmarks(positions: np.ndarray, seed: int) -> np.ndarray:
     return KMeans(n_landmarks, n_init=1, max_iter=20, random_state=seed).fit(positions).cluster_centers_
 
 
-def projection_onto(source: RowSource, positions: Tensor, inputs: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """A linear map from ``inputs(values)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
+def projection_onto(
+    source: RowSource, positions: Tensor, inputs: Callable[[DenseRows], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """A linear map from ``inputs(rows)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
 
     It has the positions' mean and a standard deviation of 1 over the table.
     """
@@ -120,7 +122,7 @@ def projection_onto(source: RowSource, positions: Tensor, inputs: Callable[[Tens
 
     def blocks() -> Iterator[tuple[slice, Tensor]]:
         for index, rows in source.chunks(width=source.n_features):
-            yield index, inputs(rows.dense().values)
+            yield index, inputs(rows.dense())
 
     weights = torch.stack([block.T @ centered[index] for index, block in blocks()]).sum(0)
     projected = torch.cat([block @ weights for _, block in blocks()])

@@ -23,16 +23,22 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ._axis import landmarks, principal_components, projection_onto, starting_positions
-from ._evaluation import amortized_elbo, column_evidence, exact_posterior, log_units
+from ._evaluation import amortized_elbo, column_evidence, exact_posterior, integrates_on_grid, log_units
 from ._fitted import FittedModel
 from ._orientation import axis_signs, orientation_reference
 from ._validation import check_layer_sizes, check_missing
 from .nn.inference import LatentPosterior
 from .nn.latent_grid import GridStatistics, LatentGrid
-from .nn.layers import ACTIVATIONS
+from .nn.layers import ACTIVATIONS, noise_from
 from .nn.likelihoods import LIKELIHOODS, ColumnSummary, Gaussian, NegativeBinomial
 from .nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
-from .training.batches import ExpectationSteps, ShuffledRows, expected_statistics, starting_statistics
+from .training.batches import (
+    ExpectationSteps,
+    RowsInOrder,
+    ShuffledRows,
+    expected_statistics,
+    starting_statistics,
+)
 from .training.callbacks import ANNEALED_SHARE, Annealing, DivergenceWarmUp
 from .training.fitting import TrainingOptions, train
 from .training.rows import RowSource, summarize_columns
@@ -44,6 +50,8 @@ _TOLERATED_SHARE = 0.05
 _STARTING_WIDTH = 0.3
 #: log of the posterior sd that the encoder starts from
 _STARTING_LOG_SD = -1.0
+#: fewest and most draws for each row in the bound of a whole table, and entries that are to be evaluated for it
+_BOUND_DRAWS, _BOUND_ENTRIES = (32, 256), 100_000_000
 #: most components for which the latent is integrated on a grid, and the grid's points along each of two axes
 MAX_EXACT_COMPONENTS, _GRID_POINTS_2D = 2, 49
 
@@ -73,8 +81,8 @@ class LatentVariableModel(FittedModel):
     n_grid_points: int | None = None
     #: starting rate of Adam and passes in exact inference, where ``learning_rate`` and ``max_epochs`` are None
     _exact_learning_rate, _exact_epochs = 0.1, 150
-    #: gradient steps that amortised inference takes at least, where ``max_epochs`` is None
-    _least_steps = 0
+    #: the same of amortised inference, and gradient steps that it takes at least, where ``max_epochs`` is None
+    _amortized_learning_rate, _amortized_epochs, _least_steps = 0.01, 200, 0
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(set(LIKELIHOODS))],
@@ -118,6 +126,22 @@ class LatentVariableModel(FittedModel):
         """Name (in ``ASSIGNMENTS``) and arguments, where features choose between curves; else None."""
         return None
 
+    def _latent_config(self, n_samples: int) -> dict[str, Any]:
+        """Prior (name and arguments, in ``PRIORS``) and posterior family (``POSTERIORS``) of an amortised model."""
+        return {"prior": {"name": "normal"}, "posterior_family": {"name": "normal"}, "variational": True}
+
+    def _encoder_options(self) -> dict[str, Any]:
+        """Arguments of the encoder beside those that every estimator has."""
+        return {}
+
+    def _starting_inputs(self, module: AmortizedModel, source: RowSource, seed: int) -> Tensor | None:
+        """Rows (K, D), on the encoder's scale, that a prior with components of its own starts from."""
+        return None
+
+    def _learning_rate_decay(self) -> str:
+        """``"cosine"`` or ``"plateau"``."""
+        return "cosine"
+
     def _settle_parameters(self) -> None:
         """Set the fitted attributes that parameters become once the columns of X are known."""
 
@@ -142,7 +166,8 @@ class LatentVariableModel(FittedModel):
 
     @staticmethod
     def _starting_sums(module: GenerativeModel, source: RowSource, start: Tensor, points: Tensor) -> GridStatistics:
-        return starting_statistics(source, start, _STARTING_WIDTH, points, module.likelihood.has_positive_term)
+        with_positive = module.likelihood.has_positive_term
+        return starting_statistics(source.normalized(), start, _STARTING_WIDTH, points, with_positive)
 
     def _starting_points(self, source: RowSource, start: Tensor, seed: int) -> Tensor:
         """Points (P, Q) that stand for first guesses (N, Q): of the grid, or where samples are dense."""
@@ -184,6 +209,7 @@ class LatentVariableModel(FittedModel):
                 "activation": self.activation,
                 "counts": self._is_count_model(),
                 "sees_mask": has_missing,
+                **self._encoder_options(),
             }
         return {
             "n_samples": n_samples,
@@ -193,6 +219,7 @@ class LatentVariableModel(FittedModel):
             "likelihood": likelihood,
             "assignment": self._assignment_config(),
             "encoder": encoder,
+            **self._latent_config(n_samples),
             "z_max": float(self.z_max),
             "weight_decay": float(self.weight_decay),
             "beta": float(self.beta),
@@ -305,7 +332,7 @@ class LatentVariableModel(FittedModel):
     ) -> Fit:
         """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
         start = torch.from_numpy(positions).to(source.like)
-        summary = summarize_columns(source, module.likelihood.counts)
+        summary = summarize_columns(source.normalized(), module.likelihood.counts and source.log_size is None)
         fits: list[Fit] = []
         costs: list[float] = []
         for started, cost in self._started(module, source, start, summary, seed):
@@ -363,20 +390,30 @@ class LatentVariableModel(FittedModel):
         start: Tensor,
         seed: int,
     ) -> Fit:
-        weights, offset = projection_onto(source, start, module.encoder.inputs)
-        module.encoder.initialize_(weights, offset, _STARTING_LOG_SD)
+        if module.encoder.projection is not None:
+            weights, offset = projection_onto(source, start, module.encoder.inputs)
+            module.encoder.initialize_(weights, offset, _STARTING_LOG_SD)
+        inputs = self._starting_inputs(module, source, seed)
+        if inputs is not None:
+            module.initialize_prior_(inputs)
         steps = math.ceil(len(source) / self.batch_size)
-        max_epochs = self.max_epochs or max(200, math.ceil(self._least_steps / steps))
+        max_epochs = self.max_epochs or max(self._amortized_epochs, math.ceil(self._least_steps / steps))
         options = self._training_options(
-            max_epochs, steps, learning_rate=0.01, betas=(0.9, 0.999), settled=self.kl_warmup
+            max_epochs,
+            steps,
+            learning_rate=self._amortized_learning_rate,
+            betas=(0.9, 0.999),
+            settled=self.kl_warmup,
         )
         generator = generator_from(seed)
-        batches = ShuffledRows(source, self.n_components, self.batch_size, generator, shuffle=True)
+        batches = ShuffledRows(source, self.n_components, self.batch_size, generator)
         batches_valid = None
         if validation is not None:
-            batches_valid = ShuffledRows(validation, self.n_components, self.batch_size, generator, shuffle=False)
+            batches_valid = RowsInOrder(validation, self.n_components, self.batch_size, seed)
         warm_up = DivergenceWarmUp(self.kl_warmup, max_epochs)
-        result = train(module, batches, batches_valid, options, warm_up, self.callbacks or ())
+        with noise_from(module, generator):
+            result = train(module, batches, batches_valid, options, warm_up, self.callbacks or ())
+        module.eval()
         module.divergence_weight = 1.0
         if module.assignment.is_held:  # training ended before warm-up did
             module.assignment.update_(column_evidence(module, source), self.gamma)
@@ -385,7 +422,9 @@ class LatentVariableModel(FittedModel):
     def _amortized_bound(self, module: AmortizedModel, source: RowSource) -> float:
         with torch.no_grad():
             of_the_model = module.log_prior() - self.gamma * module.assignment.divergence()
-        return float(amortized_elbo(module, source).mean() + of_the_model / len(source))
+        # The mean over many rows needs fewer draws of each.
+        n_draws = int(np.clip(_BOUND_ENTRIES // (len(source) * source.n_features), *_BOUND_DRAWS))
+        return float(amortized_elbo(module, source, n_draws).mean() + of_the_model / len(source))
 
     def _training_options(
         self, max_epochs: int, steps: int, *, learning_rate: float, betas: tuple[float, float], settled: float
@@ -399,6 +438,7 @@ class LatentVariableModel(FittedModel):
             tol=self.tol,
             patience=self.n_iter_no_change,
             early_stopping=self.early_stopping,
+            decay=self._learning_rate_decay(),
             verbose=self.verbose,
         )
 
@@ -410,7 +450,7 @@ class LatentVariableModel(FittedModel):
         self._n_features_out = config["n_components"]
         module = self._float64_module()
         float64_source = self._source(source.table, self._float64_like())
-        if isinstance(module, AmortizedModel) and module.n_components > 1:
+        if isinstance(module, AmortizedModel) and not integrates_on_grid(module, float64_source):
             self._orient(source, self._posterior_mean(module, float64_source).cpu().numpy(), reference)
             self._store_results()
             return

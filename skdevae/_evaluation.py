@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from .nn.importance import importance_log_evidence, normal_draws
 from .nn.inference import GridLadder, LatentPosterior, latent_posterior
 from .nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize, total
 from .nn.likelihoods import LinearTables
-from .nn.models import AmortizedModel, GenerativeModel, standard_normal_divergence
+from .nn.models import AmortizedModel, GenerativeModel
+from .nn.priors import GaussianMixture, StandardNormal
 from .nn.rows import DenseRows
 from .training.rows import RowSource, SparseRows
 
 #: nodes along each axis of the Gauss-Hermite rule for expectations under an encoder's Gaussian, and the most axes
 _HERMITE_NODES, _MOST_HERMITE_COMPONENTS = 9, 2
-#: quasi-random draws for such expectations in more dimensions; more than the latent has
-_ELBO_DRAWS = 256
+#: quasi-random draws for such expectations in more dimensions, and for responsibilities of a prior's components
+_ELBO_DRAWS, _RESPONSIBILITY_DRAWS = 256, 64
 #: points of the grid on which columns are judged, by number of dimensions
 _COLUMN_POINTS = {1: 513, 2: 65}
 #: grid points, by number of dimensions, that chunks of rows leave room for
@@ -45,6 +48,15 @@ def exact_posterior(
     return posterior
 
 
+def integrates_on_grid(model: AmortizedModel, source: RowSource) -> bool:
+    """Whether an amortised model's latent can be integrated exactly all the same.
+
+    On a grid that is shared by all rows: of one dimension, with a standard normal prior, and without size factors,
+    which make the likelihood at a grid point another one for every row.
+    """
+    return model.n_components == 1 and isinstance(model.prior, StandardNormal) and source.log_size is None
+
+
 @torch.no_grad()
 def predictive_log_evidence(model: GenerativeModel, source: RowSource, n_draws: int) -> Tensor:
     """log p(x) of every row under the predictive curves, integrated over the latent: (N,).
@@ -52,8 +64,8 @@ def predictive_log_evidence(model: GenerativeModel, source: RowSource, n_draws: 
     On grids, or by importance sampling where an encoder was trained for more components than one, and for rows whose
     posterior is too narrow for any grid of two dimensions.
     """
-    if isinstance(model, AmortizedModel) and model.n_components > 1:
-        return _sampled_log_evidence(model, source, encoder_posterior(model, source)[0], n_draws)
+    if isinstance(model, AmortizedModel) and not integrates_on_grid(model, source):
+        return _sampled_log_evidence(model, source, encoder_posterior(model, source).mean, n_draws)
     posterior = exact_posterior(model, source, model.predictive_tables)
     evidence = _with_constants(model, source, posterior.log_evidence)
     narrow = (posterior.resolved == 0).nonzero()[:, 0]
@@ -90,51 +102,118 @@ def conditional_log_likelihood(model: GenerativeModel, source: RowSource, positi
     """log p(x | z) of every row at a given z (N, Q), under the predictive curves: (N,)."""
     values = torch.empty(len(source)).to(source.like)
     for index, rows in _narrow_chunks(model, source):
-        tables = model.predictive_tables(positions[index])
+        tables = model.predictive_tables(positions[index], rows.log_size)
         values[index] = model.likelihood.row_log_likelihood(rows.dense(), tables)
     return values
 
 
-@torch.no_grad()
-def encoder_posterior(model: AmortizedModel, source: RowSource) -> tuple[Tensor, Tensor]:
-    """Mean and sd of the encoder's q(z | x), (N, Q) each; the prior's for rows without any observed entry."""
-    mean, sd = (torch.empty(len(source), model.n_components).to(source.like) for _ in range(2))
-    for index, rows in source.chunks(width=source.n_features):
-        mean[index], log_sd = model.posterior(rows.dense())
-        sd[index] = log_sd.exp()
-        if rows.observed is not None:
-            empty = rows.observed.sum(1, keepdim=True) == 0
-            mean[index], sd[index] = torch.where(empty, 0.0, mean[index]), torch.where(empty, 1.0, sd[index])
-    return mean, sd
+class EncodedPosterior(NamedTuple):
+    """Mean, sd and ends of a central credible interval of the encoder's q(z | x), each (N, Q)."""
+
+    mean: Tensor
+    sd: Tensor
+    lower: Tensor
+    upper: Tensor
 
 
 @torch.no_grad()
-def amortized_elbo(model: AmortizedModel, source: RowSource) -> Tensor:
-    """ELBO of every row with the encoder's q(z | x) and q(w): (N,)."""
-    nodes, weights = (t.to(source.like) for t in _standard_normal_rule(model.n_components))
-    mean, sd = encoder_posterior(model, source)
-    values = -standard_normal_divergence(mean, sd.log())
+def encoder_posterior(model: AmortizedModel, source: RowSource, credible_level: float = 0.95) -> EncodedPosterior:
+    """What the encoder (and the flow behind it) says of every row; the prior for rows without any observed entry."""
+    fields = EncodedPosterior(*(torch.empty(len(source), model.n_components).to(source.like) for _ in range(4)))
+    of_the_prior = _gaussian_fields(*_moments(model.latent_prior()), credible_level)
+    nodes = None if model.posterior_family.is_gaussian else _nodes(model, source)
+    for index, rows in source.chunks(width=max(source.n_features, 0 if nodes is None else nodes.numel())):
+        encoding = model.encoder(rows.dense())
+        if nodes is None:
+            encoded = _gaussian_fields(encoding.mean, encoding.log_sd.exp(), credible_level)
+        else:
+            encoded = _drawn_fields(model.posterior_family.draw(encoding, nodes)[0], credible_level)
+        for field, value, empty in zip(fields, encoded, of_the_prior, strict=True):
+            field[index] = torch.where(_is_empty(rows)[:, None], empty, value)
+    return fields
+
+
+def _gaussian_fields(mean: Tensor, sd: Tensor, credible_level: float) -> EncodedPosterior:
+    half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
+    return EncodedPosterior(mean, sd, mean - half_width, mean + half_width)
+
+
+def _drawn_fields(z: Tensor, credible_level: float) -> EncodedPosterior:
+    """From draws (S, B, Q)."""
+    tail = 0.5 - 0.5 * credible_level
+    levels = torch.tensor([tail, 1 - tail], dtype=z.dtype, device=z.device)
+    return EncodedPosterior(z.mean(0), z.std(0, correction=0), *torch.quantile(z, levels, dim=0))
+
+
+def _moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
+    """Mean and sd of a mixture, (Q,) each."""
+    weights = mixture.log_weights.exp()
+    mean = weights @ mixture.means
+    return mean, (weights @ (torch.exp(2 * mixture.log_sds) + (mixture.means - mean) ** 2)).sqrt()
+
+
+def _is_empty(rows: DenseRows | SparseRows) -> Tensor:
+    """Which rows have no observed entry: (B,)."""
+    if rows.observed is None:
+        return torch.zeros(len(rows), dtype=torch.bool)
+    return rows.observed.sum(1) == 0
+
+
+def _nodes(model: AmortizedModel, source: RowSource) -> Tensor:
+    """Nodes (S, 1, Q) of equal weight, for expectations under a posterior that is no Gaussian."""
+    return _standard_normal_points(_ELBO_DRAWS, model.n_components)[:, None].to(source.like)
+
+
+@torch.no_grad()
+def amortized_elbo(model: AmortizedModel, source: RowSource, n_draws: int = _ELBO_DRAWS) -> Tensor:
+    """ELBO of every row with the encoder's q(z | x) and q(w), by quadrature or ``n_draws`` quasi-random draws: (N,)."""
+    nodes, weights = (t.to(source.like) for t in _standard_normal_rule(model.n_components, n_draws))
+    prior = model.latent_prior()
+    values = torch.zeros(len(source)).to(source.like)
     for index, rows in _narrow_chunks(model, source):
         dense = rows.dense()
+        encoding = model.encoder(dense)
         for node, weight in zip(nodes, weights, strict=True):
-            values[index] += weight * model.log_likelihood(dense, mean[index] + sd[index] * node)
+            z, log_q = model.posterior_family.draw(encoding, node.expand_as(encoding.mean))
+            latent = model.divergence(encoding, z, log_q, prior)
+            values[index] += weight * (model.log_likelihood(dense, z) - latent)
+        values[index] = torch.where(_is_empty(rows), 0.0, values[index])
     return values
 
 
-def _standard_normal_rule(n_components: int) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def prior_responsibilities(model: AmortizedModel, source: RowSource) -> Tensor:
+    """Posterior probability of every component of the prior, ``E_q(z | x) p(k | z)``: (N, K)."""
+    prior = model.latent_prior()
+    nodes = _standard_normal_points(_RESPONSIBILITY_DRAWS, model.n_components)[:, None].to(source.like)
+    values = torch.empty(len(source), len(prior.log_weights)).to(source.like)
+    for index, rows in source.chunks(width=max(source.n_features, len(nodes) * values.shape[1])):
+        z, _ = model.posterior_family.draw(model.encoder(rows.dense()), nodes)
+        of_the_draws = prior.responsibilities(z).mean(0)
+        values[index] = torch.where(_is_empty(rows)[:, None], prior.log_weights.exp(), of_the_draws)
+    return values
+
+
+def _standard_normal_rule(n_components: int, n_draws: int) -> tuple[Tensor, Tensor]:
     """Nodes (S, Q) and weights (S,) for expectations under a standard normal: Gauss-Hermite, or quasi-random.
 
     Either has the mean 0 and the covariance I exactly: expectations of quadratic functions are right.
     """
     if n_components > _MOST_HERMITE_COMPONENTS:
-        half = normal_draws(_ELBO_DRAWS // 2, n_components)
-        draws = torch.cat([half, -half])
-        factor = torch.linalg.cholesky(draws.T @ draws / len(draws))
-        return torch.linalg.solve_triangular(factor, draws.T, upper=False).T, torch.full((len(draws),), 1 / len(draws))
+        points = _standard_normal_points(n_draws, n_components)
+        return points, torch.full((len(points),), 1 / len(points))
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(_HERMITE_NODES))
     weights = weights / math.sqrt(2 * math.pi)
     grid = torch.cartesian_prod(*[nodes] * n_components).view(-1, n_components)
     return grid, torch.cartesian_prod(*[weights] * n_components).view(-1, n_components).prod(1)
+
+
+def _standard_normal_points(n_draws: int, n_components: int) -> Tensor:
+    """Quasi-random points of equal weight, about ``n_draws`` and more than twice as many as components: (S, Q)."""
+    half = normal_draws(max(n_draws, 4 * n_components) // 2, n_components)
+    draws = torch.cat([half, -half])
+    factor = torch.linalg.cholesky(draws.T @ draws / len(draws))
+    return torch.linalg.solve_triangular(factor, draws.T, upper=False).T
 
 
 @torch.no_grad()
@@ -145,7 +224,7 @@ def column_evidence(model: GenerativeModel, source: RowSource) -> Tensor:
     Latents of more dimensions than a grid can have are taken to be at the encoder's means.
     """
     if isinstance(model, AmortizedModel) and model.n_components not in _COLUMN_POINTS:
-        return (_evidence_at(model, source, encoder_posterior(model, source)[0]) + model.candidate_log_prior()).T
+        return (_evidence_at(model, source, encoder_posterior(model, source).mean) + model.candidate_log_prior()).T
     grid = LatentGrid.standard_normal(_COLUMN_POINTS[model.n_components], model.z_max, model.n_components)
     grid = grid.to(source.like)
     tables = model.predictive_tables(grid.points)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
@@ -52,6 +52,18 @@ class Posterior:
     sd: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+
+
+def has_density(estimator: Any) -> bool:
+    """Whether an estimator has a distribution of latents, and so a likelihood of X: not so a plain autoencoder."""
+    module = getattr(estimator, "module_", None)
+    fitted = module.variational if isinstance(module, AmortizedModel) else True
+    if (module is None and not getattr(estimator, "variational", True)) or not fitted:
+        raise AttributeError(
+            "An autoencoder (variational=False) has no distribution of latents and so no likelihood of X: "
+            "conditional_log_likelihood says how well it reconstructs X. The rest needs variational=True."
+        )
+    return True
 
 
 class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -99,7 +111,11 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return X
 
     def _source(self, X: np.ndarray | sp.csr_array, like: Tensor) -> RowSource:
-        return RowSource(X, self._center, self._scale, like)
+        return RowSource(X, self._center, self._scale, like, self._log_sizes(X))
+
+    def _log_sizes(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
+        """Log size factors of the rows, relative to the training table's median, for models that have any: (N,)."""
+        return None
 
     def _device(self) -> torch.device:
         if self.device == "auto":
@@ -132,7 +148,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     @staticmethod
     def _posterior_mean(module: GenerativeModel, source: RowSource) -> Tensor:
         if isinstance(module, AmortizedModel):
-            return encoder_posterior(module, source)[0]
+            return encoder_posterior(module, source).mean
         return exact_posterior(module, source, module.predictive_tables).mean
 
     def transform(self, X):
@@ -151,6 +167,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         module, source, dtype = self._for_inference(X)
         return self._posterior_mean(module, source).cpu().numpy().astype(dtype, copy=False)
 
+    @available_if(has_density)
     @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
     def posterior(self, X, *, credible_level=0.95):
         """Posterior of the latent: mean, standard deviation and central credible interval of every sample.
@@ -170,14 +187,13 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         module, source, dtype = self._for_inference(X)
         if isinstance(module, AmortizedModel):
-            mean, sd = encoder_posterior(module, source)
-            half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
-            fields = (mean, sd, mean - half_width, mean + half_width)
+            fields: tuple[Tensor, ...] = encoder_posterior(module, source, credible_level)
         else:
             exact = exact_posterior(module, source, module.predictive_tables, credible_level)
             fields = (exact.mean, exact.sd, exact.lower, exact.upper)
         return Posterior(*(field.cpu().numpy().astype(dtype, copy=False) for field in fields))
 
+    @available_if(has_density)
     def score_samples(self, X):
         """Log-likelihood of every sample, integrated over the latent.
 
@@ -198,6 +214,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         module, source, _ = self._for_inference(X)
         return self._in_user_nats(predictive_log_evidence(module, source, self.n_importance_samples), source)
 
+    @available_if(has_density)
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
 
@@ -215,6 +232,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         return float(self.score_samples(X).mean())
 
+    @available_if(has_density)
     def elbo(self, X):
         """Evidence lower bound of the data, in nats per sample, without the divergence of the feature clusters.
 
@@ -324,6 +342,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise ValueError(f"Z has {Z.shape[1]} columns, but the latent has {self._n_features_out}.")
         return self.trajectories(Z).astype(Z.dtype, copy=False)
 
+    @available_if(has_density)
     @validate_params(
         {"n_samples": [Interval(Integral, 1, None, closed="left")], "random_state": ["random_state"]},
         prefer_skip_nested_validation=True,
@@ -343,13 +362,42 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X : ndarray of shape (n_samples, n_features)
             In the units of the training table.
         """
-        check_is_fitted(self)
-        module = self._float64_module().cpu()
-        generator = generator_from(spawn_seeds(random_state, 1)[0])
-        z = torch.randn(n_samples, module.n_components, generator=generator, dtype=torch.float64)
+        module, generator = self._for_sampling(random_state)
+        z, _ = module.latent_prior().draw(n_samples, generator)
         with torch.no_grad():
-            drawn = module.likelihood.sample(module.predictive_curves(z), z, generator)
+            drawn = module.likelihood.sample(self._drawn_curves(module, z, generator), z, generator)
         return self._in_user_units(drawn.numpy())
+
+    @available_if(has_density)
+    @validate_params(
+        {"n_samples": [Interval(Integral, 1, None, closed="left")], "random_state": ["random_state"]},
+        prefer_skip_nested_validation=True,
+    )
+    def sample_latent(self, n_samples=1, random_state=None):
+        """Draw latents from the prior.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of draws.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; :meth:`sample` with the same seed has the same latents.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Latents, as :meth:`transform` returns them for data.
+        """
+        module, generator = self._for_sampling(random_state)
+        return module.latent_prior().draw(n_samples, generator)[0].numpy()
+
+    def _for_sampling(self, random_state: Any) -> tuple[GenerativeModel, torch.Generator]:
+        check_is_fitted(self)
+        return self._float64_module().cpu(), generator_from(spawn_seeds(random_state, 1)[0])
+
+    def _drawn_curves(self, module: GenerativeModel, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Curves (P, D) of simulated samples with latents z (P, Q)."""
+        return module.predictive_curves(z)
 
     @staticmethod
     def _in_user_nats(values: Tensor, source: RowSource) -> np.ndarray:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any, ClassVar
-
-from sklearn.utils._param_validation import Interval, StrOptions
-
-from ._base import LatentVariableModel
+from ._autoencoder import VariationalAutoencoder
 from ._fitted import DenoisingModel
-from ._validation import check_layer_sizes
-
-#: hidden layers of the decoder, where nothing is said, by its kind
-_DECODERS: dict[str, tuple[int, ...]] = {"mlp": (64,), "linear": ()}
 
 
-class VAETransformer(DenoisingModel, LatentVariableModel):
+class VAETransformer(DenoisingModel, VariationalAutoencoder):
     """Embed samples by a variational autoencoder: an encoder, a Gaussian latent, and a plain or linear decoder.
 
     z ~ N(0, I), each feature depends on z through a multilayer perceptron, or linearly, and q(z | x) is a Gaussian
@@ -33,21 +24,51 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
     decoder : {"mlp", "linear"}, default="mlp"
         How expected values depend on the latent (before the likelihood's link): by a plane plus a multilayer
         perceptron, or by a plane alone.
-    prior : {"normal"}, default="normal"
-        Prior of the latent: standard normal.
-    posterior_family : {"normal"}, default="normal"
-        What the encoder gives: a Gaussian with independent components.
+    prior : {"normal", "mixture", "vamp"}, default="normal"
+        Prior of the latent: standard normal, a Gaussian mixture whose means, sds and weights are learned, or the
+        variational mixture of posteriors: the encoder's posteriors at pseudo-inputs.
+    n_pseudo_inputs : int, default=None
+        Pseudo-inputs of ``prior="vamp"``. None means 500, or one for every ten samples where those are fewer: a prior
+        that has one for nearly every sample learns them by heart. A number above that of the samples is lowered to it,
+        with a warning.
+    pseudo_input_init : {"kmeans", "data", "random"}, default="kmeans"
+        Where they start: at k-means centres of the rows (as the encoder sees them), at random rows, or at noise with
+        the columns' means and standard deviations.
+    learn_pseudo_inputs : bool, default=True
+        Whether they are trained, or stay where they start.
+    n_mixture_components : int, default=20
+        Components of ``prior="mixture"``.
+    learn_mixture_weights : bool, default=True
+        Whether the weights of a prior's components are trained, or all equal.
+    posterior_family : {"normal", "iaf"}, default="normal"
+        What q(z | x) is: the encoder's Gaussian with independent components, or that Gaussian carried on by inverse
+        autoregressive flows (needs the extra ``flows``; not with ``prior="vamp"``).
+    n_flows : int, default=5
+        Layers of ``posterior_family="iaf"``, in alternating order of the components.
+    variational : bool, default=True
+        False is the plain autoencoder: z is the encoder's mean, and prior and posterior play no role. It has no
+        likelihood of X (``score`` and the like raise), only reconstructions.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
         Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
         have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
         excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+    size_factors : "sum", None, array-like of shape (n_samples,) or callable, default=None
+        What a sample's expected counts (poisson, nb, zinb) are multiplied by, in any unit: its total, nothing, what is
+        given, or what a function of X gives. Likelihoods are of the raw counts, given these. The encoder sees log1p of
+        counts divided by them, and the decoder gives shares of the whole. Rows without a count cannot have "sum". With
+        an array, ``set_params(size_factors=...)`` those of another table's rows before that table is passed.
     hidden_layer_sizes : sequence of int, default=None
         Hidden layers of the decoder's perceptron; None means (64,). A linear decoder has none.
     encoder_hidden_layer_sizes : sequence of int, default=(64,)
-        Hidden layers of the encoder; a linear map from the data to the latent stands beside them. Empty: the encoder is
-        linear.
+        Hidden layers of the encoder. Empty: the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
         Nonlinearity of hidden layers.
+    normalization : {"batch", "layer"}, default=None
+        Normalisation after every hidden layer's activation.
+    dropout : float, default=0.0
+        Share of hidden units that a training step leaves out.
+    linear_skip : bool, default=True
+        Whether linear maps, which start at principal components, stand beside both perceptrons.
     beta : float, default=1.0
         Weight of KL(q(z | x) || p(z)).
     kl_warmup : float, default=0.0
@@ -59,7 +80,10 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
     noise_floor : float, default=0.1
         Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
     learning_rate : float, default=None
-        Starting rate of Adam; it decays to zero along a cosine. None means 0.01.
+        Starting rate of Adam. None means 0.01.
+    learning_rate_decay : {"cosine", "plateau"}, default="cosine"
+        Whether it falls to zero along a cosine, or is halved whenever ten epochs (after warm-up) have passed without
+        progress of at least ``tol`` in the training loss, or with ``early_stopping`` in the validation loss.
     batch_size : int, default=128
         Rows per gradient step.
     max_epochs : int, default=None
@@ -92,6 +116,12 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
 
     Attributes
     ----------
+    pseudo_inputs_ : ndarray of shape (n_pseudo_inputs, n_features)
+        Pseudo-inputs of ``prior="vamp"``, in the units of X.
+    mixture_weights_ : ndarray of shape (K,)
+        Weights of the prior's components.
+    prior_mixture_ : PriorMixture
+        The components: ``weights`` (K,), ``means`` (K, n_components) and ``sds`` (K, n_components).
     noise_scale_ : ndarray of shape (n_features,)
         Noise sd in the units of X (gaussian).
     dispersion_ : ndarray of shape (n_features,)
@@ -111,6 +141,7 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
 
     See Also
     --------
+    VampVAE : The same with a mixture of posteriors as its prior, which clusters samples.
     DeVAETransformer : Curves that can be told to rise or fall, and exact inference.
 
     References
@@ -131,18 +162,7 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
     (150, 4)
     """
 
-    inference = "amortized"
     _least_steps = 4000
-
-    _parameter_constraints: ClassVar[dict] = {
-        **LatentVariableModel._parameter_constraints,
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "decoder": [StrOptions(set(_DECODERS))],
-        "prior": [StrOptions({"normal"})],
-        "posterior_family": [StrOptions({"normal"})],
-        "hidden_layer_sizes": [None, "array-like"],
-        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
-    }
 
     def __init__(
         self,
@@ -150,16 +170,28 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         *,
         decoder="mlp",
         prior="normal",
+        n_pseudo_inputs=None,
+        pseudo_input_init="kmeans",
+        learn_pseudo_inputs=True,
+        n_mixture_components=20,
+        learn_mixture_weights=True,
         posterior_family="normal",
+        n_flows=5,
+        variational=True,
         likelihood="gaussian",
+        size_factors=None,
         hidden_layer_sizes=None,
         encoder_hidden_layer_sizes=(64,),
         activation="tanh",
+        normalization=None,
+        dropout=0.0,
+        linear_skip=True,
         beta=1.0,
         kl_warmup=0.0,
         weight_decay=20.0,
         noise_floor=0.1,
         learning_rate=None,
+        learning_rate_decay="cosine",
         batch_size=128,
         max_epochs=None,
         early_stopping=False,
@@ -174,43 +206,43 @@ class VAETransformer(DenoisingModel, LatentVariableModel):
         verbose=0,
         callbacks=None,
     ):
-        self.n_components = n_components
-        self.decoder = decoder
-        self.prior = prior
-        self.posterior_family = posterior_family
-        self.likelihood = likelihood
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes
-        self.activation = activation
-        self.beta = beta
-        self.kl_warmup = kl_warmup
-        self.weight_decay = weight_decay
-        self.noise_floor = noise_floor
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.n_init = n_init
-        self.n_importance_samples = n_importance_samples
-        self.orientation = orientation
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.callbacks = callbacks
-
-    def _decoder_config(self, n_features: int) -> dict[str, Any]:
-        sizes = _DECODERS[self.decoder] if self.hidden_layer_sizes is None else self.hidden_layer_sizes
-        if self.decoder == "linear" and len(sizes):
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r}, but decoder='linear' has no hidden layers: leave "
-                "hidden_layer_sizes out, or choose decoder='mlp'."
-            )
-        return {
-            "name": "neural",
-            "n_components": int(self.n_components),
-            "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", sizes),
-            "activation": self.activation,
-        }
+        super().__init__(
+            n_components=n_components,
+            decoder=decoder,
+            prior=prior,
+            n_pseudo_inputs=n_pseudo_inputs,
+            pseudo_input_init=pseudo_input_init,
+            learn_pseudo_inputs=learn_pseudo_inputs,
+            n_mixture_components=n_mixture_components,
+            learn_mixture_weights=learn_mixture_weights,
+            posterior_family=posterior_family,
+            n_flows=n_flows,
+            variational=variational,
+            likelihood=likelihood,
+            size_factors=size_factors,
+            hidden_layer_sizes=hidden_layer_sizes,
+            encoder_hidden_layer_sizes=encoder_hidden_layer_sizes,
+            activation=activation,
+            normalization=normalization,
+            dropout=dropout,
+            linear_skip=linear_skip,
+            beta=beta,
+            kl_warmup=kl_warmup,
+            weight_decay=weight_decay,
+            noise_floor=noise_floor,
+            learning_rate=learning_rate,
+            learning_rate_decay=learning_rate_decay,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            n_init=n_init,
+            n_importance_samples=n_importance_samples,
+            orientation=orientation,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+            callbacks=callbacks,
+        )

@@ -15,13 +15,14 @@ from sklearn.utils import check_array
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
+from ._latent_display import LatentDisplay
 from .metrics import _input_names, _split_at_clusterer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["TrajectoryDisplay"]
+__all__ = ["LatentDisplay", "TrajectoryDisplay"]
 
 #: Told apart with every common form of colour blindness, and dark enough for text on white.
 _COLORS = ("#0072B2", "#C44E00", "#007D5A", "#A03C86", "#6B5B00", "#333333")

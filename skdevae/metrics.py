@@ -12,7 +12,36 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-__all__ = ["FeatureClusteringScorer", "coclustering_matrix", "feature_clustering_scorer"]
+from ._embedding_metrics import (
+    active_units,
+    active_units_scorer,
+    latent_correlation_scorer,
+    latent_covariance,
+    latent_divergence,
+    mean_absolute_correlation,
+    n_principal_components,
+    neg_n_principal_components_scorer,
+    neg_reconstruction_loss_scorer,
+    silhouette_scorer,
+    unit_activity,
+)
+
+__all__ = [
+    "FeatureClusteringScorer",
+    "active_units",
+    "active_units_scorer",
+    "coclustering_matrix",
+    "feature_clustering_scorer",
+    "latent_correlation_scorer",
+    "latent_covariance",
+    "latent_divergence",
+    "mean_absolute_correlation",
+    "n_principal_components",
+    "neg_n_principal_components_scorer",
+    "neg_reconstruction_loss_scorer",
+    "silhouette_scorer",
+    "unit_activity",
+]
 
 #: The functions of :mod:`sklearn.metrics` that compare two labelings of the same items by one number.
 _METRICS = (

@@ -323,15 +323,21 @@ class AdditiveDerivativeDecoder(Decoder):
 
 
 class NeuralDecoder(Decoder):
-    """A plane plus, where there are hidden layers, a multilayer perceptron: the decoder of a linear or an ordinary VAE.
+    """A plane, a multilayer perceptron, or their sum: the decoder of a linear or an ordinary VAE.
 
-    The plane is where a fit starts (at principal components), so that the perceptron has only the rest to learn.
+    Where there is a plane, it is where a fit starts (at principal components), and the perceptron has only the rest to
+    learn.
 
     Parameters
     ----------
     n_features, n_components : int
-    hidden_layer_sizes, activation
+    hidden_layer_sizes, activation, normalization, dropout
         The perceptron; empty for a linear decoder.
+    linear_skip : bool
+        Whether there is a plane; without hidden layers there always is.
+    normalized : bool
+        Whether curves are the log of shares that add up to one, times a total: of counts whose sums are given by their
+        size factors.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -344,25 +350,44 @@ class NeuralDecoder(Decoder):
         hidden_layer_sizes: Sequence[int],
         activation: str,
         generator: torch.Generator,
+        normalization: str | None = None,
+        dropout: float = 0.0,
+        linear_skip: bool = True,
+        normalized: bool = False,
     ):
         super().__init__()
         self.level = nn.Parameter(torch.zeros(n_features))
-        self.loadings = nn.Parameter(torch.zeros(n_components, n_features))
-        self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
-        spread_first_layer_(self.hidden, generator)
+        self.hidden, n_hidden = multilayer_perceptron(
+            n_components, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
+        )
         self.head = linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
+        has_plane = linear_skip or self.head is None
+        self.loadings = nn.Parameter(torch.zeros(n_components, n_features)) if has_plane else None
+        if has_plane:
+            spread_first_layer_(self.hidden, generator)
+        self.log_total = nn.Buffer(torch.zeros(())) if normalized else None
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
-        curves = torch.addmm(self.level, points, self.loadings)
+        curves = self.level.expand(len(points), -1)
+        if self.loadings is not None:
+            curves = curves + points @ self.loadings
         if self.head is not None:
             curves = curves + self.head(self.hidden(points))
+        if self.log_total is not None:
+            curves = torch.log_softmax(curves, -1) + self.log_total
         return curves[:, None]
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        level, slopes = weighted_plane(target, mass, z)
+        share = mass / mass.sum()
         with torch.no_grad():
-            self.level.copy_(level)
-            self.loadings.copy_(slopes)
+            if self.loadings is None:
+                self.level.copy_(share @ target)
+            else:
+                level, slopes = weighted_plane(target, mass, z)
+                self.level.copy_(level)
+                self.loadings.copy_(slopes)
+            if self.log_total is not None:
+                self.log_total.copy_((share @ target.exp().sum(1)).log())
 
     def log_prior(self, weight_decay: float) -> Tensor:
         if self.head is None:
@@ -371,7 +396,8 @@ class NeuralDecoder(Decoder):
 
     def mirror_(self, component: int) -> list[int]:
         with torch.no_grad():
-            self.loadings[component].neg_()
+            if self.loadings is not None:
+                self.loadings[component].neg_()
             if self.head is not None:
                 cast(nn.Linear, self.hidden[0]).weight[:, component].neg_()
         return [0]

@@ -8,23 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from .layers import linear, multilayer_perceptron
+from .posteriors import Encoding
+from .rows import DenseRows
 
 
 class GaussianEncoder(nn.Module):
-    """q(z | x) = N(mean(x), diag(sd(x)^2)): a multilayer perceptron beside a linear map.
+    """Mean and sd of a Gaussian over z, from a multilayer perceptron, with or without a linear map beside it.
 
-    The linear map starts as the projection that the fit starts from (principal components), so the encoder places the
-    samples sensibly before it has learned anything.
+    The linear map starts as the projection that the fit starts from (principal components), so that the encoder places
+    the samples sensibly before it has learned anything.
 
     Parameters
     ----------
     n_features, n_components : int
-    hidden_layer_sizes, activation
+    hidden_layer_sizes, activation, normalization, dropout
         The perceptron.
     counts : bool
-        Whether rows are counts, which enter as log(1 + x).
+        Whether rows are counts, which enter as log(1 + x), divided by their size factors where they have any.
     sees_mask : bool
         Whether the mask of observed entries enters beside the values (missing ones are zeros).
+    linear_skip : bool
+        Whether the linear map is there.
+    n_context : int
+        Numbers that the perceptron gives beside: context of a flow.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -39,37 +45,63 @@ class GaussianEncoder(nn.Module):
         counts: bool,
         sees_mask: bool,
         generator: torch.Generator,
+        normalization: str | None = None,
+        dropout: float = 0.0,
+        linear_skip: bool = True,
+        n_context: int = 0,
     ):
         super().__init__()
         self.counts, self.sees_mask = counts, sees_mask
+        self.n_components, self.n_context = n_components, n_context
         n_inputs = 2 * n_features if sees_mask else n_features
-        self.perceptron, n_hidden = multilayer_perceptron(n_inputs, hidden_layer_sizes, activation, generator)
-        self.head = linear(n_hidden, 2 * n_components, generator, scale=1e-3)
-        self.projection = nn.Parameter(torch.zeros(n_features, n_components))
+        self.perceptron, n_hidden = multilayer_perceptron(
+            n_inputs, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
+        )
+        # Beside a linear map the perceptron has only the rest to say.
+        scale = 1e-3 if linear_skip else None
+        self.head = linear(n_hidden, 2 * n_components + n_context, generator, scale=scale)
+        self.projection = nn.Parameter(torch.zeros(n_features, n_components)) if linear_skip else None
 
-    def inputs(self, values: Tensor) -> Tensor:
-        """Values on the scale on which the encoder sees them: (B, D)."""
-        return torch.log1p(values) if self.counts else values
+    def inputs(self, rows: DenseRows) -> Tensor:
+        """Rows on the scale on which the encoder sees them: (B, D)."""
+        if not self.counts:
+            return rows.values
+        if rows.log_size is None:
+            return torch.log1p(rows.values)
+        return torch.log1p(rows.values * torch.exp(-rows.log_size)[:, None])
 
-    def forward(self, values: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and log sd of z, both (B, Q), for values (B, D)."""
-        seen = self.inputs(values)
-        projected = seen @ self.projection
+    def forward(self, rows: DenseRows) -> Encoding:
+        """Encode rows of the table."""
+        return self.encode(self.inputs(rows), rows.observed)
+
+    def encode(self, inputs: Tensor, observed: Tensor | None = None) -> Encoding:
+        """Encode inputs (B, D) that are on the encoder's scale already."""
+        seen = inputs
         if self.sees_mask:
-            seen = torch.cat([seen, torch.ones_like(seen) if observed is None else observed], 1)
-        mean, log_sd = self.head(self.perceptron(seen)).chunk(2, dim=1)
-        return mean + projected, log_sd
+            seen = torch.cat([inputs, torch.ones_like(inputs) if observed is None else observed], 1)
+        q = self.n_components
+        mean, log_sd, context = self.head(self.perceptron(seen)).split([q, q, self.n_context], dim=1)
+        if self.projection is not None:
+            mean = mean + inputs @ self.projection
+        return Encoding(mean, log_sd, context if self.n_context else None)
 
     def initialize_(self, projection: Tensor, offset: Tensor, log_sd: float) -> None:
-        """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd."""
+        """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd.
+
+        Without the linear map, start from the random weights that are there.
+        """
+        if self.projection is None:
+            return
+        q = self.n_components
         with torch.no_grad():
             self.projection.copy_(projection)
-            self.head.bias[: len(offset)] = offset
-            self.head.bias[len(offset) :] = log_sd
+            self.head.bias[:q] = offset
+            self.head.bias[q : 2 * q] = log_sd
 
     def mirror_(self, component: int) -> None:
         """Reverse one latent axis, in place."""
         with torch.no_grad():
-            self.projection[:, component].neg_()
+            if self.projection is not None:
+                self.projection[:, component].neg_()
             self.head.weight[component].neg_()
             self.head.bias[component].neg_()

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.autograd.functional import jvp
 
 from .latent_grid import standard_normal_log_density
-from .models import GenerativeModel
+from .models import GenerativeModel, sized
+from .priors import GaussianMixture
 from .rows import DenseRows
 
 #: Gauss-Newton steps, how often one may be halved, and the gain (nats) below which they end
@@ -39,26 +40,37 @@ def normal_draws(n_draws: int, n_components: int) -> Tensor:
     return torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
 
 
-def log_joint_at(model: GenerativeModel, rows: DenseRows, z: Tensor) -> Tensor:
-    """log p(x, z) under the predictive curves, for rows at some positions each (S, B, Q): (S, B)."""
-    tables = model.predictive_tables(z.flatten(0, 1)).unflatten(z.shape[:2])
-    return model.likelihood.row_log_likelihood(rows, tables) + standard_normal_log_density(z)
+def log_joint_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture | None = None) -> Tensor:
+    """log p(x, z) under the predictive curves, for rows at some positions each (S, B, Q): (S, B).
+
+    ``prior`` is the model's, for callers that ask more than once.
+    """
+    if prior is None:
+        prior = model.latent_prior()
+    log_size = None if rows.log_size is None else rows.log_size.repeat(len(z))
+    tables = model.predictive_tables(z.flatten(0, 1), log_size).unflatten(z.shape[:2])
+    return model.likelihood.row_log_likelihood(rows, tables) + prior.log_density(z)
 
 
-def laplace(model: GenerativeModel, rows: DenseRows, start: Tensor) -> GaussianApproximation:
+def laplace(
+    model: GenerativeModel, rows: DenseRows, start: Tensor, prior: GaussianMixture | None = None
+) -> GaussianApproximation:
     """The mode of each row's posterior, looked for from ``start`` (B, Q), and the curvature there.
 
     Every Gauss-Newton step is halved until the joint density does not fall, row by row.
     """
-    z, value = start, log_joint_at(model, rows, start[None])[0]
+    if prior is None:
+        prior = model.latent_prior()
+    z, value = start, log_joint_at(model, rows, start[None], prior)[0]
     moving = torch.ones_like(value, dtype=torch.bool)
     for _ in range(_MAX_STEPS):
-        gradient = _gradient(model, rows, z)
-        step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(_precision(model, rows, z)))[..., 0]
+        gradient = _gradient(model, rows, z, prior)
+        precision = torch.linalg.cholesky(_precision(model, rows, z, prior))
+        step = torch.cholesky_solve(gradient[..., None], precision)[..., 0]
         step = torch.where(moving[:, None], step, torch.zeros_like(step))  # a row stops where it would stop alone
         before = value
         for _ in range(_HALVINGS):
-            proposed = log_joint_at(model, rows, (z + step)[None])[0]
+            proposed = log_joint_at(model, rows, (z + step)[None], prior)[0]
             better = proposed > value
             z, value = torch.where(better[:, None], z + step, z), torch.where(better, proposed, value)
             step = torch.where(better[:, None], torch.zeros_like(step), 0.5 * step)
@@ -67,24 +79,23 @@ def laplace(model: GenerativeModel, rows: DenseRows, start: Tensor) -> GaussianA
         moving &= value - before >= _GAIN
         if not moving.any():
             break
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky(_precision(model, rows, z)))
+    covariance = torch.cholesky_inverse(torch.linalg.cholesky(_precision(model, rows, z, prior)))
     return GaussianApproximation(z, torch.linalg.cholesky(covariance))
 
 
-def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor) -> Tensor:
+def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
     with torch.enable_grad():
         position = z.detach().requires_grad_()
-        return torch.autograd.grad(log_joint_at(model, rows, position[None]).sum(), position)[0]
+        return torch.autograd.grad(log_joint_at(model, rows, position[None], prior).sum(), position)[0]
 
 
-def _precision(model: GenerativeModel, rows: DenseRows, z: Tensor) -> Tensor:
+def _precision(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
     """Prior precision plus the information that each row has about its z: (B, Q, Q)."""
     gradients = slopes(model.predictive_curves, z)
-    information = model.likelihood.information(model.predictive_curves(z), z)
+    information = model.likelihood.information(sized(model.predictive_curves(z), rows.log_size), z)
     if rows.observed is not None:
         information = information * rows.observed
-    identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    return identity + torch.einsum("bdp,bd,bdq->bpq", gradients, information, gradients)
+    return prior.precision(z) + torch.einsum("bdp,bd,bdq->bpq", gradients, information, gradients)
 
 
 def slopes(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -98,12 +109,13 @@ def importance_log_evidence(model: GenerativeModel, rows: DenseRows, start: Tens
 
     ``start`` (B, Q) is where modes are looked for from, ``draws`` (S, Q) are standard normal.
     """
-    proposal = laplace(model, rows, start)
+    prior = model.latent_prior()
+    proposal = laplace(model, rows, start, prior)
     log_density_at_draws = standard_normal_log_density(draws)  # (S,)
     log_volume = proposal.factor.diagonal(dim1=1, dim2=2).log().sum(1)  # (B,)
     n_at_once = max(1, _DRAWN_ENTRIES // (len(rows) * model.entries_per_point))
     log_weights = []
     for part, log_density in zip(draws.split(n_at_once), log_density_at_draws.split(n_at_once), strict=True):
         z = proposal.mode + torch.einsum("bpq,sq->sbp", proposal.factor, part)
-        log_weights.append(log_joint_at(model, rows, z) - log_density[:, None] + log_volume)
+        log_weights.append(log_joint_at(model, rows, z, prior) - log_density[:, None] + log_volume)
     return torch.logsumexp(torch.cat(log_weights), 0) - math.log(len(draws))

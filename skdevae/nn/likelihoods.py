@@ -77,6 +77,8 @@ class Likelihood(nn.Module):
 
     #: whether data are non-negative whole numbers, which may come as scipy.sparse
     counts = False
+    #: whether curves are logs of expected counts, to which size factors add
+    has_log_link = False
     #: whether the linear form has a term in 1[x > 0]
     has_positive_term = False
 
@@ -280,6 +282,8 @@ class Bernoulli(CountLikelihood):
 class Poisson(CountLikelihood):
     """x ~ Poisson(exp(curve))."""
 
+    has_log_link = True
+
     def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
         return -curves.exp()
 
@@ -304,6 +308,8 @@ class Poisson(CountLikelihood):
 
 class NegativeBinomial(CountLikelihood):
     """x ~ NB with mean exp(curve) and variance mean + mean^2 / dispersion; one dispersion a feature."""
+
+    has_log_link = True
 
     def __init__(self, n_features: int):
         super().__init__(n_features)

@@ -14,8 +14,11 @@ from .copies import BasisDecoder
 from .decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder, NeuralDecoder
 from .encoders import GaussianEncoder
 from .latent_grid import GridStatistics, LatentGrid, log_joint, summarize
+from .layers import without_batch_effects
 from .likelihoods import LIKELIHOODS, ColumnSummary, Likelihood, LinearTables, concatenate
 from .losses import LossTerms
+from .posteriors import POSTERIORS, Encoding, GaussianPosterior
+from .priors import PRIORS, GaussianMixture, Prior, StandardNormal
 from .rows import DenseRows, Rows
 
 #: entries of the curves' (P, K, D) array above which grid points are taken a few at a time
@@ -95,9 +98,16 @@ class GenerativeModel(nn.Module):
                     peaks = torch.where(labels == k, behavior.peak, peaks)
         return peaks
 
-    def predictive_tables(self, z: Tensor) -> LinearTables:
-        """Likelihood coefficients of each feature under its most probable candidate: (P, D)."""
-        return self.likelihood.tables(self.predictive_curves(z), z)
+    def predictive_tables(self, z: Tensor, log_size: Tensor | None = None) -> LinearTables:
+        """Likelihood coefficients of each feature under its most probable candidate: (P, D).
+
+        ``log_size`` (P,) are log size factors of the rows that the points z (P, Q) are for.
+        """
+        return self.likelihood.tables(sized(self.predictive_curves(z), log_size), z)
+
+    def latent_prior(self) -> GaussianMixture:
+        """p(z), a mixture of Gaussians: here of one, the standard normal."""
+        return GaussianMixture.standard_normal(self.n_components, next(self.parameters()))
 
     def averaged_tables(self, points: Any, z: Tensor) -> LinearTables:
         """Likelihood coefficients at z (P, Q), prepared as ``points``, averaged over q(w): (P, D)."""
@@ -246,6 +256,13 @@ class AmortizedModel(GenerativeModel):
     *args, **options
         See :class:`GenerativeModel`.
     encoder : GaussianEncoder
+    posterior_family : GaussianPosterior
+        What becomes of the encoder's Gaussian.
+    prior : Prior
+        p(z).
+    variational : bool
+        Whether z is drawn from q(z | x) and its divergence from p(z) counts; else z is the encoder's mean: a plain
+        autoencoder.
 
     Attributes
     ----------
@@ -255,37 +272,78 @@ class AmortizedModel(GenerativeModel):
 
     amortized = True
 
-    def __init__(self, *args: Any, encoder: GaussianEncoder, **options: Any):
+    def __init__(
+        self,
+        *args: Any,
+        encoder: GaussianEncoder,
+        posterior_family: GaussianPosterior,
+        prior: Prior,
+        variational: bool,
+        **options: Any,
+    ):
         super().__init__(*args, **options)
         self.encoder = encoder
+        self.posterior_family = posterior_family
+        self.prior = prior
+        self.variational = variational
         self.divergence_weight = 1.0
 
     def mirror_(self, component: int) -> None:
         super().mirror_(component)
-        self.encoder.mirror_(component)
+        for part in (self.encoder, self.posterior_family, self.prior):
+            part.mirror_(component)
 
-    def posterior(self, rows: DenseRows) -> tuple[Tensor, Tensor]:
-        """Mean and log sd of q(z | x), (B, Q) each."""
-        return self.encoder(rows.values, rows.observed)
+    def latent_prior(self) -> GaussianMixture:
+        return self.prior.mixture(self._encode_inputs)
+
+    def _encode_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log sds (K, Q) for inputs (K, D) that are not data."""
+        with without_batch_effects(self.encoder):
+            encoding = self.encoder.encode(inputs)
+        return encoding.mean, encoding.log_sd
+
+    def initialize_prior_(self, inputs: Tensor) -> None:
+        """Start the prior from rows (K, D), on the encoder's scale, that stand for the data."""
+        self.prior.initialize_(inputs, self._encode_inputs)
+
+    @property
+    def has_closed_divergence(self) -> bool:
+        """Whether KL(q(z | x) || p(z)) has a formula."""
+        return self.posterior_family.is_gaussian and isinstance(self.prior, StandardNormal)
 
     def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
         """``E_q(w) log p(x | z, w)`` of every row at its own z (B, Q): (B,)."""
         phi = self.assignment.responsibilities.T
-        return self.likelihood.expected_row_log_likelihood(rows, self.curves(z), z, phi)
+        return self.likelihood.expected_row_log_likelihood(rows, sized(self.curves(z), rows.log_size), z, phi)
+
+    def divergence(self, encoding: Encoding, z: Tensor, log_q: Tensor, prior: GaussianMixture) -> Tensor:
+        """KL(q(z | x) || p(z)) of every row, or its estimate from one z (B, Q) each with log q (B,): (B,)."""
+        if self.has_closed_divergence:
+            return standard_normal_divergence(encoding.mean, encoding.log_sd)
+        return log_q - prior.log_density(z)
 
     def forward(self, rows: DenseRows, noise: Tensor) -> LossTerms:
         """The objective on a batch, with z drawn through standard normal ``noise`` (B, Q)."""
-        mean, log_sd = self.posterior(rows)
-        z = mean + log_sd.exp() * noise
+        encoding = self.encoder(rows)
+        if self.variational:
+            z, log_q = self.posterior_family.draw(encoding, noise)
+            latent = self.divergence(encoding, z, log_q, self.latent_prior()).mean()
+        else:
+            z, latent = encoding.mean, torch.zeros_like(encoding.mean[0, 0])
         return LossTerms(
             reconstruction=-self.log_likelihood(rows, z).mean(),
-            latent=standard_normal_divergence(mean, log_sd).mean(),
+            latent=latent,
             clusters=self.assignment.divergence(),
             parameters=-self.log_prior(),
             n_samples=self.n_samples,
             beta=self.beta * self.divergence_weight,
             gamma=self.gamma * self.divergence_weight,
         )
+
+
+def sized(curves: Tensor, log_size: Tensor | None) -> Tensor:
+    """Curves (P, ..., D), on a log scale, of rows with log size factors (P,)."""
+    return curves if log_size is None else curves + log_size.view(-1, *[1] * (curves.ndim - 1))
 
 
 def standard_normal_divergence(mean: Tensor, log_sd: Tensor) -> Tensor:
@@ -306,9 +364,10 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
     """The model that a configuration of plain values describes, with weights drawn from the generator.
 
     ``config["decoder"]``, ``["likelihood"]`` and ``["assignment"]`` are dicts of a ``name`` and constructor arguments;
-    an assignment of None stands for one candidate, and ``config["encoder"]`` is None for exact inference.
+    an assignment of None stands for one candidate, and ``config["encoder"]`` is None for exact inference. Of an
+    amortised model, ``["prior"]`` and ``["posterior_family"]`` are such dicts too.
     """
-    n_features = config["n_features"]
+    n_features, n_components = config["n_features"], config["n_components"]
     decoder = _named(DECODERS, config["decoder"], n_features, generator=generator)
     likelihood = _named(LIKELIHOODS, config["likelihood"], n_features)
     assignment = (
@@ -316,14 +375,24 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
         if config["assignment"] is None
         else _named(ASSIGNMENTS, config["assignment"], n_features)
     )
-    parts = (config["n_samples"], config["n_components"], decoder, likelihood, assignment)
+    parts = (config["n_samples"], n_components, decoder, likelihood, assignment)
     weights = {name: config[name] for name in ("z_max", "weight_decay", "beta", "gamma")}
     if config["encoder"] is None:
         return ExactModel(*parts, **weights)
-    encoder = GaussianEncoder(n_features, config["n_components"], generator=generator, **config["encoder"])
-    return AmortizedModel(*parts, encoder=encoder, **weights)
+    posterior_family = _named(POSTERIORS, config["posterior_family"], n_components, generator=generator)
+    encoder = GaussianEncoder(
+        n_features, n_components, n_context=posterior_family.n_context, generator=generator, **config["encoder"]
+    )
+    return AmortizedModel(
+        *parts,
+        encoder=encoder,
+        posterior_family=posterior_family,
+        prior=_named(PRIORS, config["prior"], n_features, n_components),
+        variational=config["variational"],
+        **weights,
+    )
 
 
-def _named(registry: dict[str, Any], config: dict[str, Any], n_features: int, **more: Any) -> Any:
+def _named(registry: dict[str, Any], config: dict[str, Any], *sizes: int, **more: Any) -> Any:
     arguments = {name: value for name, value in config.items() if name != "name"}
-    return registry[config["name"]](n_features, **arguments, **more)
+    return registry[config["name"]](*sizes, **arguments, **more)

@@ -15,6 +15,8 @@ class Rows(Protocol):
 
     #: mask of the entries that are there, (B, D) of 0 and 1; None where all are
     observed: Tensor | None
+    #: log size factors by which expected counts are multiplied, (B,); None where there are none
+    log_size: Tensor | None
 
     def __len__(self) -> int: ...
 
@@ -41,9 +43,17 @@ class Rows(Protocol):
 class DenseRows:
     """Rows as a tensor; missing entries are zeros with ``observed`` False, or ``observed`` is None."""
 
-    def __init__(self, values: Tensor, observed: Tensor | None):
+    def __init__(
+        self,
+        values: Tensor,
+        observed: Tensor | None,
+        log_size: Tensor | None = None,
+        entries: tuple[Tensor, Tensor, Tensor] | None = None,
+    ):
         self.values = values  # (B, D)
         self.observed = observed  # (B, D) of 0 and 1, or None
+        self.log_size = log_size  # (B,), or None
+        self._entries = entries  # what nonzero() finds, where that is known
 
     def __len__(self) -> int:
         return len(self.values)
@@ -63,7 +73,8 @@ class DenseRows:
 
     def take(self, index: Tensor) -> DenseRows:
         """See :class:`Rows`."""
-        return DenseRows(self.values[index], None if self.observed is None else self.observed[index])
+        observed, log_size = (None if part is None else part[index] for part in (self.observed, self.log_size))
+        return DenseRows(self.values[index], observed, log_size)
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor: themselves."""
@@ -71,6 +82,8 @@ class DenseRows:
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`Rows`."""
+        if self._entries is not None:
+            return self._entries
         row, column = self.values.nonzero(as_tuple=True)
         return row, column, self.values[row, column]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,8 @@ from ..nn.latent_grid import (
 )
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
-from ..nn.rows import DenseRows
 from .rows import RowSource
+from .seeds import generator_from
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,38 @@ class ShuffledRows:
     Slices of the table, not single rows collated: an epoch costs little more than a hand-written loop.
     """
 
-    def __init__(
-        self, source: RowSource, n_components: int, batch_size: int, generator: torch.Generator, shuffle: bool
-    ):
+    def __init__(self, source: RowSource, n_components: int, batch_size: int, generator: torch.Generator):
         self._source = source
         self._n_components = n_components
         self._batch_size = batch_size
         self._generator = generator
-        self._shuffle = shuffle
 
     def __iter__(self) -> Iterator[ModuleInputs]:
-        n = len(self._source)
-        order = torch.randperm(n, generator=self._generator) if self._shuffle else torch.arange(n)
-        for index in order.split(self._batch_size):
-            rows: DenseRows = self._source.rows(index.numpy()).dense()
-            noise = torch.randn(len(rows), self._n_components, generator=self._generator).to(rows.values)
-            yield ModuleInputs((rows, noise), len(rows))
+        order = torch.randperm(len(self._source), generator=self._generator)
+        return _batches(self._source, order.split(self._batch_size), self._n_components, self._generator)
+
+
+class RowsInOrder:
+    """Minibatches for validation: the same ones with the same noise in every epoch, so that losses can be compared."""
+
+    def __init__(self, source: RowSource, n_components: int, batch_size: int, seed: int):
+        self._source = source
+        self._n_components = n_components
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[ModuleInputs]:
+        order = torch.arange(len(self._source))
+        return _batches(self._source, order.split(self._batch_size), self._n_components, generator_from(self._seed))
+
+
+def _batches(
+    source: RowSource, indices: Iterable[Tensor], n_components: int, generator: torch.Generator
+) -> Iterator[ModuleInputs]:
+    for index in indices:
+        rows = source.rows(index.numpy()).dense()
+        noise = torch.randn(len(rows), n_components, generator=generator).to(rows.values)
+        yield ModuleInputs((rows, noise), len(rows))
 
 
 class ExpectationSteps:

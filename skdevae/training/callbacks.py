@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from skorch.callbacks import Callback, EarlyStopping
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm.auto import tqdm
 
 #: most that the likelihood is divided by when q(z) starts, and how many features' worth of it must be left
@@ -92,6 +93,30 @@ class PatientEarlyStopping(EarlyStopping):
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) > self.start:
             super().on_epoch_end(net, **kwargs)
+
+
+class PatientPlateau(Callback):
+    """Halve the learning rate whenever ``patience`` epochs have passed without progress, blind to the first ``start``.
+
+    torch's ReduceLROnPlateau, with its threshold in nats: the relative one of its default turns around where losses are
+    negative.
+    """
+
+    def __init__(self, start: int, monitor: str, patience: int, tol: float):
+        self.start = start
+        self.monitor = monitor
+        self.patience = patience
+        self.tol = tol
+
+    def on_train_begin(self, net, **kwargs):
+        self.scheduler_ = ReduceLROnPlateau(
+            net.optimizer_, factor=0.5, patience=self.patience, threshold=self.tol, threshold_mode="abs"
+        )
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("event_lr", net.optimizer_.param_groups[0]["lr"])
+        if len(net.history) > self.start:
+            self.scheduler_.step(net.history[-1, self.monitor])
 
 
 class ProgressBar(Callback):

@@ -11,13 +11,15 @@ from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
 from skorch.history import History
 from torch import nn
 
-from .callbacks import Convergence, PatientEarlyStopping, ProgressBar
+from .callbacks import Convergence, PatientEarlyStopping, PatientPlateau, ProgressBar
 from .net import LatentVariableNet
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
 #: learning rate of q(w) relative to the rest: its logits have far to go, and one feature's are few gradients' business
 _ASSIGNMENT_RATE = 10
+#: epochs without progress after which ``decay="plateau"`` halves the learning rate (VAMP paper, section 2)
+_PLATEAU_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class TrainingOptions:
     """How long and how fast to train.
 
     ``annealed_epochs`` is the number of epochs over which temperatures or divergence weights change: neither
-    convergence nor early stopping is judged before.
+    convergence nor early stopping nor a plateau is judged before. ``decay`` of the learning rate is ``"cosine"`` or
+    ``"plateau"``.
     """
 
     max_epochs: int
@@ -36,6 +39,7 @@ class TrainingOptions:
     tol: float
     patience: int
     early_stopping: bool
+    decay: str
     verbose: int
 
 
@@ -55,7 +59,7 @@ def train(
     schedule: Callback,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
-    """Train with Adam and a cosine decay of the learning rate; ``schedule`` drives annealing or KL warm-up."""
+    """Train with Adam and a decaying learning rate; ``schedule`` drives annealing or KL warm-up."""
     net = LatentVariableNet(
         module,
         batches_train=batches,
@@ -79,17 +83,11 @@ def train(
 
 
 def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
-    n_steps = options.max_epochs * options.steps_per_epoch
-    decay = LRScheduler(
-        torch.optim.lr_scheduler.LambdaLR,
-        lr_lambda=lambda step: 0.5 * (1 + math.cos(math.pi * min(step / n_steps, 1))) + 1e-3,
-        step_every="batch",
-    )
     chosen: list[tuple[str, Callback]] = [
         (f"_skdevae_record_{term}", PassthroughScoring(f"train_{term}", lower_is_better=None, on_train=True))
         for term in _TERMS
     ]
-    chosen.append(("_skdevae_learning_rate", decay))
+    chosen.append(("_skdevae_learning_rate", _decay(options)))
     if options.early_stopping:
         stop = PatientEarlyStopping(
             options.annealed_epochs,
@@ -106,6 +104,18 @@ def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
     if options.verbose:
         chosen.append(("_skdevae_progress", ProgressBar(options.max_epochs)))
     return chosen
+
+
+def _decay(options: TrainingOptions) -> Callback:
+    if options.decay == "plateau":
+        monitor = "valid_loss" if options.early_stopping else "train_loss"
+        return PatientPlateau(options.annealed_epochs, monitor, _PLATEAU_EPOCHS, options.tol)
+    n_steps = options.max_epochs * options.steps_per_epoch
+    return LRScheduler(
+        torch.optim.lr_scheduler.LambdaLR,
+        lr_lambda=lambda step: 0.5 * (1 + math.cos(math.pi * min(step / n_steps, 1))) + 1e-3,
+        step_every="batch",
+    )
 
 
 def _named(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:

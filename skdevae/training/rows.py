@@ -7,7 +7,7 @@ package knows how the table is stored, and no source ever holds a second, dense 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,9 +28,10 @@ _LARGE_TABLE = 2_000_000
 class SparseRows:
     """Rows of counts as a scipy CSR matrix; the products are scipy's."""
 
-    def __init__(self, values: sp.csr_array, like: Tensor):
+    def __init__(self, values: sp.csr_array, like: Tensor, log_size: Tensor | None = None):
         self.values = values
         self.observed: Tensor | None = None
+        self.log_size = log_size
         self._like = like
 
     def __len__(self) -> int:
@@ -52,11 +53,12 @@ class SparseRows:
 
     def take(self, index: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        return SparseRows(self.values[index.cpu().numpy()], self._like)
+        log_size = None if self.log_size is None else self.log_size[index]
+        return SparseRows(self.values[index.cpu().numpy()], self._like, log_size)
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
-        return DenseRows(self._tensor(self.values.toarray()), None)
+        return DenseRows(self._tensor(self.values.toarray()), None, self.log_size, self.nonzero())
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""
@@ -87,12 +89,18 @@ class RowSource:
         What a dense table's entries are standardised with as they are read.
     like : Tensor
         Its dtype and device are what rows come in.
+    log_size : ndarray of shape (n_samples,), default=None
+        Log size factors, which rows take along.
+    divides_sizes : bool, default=False
+        Whether rows come divided by their size factors.
     """
 
     table: np.ndarray | sp.csr_array
     center: np.ndarray | None
     scale: np.ndarray | None
     like: Tensor
+    log_size: np.ndarray | None = None
+    divides_sizes: bool = False
 
     def __len__(self) -> int:
         return self.table.shape[0]
@@ -119,27 +127,42 @@ class RowSource:
 
     def rows(self, index: slice | np.ndarray) -> DenseRows | SparseRows:
         """Some rows."""
+        log_size = None if self.log_size is None else self.log_size[index]
+        sizes = None if log_size is None else torch.from_numpy(log_size).to(self.like)
+        factor = None
+        if log_size is not None and self.divides_sizes:
+            factor, sizes = np.exp(-log_size), None
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
-            return SparseRows(sp.csr_array(self.table[index], dtype=dtype), self.like)
+            values = sp.csr_array(self.table[index], dtype=dtype)
+            if factor is not None:
+                values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
+            return SparseRows(values, self.like, sizes)
         block = np.array(self.table[index], dtype=np.float64)
         if self.center is not None and self.scale is not None:
             block -= self.center
             block /= self.scale
+        if factor is not None:
+            block *= factor[:, None]
         missing = np.isnan(block)
         observed = None
         if missing.any():
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
-        return DenseRows(torch.from_numpy(block).to(self.like), observed)
+        return DenseRows(torch.from_numpy(block).to(self.like), observed, sizes)
 
     def to(self, dtype: torch.dtype) -> RowSource:
         """The same source with rows of another dtype."""
-        return RowSource(self.table, self.center, self.scale, self.like.to(dtype))
+        return replace(self, like=self.like.to(dtype))
 
     def take(self, index: np.ndarray) -> RowSource:
         """The source of a subset of the rows."""
-        return RowSource(self.table[index], self.center, self.scale, self.like)
+        log_size = None if self.log_size is None else self.log_size[index]
+        return replace(self, table=self.table[index], log_size=log_size)
+
+    def normalized(self) -> RowSource:
+        """The source with its counts divided by their size factors, as they are read."""
+        return replace(self, divides_sizes=True)
 
     def chunks(self, width: int = 0) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
         """All rows in order, in chunks that keep memory bounded beside arrays of shape (rows, width)."""

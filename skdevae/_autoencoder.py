@@ -1,0 +1,313 @@
+"""What variational autoencoders share: interchangeable priors and posteriors, size factors, plain autoencoders."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from ._base import LatentVariableModel
+from ._fitted import has_density
+from ._prior_start import STARTS, starting_inputs
+from ._size_factors import count_means, log_size_factors
+from ._validation import check_layer_sizes
+from .nn.layers import NORMALIZATIONS
+from .nn.likelihoods import LIKELIHOODS
+from .nn.models import AmortizedModel, GenerativeModel, sized
+from .nn.posteriors import POSTERIORS
+from .nn.priors import PRIORS, GaussianMixture, VampPrior
+from .training.rows import RowSource
+
+#: hidden layers of the decoder, where nothing is said, by its kind
+_DECODERS: dict[str, tuple[int, ...]] = {"mlp": (64,), "linear": ()}
+#: most pseudo-inputs, where nothing is said, and samples that there should be for each: with a pseudo-input for every
+#: few samples the prior comes to be a list of them, and likelihoods of others fall
+_PSEUDO_INPUTS, _SAMPLES_PER_PSEUDO_INPUT = 500, 10
+
+
+@dataclass(frozen=True)
+class PriorMixture:
+    """A prior as a mixture of Gaussians with diagonal covariances.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (K,)
+        Adding up to one.
+    means, sds : ndarray of shape (K, n_components)
+        Mean and standard deviations of each component.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    sds: np.ndarray
+
+
+class VariationalAutoencoder(LatentVariableModel):
+    """Base of the estimators with an encoder and a neural decoder; subclasses have the defaults."""
+
+    inference = "amortized"
+
+    #: log of the size that counts as 1: the training table's median; None for a model without size factors
+    _log_size_unit: float | None
+    #: mean of every column of the training table, and mean and sd of its log size factors
+    _count_means: np.ndarray
+    _log_size_moments: tuple[float, float]
+
+    _parameter_constraints: ClassVar[dict] = {
+        **LatentVariableModel._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "decoder": [StrOptions(set(_DECODERS))],
+        "prior": [StrOptions(set(PRIORS))],
+        "n_pseudo_inputs": [None, Interval(Integral, 1, None, closed="left")],
+        "pseudo_input_init": [StrOptions(set(STARTS))],
+        "learn_pseudo_inputs": ["boolean"],
+        "n_mixture_components": [Interval(Integral, 1, None, closed="left")],
+        "learn_mixture_weights": ["boolean"],
+        "posterior_family": [StrOptions(set(POSTERIORS))],
+        "n_flows": [Interval(Integral, 1, None, closed="left")],
+        "variational": ["boolean"],
+        "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+        "hidden_layer_sizes": [None, "array-like"],
+        "normalization": [None, StrOptions(set(NORMALIZATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "linear_skip": ["boolean"],
+        "learning_rate_decay": [StrOptions({"cosine", "plateau"})],
+        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components,
+        *,
+        decoder,
+        prior,
+        n_pseudo_inputs,
+        pseudo_input_init,
+        learn_pseudo_inputs,
+        n_mixture_components,
+        learn_mixture_weights,
+        posterior_family,
+        n_flows,
+        variational,
+        likelihood,
+        size_factors,
+        hidden_layer_sizes,
+        encoder_hidden_layer_sizes,
+        activation,
+        normalization,
+        dropout,
+        linear_skip,
+        beta,
+        kl_warmup,
+        weight_decay,
+        noise_floor,
+        learning_rate,
+        learning_rate_decay,
+        batch_size,
+        max_epochs,
+        early_stopping,
+        validation_fraction,
+        n_iter_no_change,
+        tol,
+        n_init,
+        n_importance_samples,
+        orientation,
+        device,
+        random_state,
+        verbose,
+        callbacks,
+    ):
+        self.n_components = n_components
+        self.decoder = decoder
+        self.prior = prior
+        self.n_pseudo_inputs = n_pseudo_inputs
+        self.pseudo_input_init = pseudo_input_init
+        self.learn_pseudo_inputs = learn_pseudo_inputs
+        self.n_mixture_components = n_mixture_components
+        self.learn_mixture_weights = learn_mixture_weights
+        self.posterior_family = posterior_family
+        self.n_flows = n_flows
+        self.variational = variational
+        self.likelihood = likelihood
+        self.size_factors = size_factors
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes
+        self.activation = activation
+        self.normalization = normalization
+        self.dropout = dropout
+        self.linear_skip = linear_skip
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.weight_decay = weight_decay
+        self.noise_floor = noise_floor
+        self.learning_rate = learning_rate
+        self.learning_rate_decay = learning_rate_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.n_init = n_init
+        self.n_importance_samples = n_importance_samples
+        self.orientation = orientation
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    # ---- the module -----------------------------------------------------------------------------------------------
+
+    def _decoder_config(self, n_features: int) -> dict[str, Any]:
+        sizes = _DECODERS[self.decoder] if self.hidden_layer_sizes is None else self.hidden_layer_sizes
+        if self.decoder == "linear" and len(sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}, but decoder='linear' has no hidden layers: leave "
+                "hidden_layer_sizes out, or choose decoder='mlp'."
+            )
+        return {
+            "name": "neural",
+            "n_components": int(self.n_components),
+            "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", sizes),
+            "activation": self.activation,
+            "normalized": self._log_size_unit is not None,
+            **self._encoder_options(),
+        }
+
+    def _encoder_options(self) -> dict[str, Any]:
+        return {
+            "normalization": self.normalization,
+            "dropout": float(self.dropout),
+            "linear_skip": bool(self.linear_skip),
+        }
+
+    def _latent_config(self, n_samples: int) -> dict[str, Any]:
+        if not self.variational:  # nothing is asked of an autoencoder's latents
+            return {**super()._latent_config(n_samples), "variational": False}
+        if self.prior == "vamp" and self.posterior_family != "normal":
+            raise ValueError(
+                f"prior='vamp' with posterior_family={self.posterior_family!r}: the density of a mixture of flows "
+                "needs each of them inverted at every latent. Choose prior='mixture', or posterior_family='normal'."
+            )
+        posterior: dict[str, Any] = {"name": self.posterior_family}
+        if self.posterior_family == "iaf":
+            posterior["n_flows"] = int(self.n_flows)
+        return {"prior": self._prior_config(n_samples), "posterior_family": posterior, "variational": True}
+
+    def _prior_config(self, n_samples: int) -> dict[str, Any]:
+        if self.prior == "normal":
+            return {"name": "normal"}
+        config: dict[str, Any] = {"name": self.prior, "learn_weights": bool(self.learn_mixture_weights)}
+        if self.prior == "mixture":
+            return {**config, "n_mixture_components": min(int(self.n_mixture_components), n_samples)}
+        config["learn_pseudo_inputs"] = bool(self.learn_pseudo_inputs)
+        return {**config, "n_mixture_components": self._settled_pseudo_inputs(n_samples)}
+
+    def _settled_pseudo_inputs(self, n_samples: int) -> int:
+        if self.n_pseudo_inputs is None:
+            return int(np.clip(n_samples // _SAMPLES_PER_PSEUDO_INPUT, 1, _PSEUDO_INPUTS))
+        if self.n_pseudo_inputs > n_samples:
+            warnings.warn(
+                f"n_pseudo_inputs={self.n_pseudo_inputs}, but there are {n_samples} samples to train on: the prior has "
+                "as many pseudo-inputs.",
+                UserWarning,
+                stacklevel=6,
+            )
+        return min(int(self.n_pseudo_inputs), n_samples)
+
+    def _starting_inputs(self, module: AmortizedModel, source: RowSource, seed: int) -> Tensor | None:
+        n = module.prior.n_starting_inputs
+        if n == 0:
+            return None
+        how = self.pseudo_input_init if isinstance(module.prior, VampPrior) else "kmeans"
+        return starting_inputs(source, module.encoder.inputs, n, how, seed)
+
+    def _starting_points(self, source: RowSource, start: Tensor, seed: int) -> Tensor:
+        if self.decoder == "mlp" and not self.linear_skip:  # a decoder that starts constant
+            return torch.zeros_like(start[:1])
+        return super()._starting_points(source, start, seed)
+
+    def _learning_rate_decay(self) -> str:
+        return self.learning_rate_decay
+
+    # ---- the fitted prior ---------------------------------------------------------------------------------------
+
+    @available_if(has_density)
+    def _latent_prior(self) -> GaussianMixture:
+        with torch.no_grad():
+            return self._float64_module().cpu().latent_prior()
+
+    @property
+    def prior_mixture_(self) -> PriorMixture:
+        """Components of the prior."""
+        check_is_fitted(self, "module_")
+        mixture = self._latent_prior()
+        return PriorMixture(mixture.log_weights.exp().numpy(), mixture.means.numpy(), mixture.log_sds.exp().numpy())
+
+    @property
+    def mixture_weights_(self) -> np.ndarray:
+        """Weights of the prior's components."""
+        return self.prior_mixture_.weights
+
+    @property
+    def pseudo_inputs_(self) -> np.ndarray:
+        """Pseudo-inputs in the units of X."""
+        check_is_fitted(self, "module_")
+        prior = cast(AmortizedModel, self.module_).prior
+        if not isinstance(prior, VampPrior):
+            raise AttributeError("Only a model with prior='vamp' has pseudo-inputs.")
+        inputs = prior.pseudo_inputs.double().cpu().numpy()
+        counts = LIKELIHOODS[self._config["likelihood"]["name"]].counts
+        return np.expm1(inputs) if counts else self._in_user_units(inputs)
+
+    # ---- size factors ---------------------------------------------------------------------------------------------
+
+    def _set_units(self, X: Any) -> None:
+        super()._set_units(X)
+        self._log_size_unit = None
+        if self._has_no_sizes():
+            return
+        self._count_means = count_means(X)
+        self._log_size_unit = 0.0
+        log_sizes = cast(np.ndarray, self._log_sizes(X))
+        self._log_size_unit = float(np.median(log_sizes))
+        self._log_size_moments = float(np.mean(log_sizes) - self._log_size_unit), float(np.std(log_sizes))
+
+    def _has_no_sizes(self) -> bool:
+        """Whether a fit has no size factors; raises if some are given that the likelihood has no use for."""
+        if self.size_factors is None:
+            return True
+        if LIKELIHOODS[self.likelihood].has_log_link:
+            return False
+        if isinstance(self.size_factors, str):  # "sum": of counts, where there are any
+            return True
+        raise ValueError(
+            f"size_factors are given, but likelihood={self.likelihood!r} has no counts for them to multiply. Leave "
+            "them out, or choose 'poisson', 'nb' or 'zinb'."
+        )
+
+    def _log_sizes(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
+        if self._log_size_unit is None:
+            return None
+        if self.size_factors is None:
+            raise ValueError(
+                "The model was fitted with size factors: set_params(size_factors=...) those of the rows of this X, or "
+                "'sum'."
+            )
+        return log_size_factors(X, self.size_factors, self._count_means) - self._log_size_unit
+
+    def _drawn_curves(self, module: GenerativeModel, z: Tensor, generator: torch.Generator) -> Tensor:
+        curves = super()._drawn_curves(module, z, generator)
+        if self._log_size_unit is None:
+            return curves
+        mean, sd = self._log_size_moments
+        return sized(curves, mean + sd * torch.randn(len(z), generator=generator, dtype=z.dtype))

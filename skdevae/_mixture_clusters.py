@@ -1,0 +1,22 @@
+"""From many components of a Gaussian mixture to few clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+#: starts of k-means, whose centres always come out the same
+_STARTS, _SEED = 10, 0
+
+
+def merge_components(weights: np.ndarray, means: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Cluster of every component, (K,), for weights (K,) and means (K, Q): weighted k-means, clusters by weight."""
+    if n_clusters == len(weights):
+        labels = np.arange(n_clusters)
+    else:
+        search = KMeans(n_clusters, n_init=_STARTS, random_state=_SEED)
+        labels = search.fit(means, sample_weight=weights).labels_
+    totals = np.bincount(labels, weights=weights, minlength=n_clusters)
+    rank = np.empty(n_clusters, dtype=int)
+    rank[np.argsort(-totals, kind="stable")] = np.arange(n_clusters)
+    return rank[labels]

@@ -1,0 +1,69 @@
+"""Size factors: what the expected counts of a sample are multiplied by, its sequencing depth above all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array, gen_batches
+
+#: rows of a table that are looked at together
+_ROWS = 4096
+
+
+def log_size_factors(
+    X: np.ndarray | sp.csr_array, size_factors: str | ArrayLike | Callable[[Any], ArrayLike], count_means: np.ndarray
+) -> np.ndarray:
+    """Log of every row's size factor, (N,): of its total (``"sum"``), of those given, or of what a function gives.
+
+    ``count_means`` (D,) are the columns' means, by which the total of a row with missing entries is extrapolated.
+    """
+    if isinstance(size_factors, str):
+        sizes = _totals(X, count_means)
+        where = "have no counts: their size factor would be 0"
+        remedy = "Drop them, or choose size_factors=None"
+    else:
+        sizes = _given(X, size_factors)
+        where = "have a size factor that is not positive"
+        remedy = "Drop them"
+    without = np.nonzero(~(sizes > 0) | ~np.isfinite(sizes))[0]
+    if len(without):
+        raise ValueError(f"{len(without)} rows {where} (the first is row {without[0]}). {remedy}.")
+    return np.log(sizes)
+
+
+def count_means(X: np.ndarray | sp.csr_array) -> np.ndarray:
+    """Mean of every column over its observed entries: (D,)."""
+    if sp.issparse(X):
+        return np.asarray(X.mean(0), dtype=np.float64).ravel()
+    blocks = [np.asarray(X[index], dtype=np.float64) for index in gen_batches(len(X), _ROWS)]
+    return sum(np.nansum(block, 0) for block in blocks) / sum((~np.isnan(block)).sum(0) for block in blocks)
+
+
+def _totals(X: np.ndarray | sp.csr_array, count_means: np.ndarray) -> np.ndarray:
+    if sp.issparse(X):
+        return np.asarray(X.sum(1), dtype=np.float64).ravel()
+    return np.concatenate([_block_totals(X[index], count_means) for index in gen_batches(len(X), _ROWS)])
+
+
+def _block_totals(block: np.ndarray, count_means: np.ndarray) -> np.ndarray:
+    observed_share = ~np.isnan(block) @ count_means / max(count_means.sum(), np.finfo(float).tiny)
+    # A row without any observed entry has the prior for its posterior, whatever its size.
+    empty = observed_share == 0
+    totals = np.nansum(block, 1, dtype=np.float64) / np.where(empty, 1, observed_share)
+    return np.where(np.isnan(block).all(1), count_means.sum(), totals)
+
+
+def _given(X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike]) -> np.ndarray:
+    values = size_factors(X) if callable(size_factors) else size_factors
+    sizes = check_array(values, ensure_2d=False, dtype=np.float64, input_name="size_factors")
+    if sizes.shape != (X.shape[0],):
+        raise ValueError(
+            f"size_factors has shape {sizes.shape}, but X has {X.shape[0]} rows. Before another table is passed, "
+            "set_params(size_factors=...) those of its rows; in searches and cross-validation, where rows are "
+            "chosen for you, size_factors has to be 'sum', None, or a function of X."
+        )
+    return sizes
