@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import silhouette_score
 from sklearn.utils import check_array
 
+from ._steps import flat_steps
+
 #: Spread of a unit, as a share of its largest value, that may be rounding: single precision rounds to 1e-7.
 _ROUNDING = 1e-6
 #: Share of the variance by which sums of shares may miss what they stand for.
@@ -266,10 +268,7 @@ def _embedding(estimator: Any, X: Any) -> Any:
 
 def _model_and_input(estimator: Any, X: Any, method: str) -> tuple[Any, Any]:
     """Find the step that has a method, and transform X by the steps before it."""
-    # Not above: metrics re-exports what is defined here.
-    from .metrics import _flat_steps
-
-    steps = [step for _, step in _flat_steps(type(estimator).__name__, estimator)]
+    steps = [step for _, step in flat_steps(type(estimator).__name__, estimator)]
     for position, step in enumerate(steps):
         if hasattr(step, method):
             for earlier in steps[:position]:

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
+
+from ._steps import flat_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -424,13 +425,7 @@ class LatentDisplay:
 
 def _last_step(estimator: Any) -> Any:
     """The model inside of pipelines and searches."""
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            estimator = estimator[-1]
-        else:
-            return estimator
+    return [step for _, step in flat_steps(type(estimator).__name__, estimator)][-1]
 
 
 def _prior_draws(model: Any, n_wanted: int | None, n_samples: int, random_state: Any) -> Any:

@@ -83,8 +83,9 @@ class VampVAE(VariationalAutoencoder):
         Whether linear maps, which start at principal components, stand beside both perceptrons.
     beta : float, default=1.0
         Weight of KL(q(z | x) || p(z)).
-    kl_warmup : float, default=0.0
-        Share of the epochs over which that weight rises from zero. Neither early stopping nor a plateau is judged
+    kl_warmup : float, default=0.3
+        Share of the epochs over which that weight rises from zero, lest units that say little at first are given up.
+        Neither early stopping nor a plateau is judged
         before its end.
     weight_decay : float, default=20.0
         Precision of the Gaussian prior on each weight between the decoder's hidden units and a feature, in nats; the
@@ -92,7 +93,7 @@ class VampVAE(VariationalAutoencoder):
     noise_floor : float, default=0.1
         Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
     learning_rate : float, default=None
-        Starting rate of Adam. None means 0.001.
+        Starting rate of Adam. None means 0.002.
     learning_rate_decay : {"cosine", "plateau"}, default="cosine"
         Whether it falls to zero along a cosine, or is halved whenever ten epochs (after warm-up) have passed without
         progress of at least ``tol`` in the training loss, or with ``early_stopping`` in the validation loss.
@@ -182,7 +183,7 @@ class VampVAE(VariationalAutoencoder):
     (150, 3)
     """
 
-    _amortized_learning_rate, _amortized_epochs, _least_steps = 1e-3, 100, 2000
+    _amortized_learning_rate, _amortized_epochs, _least_steps = 2e-3, 100, 2000
 
     _parameter_constraints: ClassVar[dict] = {
         **VariationalAutoencoder._parameter_constraints,
@@ -213,7 +214,7 @@ class VampVAE(VariationalAutoencoder):
         dropout=0.0,
         linear_skip=False,
         beta=1.0,
-        kl_warmup=0.0,
+        kl_warmup=0.3,
         weight_decay=20.0,
         noise_floor=0.1,
         learning_rate=None,

@@ -1,4 +1,4 @@
-"""How well features are clustered: against known labels, and how clusterings agree with each other."""
+"""How well features are clustered, and how good an embedding of samples is."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import sklearn.metrics
 from numpy.typing import ArrayLike, NDArray
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 
 from ._embedding_metrics import (
     active_units,
@@ -25,6 +23,7 @@ from ._embedding_metrics import (
     silhouette_scorer,
     unit_activity,
 )
+from ._steps import flat_steps
 
 __all__ = [
     "FeatureClusteringScorer",
@@ -120,29 +119,10 @@ def _is_feature_clusterer(estimator: Any) -> bool:
     return hasattr(estimator, "predict") and hasattr(estimator, "responsibilities_")
 
 
-def _unwrap(estimator: Any) -> Any:
-    """Look inside searches and frozen estimators, which hand on the data unchanged."""
-    if isinstance(estimator, FrozenEstimator):
-        return _unwrap(estimator.estimator)
-    if hasattr(estimator, "best_estimator_"):
-        return _unwrap(estimator.best_estimator_)
-    return estimator
-
-
-def _flat_steps(name: str, estimator: Any) -> Iterator[tuple[str, Any]]:
-    """List the steps that the data go through, those of nested pipelines included."""
-    estimator = _unwrap(estimator)
-    if isinstance(estimator, Pipeline):
-        for step_name, step in estimator.steps:
-            yield from _flat_steps(step_name, step)
-    elif estimator is not None and not isinstance(estimator, str):
-        yield name, estimator
-
-
 def _split_at_clusterer(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
     """Find the fitted feature clusterer and the steps before it."""
     steps: list[tuple[str, Any]] = []
-    for name, step in _flat_steps(type(estimator).__name__, estimator):
+    for name, step in flat_steps(type(estimator).__name__, estimator):
         if _is_feature_clusterer(step):
             return steps, step
         steps.append((name, step))

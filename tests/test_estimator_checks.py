@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer
+from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE
 
 _COLUMNS = "predict and predict_proba judge the columns of X from all of its rows, so their results are no rows"
 EXPECTED_FAILURES = {
@@ -24,6 +24,11 @@ TRANSFORMERS = [
     DeVAETransformer(inference="amortized", max_epochs=10, random_state=0),
     VAETransformer(max_epochs=10, random_state=0),
     VAETransformer(decoder="linear", max_epochs=10, random_state=0),
+    VAETransformer(variational=False, max_epochs=5, random_state=0),
+    VampVAE(max_epochs=5, n_importance_samples=50, random_state=0),
+    VampVAE(
+        2, prior="mixture", posterior_family="iaf", n_flows=1, max_epochs=1, n_importance_samples=50, random_state=0
+    ),
 ]
 
 

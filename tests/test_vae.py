@@ -509,7 +509,7 @@ def test_float32_in_float32_out():
     [
         {"n_components": 0},
         {"decoder": "cnn"},
-        {"prior": "vamp"},
+        {"prior": "vmf"},
         {"posterior_family": "vmf"},
         {"hidden_layer_sizes": (0,)},
         {"encoder_hidden_layer_sizes": (-1,)},

@@ -377,6 +377,9 @@ class NeuralDecoder(Decoder):
             curves = torch.log_softmax(curves, -1) + self.log_total
         return curves[:, None]
 
+    def select(self, points: Tensor, labels: Tensor) -> Tensor:
+        return self(points)[:, 0]  # there is one candidate, and no need to copy it
+
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         share = mass / mass.sum()
         with torch.no_grad():

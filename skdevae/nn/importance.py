@@ -24,7 +24,7 @@ from .rows import DenseRows
 #: Gauss-Newton steps, how often one may be halved, and the gain (nats) below which they end
 _MAX_STEPS, _HALVINGS, _GAIN = 50, 8, 1e-10
 #: entries of a (draws, rows, features) array
-_DRAWN_ENTRIES = 4_000_000
+_DRAWN_ENTRIES = 1_000_000
 
 
 class GaussianApproximation(NamedTuple):
@@ -61,23 +61,24 @@ def laplace(
     """
     if prior is None:
         prior = model.latent_prior()
-    z, value = start, log_joint_at(model, rows, start[None], prior)[0]
-    moving = torch.ones_like(value, dtype=torch.bool)
+    z = start.clone()
+    moving = torch.arange(len(rows), device=start.device)  # rows that have not arrived; others are not looked at again
     for _ in range(_MAX_STEPS):
-        gradient = _gradient(model, rows, z, prior)
-        precision = torch.linalg.cholesky(_precision(model, rows, z, prior))
+        part, here = rows.take(moving), z[moving]
+        value = before = log_joint_at(model, part, here[None], prior)[0]
+        gradient = _gradient(model, part, here, prior)
+        precision = torch.linalg.cholesky(_precision(model, part, here, prior))
         step = torch.cholesky_solve(gradient[..., None], precision)[..., 0]
-        step = torch.where(moving[:, None], step, torch.zeros_like(step))  # a row stops where it would stop alone
-        before = value
         for _ in range(_HALVINGS):
-            proposed = log_joint_at(model, rows, (z + step)[None], prior)[0]
+            proposed = log_joint_at(model, part, (here + step)[None], prior)[0]
             better = proposed > value
-            z, value = torch.where(better[:, None], z + step, z), torch.where(better, proposed, value)
+            here, value = torch.where(better[:, None], here + step, here), torch.where(better, proposed, value)
             step = torch.where(better[:, None], torch.zeros_like(step), 0.5 * step)
             if not step.any():
                 break
-        moving &= value - before >= _GAIN
-        if not moving.any():
+        z[moving] = here
+        moving = moving[value - before >= _GAIN]
+        if not len(moving):
             break
     covariance = torch.cholesky_inverse(torch.linalg.cholesky(_precision(model, rows, z, prior)))
     return GaussianApproximation(z, torch.linalg.cholesky(covariance))
