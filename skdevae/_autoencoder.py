@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
@@ -11,7 +12,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -24,11 +24,9 @@ from .nn.layers import NORMALIZATIONS
 from .nn.likelihoods import LIKELIHOODS
 from .nn.models import AmortizedModel, GenerativeModel, sized
 from .nn.posteriors import POSTERIORS
-from .nn.priors import PRIORS, GaussianMixture, VampPrior
+from .nn.priors import PRIORS, VampPrior
 from .training.rows import RowSource
 
-#: hidden layers of the decoder, where nothing is said, by its kind
-_DECODERS: dict[str, tuple[int, ...]] = {"mlp": (64,), "linear": ()}
 #: most pseudo-inputs, where nothing is said, and samples that there should be for each: with a pseudo-input for every
 #: few samples the prior comes to be a list of them, and likelihoods of others fall
 _PSEUDO_INPUTS, _SAMPLES_PER_PSEUDO_INPUT = 500, 10
@@ -55,6 +53,8 @@ class VariationalAutoencoder(LatentVariableModel):
     """Base of the estimators with an encoder and a neural decoder; subclasses have the defaults."""
 
     inference = "amortized"
+    #: hidden layers of the decoder, where nothing is said, by its kind
+    _default_hidden_layers: ClassVar[dict[str, tuple[int, ...]]] = {"mlp": (64,), "linear": ()}
 
     #: log of the size that counts as 1: the training table's median; None for a model without size factors
     _log_size_unit: float | None
@@ -65,7 +65,7 @@ class VariationalAutoencoder(LatentVariableModel):
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "decoder": [StrOptions(set(_DECODERS))],
+        "decoder": [StrOptions({"mlp", "linear"})],
         "prior": [StrOptions(set(PRIORS))],
         "n_pseudo_inputs": [None, Interval(Integral, 1, None, closed="left")],
         "pseudo_input_init": [StrOptions(set(STARTS))],
@@ -168,7 +168,9 @@ class VariationalAutoencoder(LatentVariableModel):
     # ---- the module -----------------------------------------------------------------------------------------------
 
     def _decoder_config(self, n_features: int) -> dict[str, Any]:
-        sizes = _DECODERS[self.decoder] if self.hidden_layer_sizes is None else self.hidden_layer_sizes
+        sizes = self.hidden_layer_sizes
+        if sizes is None:
+            sizes = self._default_hidden_layers[self.decoder]
         if self.decoder == "linear" and len(sizes):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r}, but decoder='linear' has no hidden layers: leave "
@@ -220,7 +222,7 @@ class VariationalAutoencoder(LatentVariableModel):
                 f"n_pseudo_inputs={self.n_pseudo_inputs}, but there are {n_samples} samples to train on: the prior has "
                 "as many pseudo-inputs.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,  # past the wrapper that validates parameters
             )
         return min(int(self.n_pseudo_inputs), n_samples)
 
@@ -232,25 +234,34 @@ class VariationalAutoencoder(LatentVariableModel):
         return starting_inputs(source, module.encoder.inputs, n, how, seed)
 
     def _starting_points(self, source: RowSource, start: Tensor, seed: int) -> Tensor:
-        if self.decoder == "mlp" and not self.linear_skip:  # a decoder that starts constant
-            return torch.zeros_like(start[:1])
-        return super()._starting_points(source, start, seed)
+        if self._starts_at_components():
+            return super()._starting_points(source, start, seed)
+        return torch.zeros_like(start[:1])  # of a decoder that starts constant, at the columns' means
 
     def _learning_rate_decay(self) -> str:
         return self.learning_rate_decay
 
-    # ---- the fitted prior ---------------------------------------------------------------------------------------
+    def _starts(
+        self, source: RowSource, reference: np.ndarray | None, seeds: list[int]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        if self._starts_at_components():
+            return super()._starts(source, reference, seeds)
+        # Random weights: there is nothing for principal components to start.
+        return ((seed, np.zeros((len(source), self.n_components))) for seed in seeds)
 
-    @available_if(has_density)
-    def _latent_prior(self) -> GaussianMixture:
-        with torch.no_grad():
-            return self._float64_module().cpu().latent_prior()
+    def _starts_at_components(self) -> bool:
+        """Whether encoder and decoder have linear maps to start at principal components."""
+        return self.linear_skip or self.decoder == "linear"
+
+    # ---- the fitted prior ---------------------------------------------------------------------------------------
 
     @property
     def prior_mixture_(self) -> PriorMixture:
         """Components of the prior."""
         check_is_fitted(self, "module_")
-        mixture = self._latent_prior()
+        has_density(self)
+        with torch.no_grad():
+            mixture = self._float64_module().cpu().latent_prior()
         return PriorMixture(mixture.log_weights.exp().numpy(), mixture.means.numpy(), mixture.log_sds.exp().numpy())
 
     @property
@@ -262,6 +273,7 @@ class VariationalAutoencoder(LatentVariableModel):
     def pseudo_inputs_(self) -> np.ndarray:
         """Pseudo-inputs in the units of X."""
         check_is_fitted(self, "module_")
+        has_density(self)
         prior = cast(AmortizedModel, self.module_).prior
         if not isinstance(prior, VampPrior):
             raise AttributeError("Only a model with prior='vamp' has pseudo-inputs.")

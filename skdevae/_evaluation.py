@@ -14,7 +14,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from .nn.importance import importance_log_evidence, normal_draws
+from .nn.importance import GaussianApproximation, importance_log_evidence, normal_draws
 from .nn.inference import GridLadder, LatentPosterior, latent_posterior
 from .nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize, total
 from .nn.likelihoods import LinearTables
@@ -65,7 +65,9 @@ def predictive_log_evidence(model: GenerativeModel, source: RowSource, n_draws: 
     posterior is too narrow for any grid of two dimensions.
     """
     if isinstance(model, AmortizedModel) and not integrates_on_grid(model, source):
-        return _sampled_log_evidence(model, source, encoder_posterior(model, source).mean, n_draws)
+        encoded = encoder_posterior(model, source)
+        sd = encoded.sd if model.posterior_family.is_gaussian else None
+        return _sampled_log_evidence(model, source, encoded.mean, n_draws, sd)
     posterior = exact_posterior(model, source, model.predictive_tables)
     evidence = _with_constants(model, source, posterior.log_evidence)
     narrow = (posterior.resolved == 0).nonzero()[:, 0]
@@ -88,12 +90,18 @@ def _with_constants(model: GenerativeModel, source: RowSource, evidence: Tensor)
     return evidence
 
 
-def _sampled_log_evidence(model: GenerativeModel, source: RowSource, start: Tensor, n_draws: int) -> Tensor:
-    """log p(x) of every row by importance sampling around the mode found from ``start`` (N, Q): (N,)."""
+def _sampled_log_evidence(
+    model: GenerativeModel, source: RowSource, mean: Tensor, n_draws: int, sd: Tensor | None = None
+) -> Tensor:
+    """log p(x) of every row by importance sampling: (N,).
+
+    Modes are looked for from ``mean`` (N, Q). Where q(z | x) is Gaussian, with ``sd`` (N, Q), it is a proposal as well.
+    """
     draws = normal_draws(n_draws, model.n_components).to(source.like)
     values = torch.empty(len(source)).to(source.like)
     for index, rows in _narrow_chunks(model, source):
-        values[index] = importance_log_evidence(model, rows.dense(), start[index], draws)
+        encoded = None if sd is None else GaussianApproximation(mean[index], torch.diag_embed(sd[index]))
+        values[index] = importance_log_evidence(model, rows.dense(), mean[index], draws, encoded)
     return values
 
 

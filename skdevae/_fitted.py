@@ -43,7 +43,7 @@ class Posterior:
     Attributes
     ----------
     mean, sd : ndarray of shape (n_samples, n_components)
-        Posterior mean and standard deviation, in units of the prior's standard deviation.
+        Posterior mean and standard deviation, in units of a standard normal prior's sd; other priors have their own.
     lower, upper : ndarray of shape (n_samples, n_components)
         Ends of the central credible interval.
     """
@@ -162,7 +162,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            In units of the prior's standard deviation.
+            In units of a standard normal prior's standard deviation; other priors have units of their own.
         """
         module, source, dtype = self._for_inference(X)
         return self._posterior_mean(module, source).cpu().numpy().astype(dtype, copy=False)
@@ -183,7 +183,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         -------
         posterior : Posterior
             With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact for
-            ``inference="exact"``, the encoder's Gaussian for ``inference="amortized"``.
+            ``inference="exact"``, for amortised models the encoder's Gaussian, or what flows make of it.
         """
         module, source, dtype = self._for_inference(X)
         if isinstance(module, AmortizedModel):
@@ -205,11 +205,13 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X. With one latent component, or with exact inference, it is an integral
-            on a grid, accurate to 1e-4 whichever way the model was trained. Otherwise (and for posteriors too narrow
-            for a grid of two dimensions) it is estimated from quasi-random draws, always the same ones, around each
-            sample's posterior mode: a lower bound on average. Where features choose between curves, each follows its
-            most probable one.
+            log p(x) in nats, in the units of X, and of counts given their size factors where the model has any. With
+            exact inference, and for amortised models of one component with a standard normal prior and no size
+            factors, it is an integral on a grid, accurate to 1e-4. Otherwise (and for posteriors too narrow for a grid
+            of two dimensions) it is estimated from quasi-random draws, always the same ones, around each sample's
+            posterior mode: a lower bound on average, too low by some hundredths of a nat where posteriors have several
+            modes, as under mixture priors. Where features choose between curves, each follows its most
+            probable one.
         """
         module, source, _ = self._for_inference(X)
         return self._in_user_nats(predictive_log_evidence(module, source, self.n_importance_samples), source)

@@ -10,12 +10,17 @@ _STARTS, _SEED = 10, 0
 
 
 def merge_components(weights: np.ndarray, means: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Cluster of every component, (K,), for weights (K,) and means (K, Q): weighted k-means, clusters by weight."""
-    if n_clusters == len(weights):
-        labels = np.arange(n_clusters)
+    """Cluster of every component, (K,), for weights (K,) and means (K, Q): weighted k-means, clusters by weight.
+
+    Where fewer means differ than there should be clusters, the last ones stay empty.
+    """
+    places, which = np.unique(means, axis=0, return_inverse=True)
+    which = which.ravel()
+    if len(places) <= n_clusters:
+        labels = which
     else:
         search = KMeans(n_clusters, n_init=_STARTS, random_state=_SEED)
-        labels = search.fit(means, sample_weight=weights).labels_
+        labels = search.fit(places, sample_weight=np.bincount(which, weights)).labels_[which]
     totals = np.bincount(labels, weights=weights, minlength=n_clusters)
     rank = np.empty(n_clusters, dtype=int)
     rank[np.argsort(-totals, kind="stable")] = np.arange(n_clusters)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import gen_batches
 
 #: rows of a table that are looked at together
 _ROWS = 4096
@@ -59,7 +59,10 @@ def _block_totals(block: np.ndarray, count_means: np.ndarray) -> np.ndarray:
 
 def _given(X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike]) -> np.ndarray:
     values = size_factors(X) if callable(size_factors) else size_factors
-    sizes = check_array(values, ensure_2d=False, dtype=np.float64, input_name="size_factors")
+    try:
+        sizes = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("size_factors must be numbers, one for each row of X.") from error
     if sizes.shape != (X.shape[0],):
         raise ValueError(
             f"size_factors has shape {sizes.shape}, but X has {X.shape[0]} rows. Before another table is passed, "

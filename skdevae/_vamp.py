@@ -69,8 +69,8 @@ class VampVAE(VariationalAutoencoder):
     decoder : {"mlp", "linear"}, default="mlp"
         How expected values depend on the latent (before the likelihood's link): by a multilayer perceptron, or by a
         plane.
-    hidden_layer_sizes : sequence of int, default=(128,)
-        Hidden layers of the decoder's perceptron. A linear decoder has none.
+    hidden_layer_sizes : sequence of int, default=None
+        Hidden layers of the decoder's perceptron; None means (128,). A linear decoder has none.
     encoder_hidden_layer_sizes : sequence of int, default=(128,)
         Hidden layers of the encoder. Empty: the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
@@ -111,8 +111,9 @@ class VampVAE(VariationalAutoencoder):
         What counts as progress, in nats per sample: of the held-out bound with ``early_stopping``, of the training loss
         without.
     n_init : int, default=1
-        Number of starts, of which the one with the best ``lower_bound_`` is kept. The first starts from the leading
-        principal components, the others from random mixtures of a few more.
+        Number of starts, of which the one with the best ``lower_bound_`` is kept. They differ in their random weights;
+        with linear maps, the first starts from the leading principal components, the others from random mixtures of a
+        few more.
     n_importance_samples : int, default=500
         Draws for each sample's likelihood where there is more than one component.
     orientation : str or int, default=None
@@ -183,6 +184,7 @@ class VampVAE(VariationalAutoencoder):
     (150, 3)
     """
 
+    _default_hidden_layers: ClassVar[dict[str, tuple[int, ...]]] = {"mlp": (128,), "linear": ()}
     _amortized_learning_rate, _amortized_epochs, _least_steps = 2e-3, 100, 2000
 
     _parameter_constraints: ClassVar[dict] = {
@@ -207,7 +209,7 @@ class VampVAE(VariationalAutoencoder):
         likelihood="gaussian",
         size_factors="sum",
         decoder="mlp",
-        hidden_layer_sizes=(128,),
+        hidden_layer_sizes=None,
         encoder_hidden_layer_sizes=(128,),
         activation="tanh",
         normalization=None,
@@ -365,17 +367,18 @@ class VampVAE(VariationalAutoencoder):
         Raises
         ------
         ValueError
-            If ``n_clusters`` exceeds the number of the prior's components.
+            If ``n_clusters`` is no number between 1 and that of the prior's components.
         """
         module, source, _ = self._for_inference(X)
         responsibilities = prior_responsibilities(cast(AmortizedModel, module), source).cpu().numpy()
         if self.n_clusters is None:
             return responsibilities
         mixture = self.prior_mixture_
-        if self.n_clusters > len(mixture.weights):
+        n_most = len(mixture.weights)
+        if self.n_clusters not in range(1, n_most + 1):
             raise ValueError(
-                f"n_clusters={self.n_clusters}, but prior={self.prior!r} has {len(mixture.weights)} components to "
-                "merge into clusters. Ask for fewer, or fit a prior of more."
+                f"n_clusters={self.n_clusters!r}, but clusters are merged from the prior's components, of which there "
+                f"are {n_most}: give a whole number between 1 and {n_most}, or fit a prior with more components."
             )
         labels = merge_components(mixture.weights, mixture.means, self.n_clusters)
         return responsibilities @ np.eye(self.n_clusters)[labels]

@@ -24,10 +24,16 @@ TRANSFORMERS = [
     DeVAETransformer(inference="amortized", max_epochs=10, random_state=0),
     VAETransformer(max_epochs=10, random_state=0),
     VAETransformer(decoder="linear", max_epochs=10, random_state=0),
-    VAETransformer(variational=False, max_epochs=5, random_state=0),
-    VampVAE(max_epochs=5, n_importance_samples=50, random_state=0),
+    VAETransformer(variational=False, max_epochs=2, random_state=0),
+    VampVAE(max_epochs=2, n_importance_samples=10, random_state=0),
     VampVAE(
-        2, prior="mixture", posterior_family="iaf", n_flows=1, max_epochs=1, n_importance_samples=50, random_state=0
+        2,
+        prior="mixture",
+        posterior_family="iaf",
+        n_flows=1,
+        max_epochs=1,
+        n_importance_samples=10,
+        random_state=0,
     ),
 ]
 

@@ -5,6 +5,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer
+from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE
 from skdevae.datasets import make_progression
 
 pytest.importorskip("matplotlib")
@@ -54,6 +55,18 @@ def toy_example(monkeypatch):
     monkeypatch.setattr(
         module, "VAETransformer", lambda *args, **kwargs: VAETransformer(*args, **kwargs | {"max_epochs": 5})
     )
+    return module
+
+
+@pytest.fixture
+def prior_example(monkeypatch):
+    """examples/plot_vamp_prior.py, with few digits, short fits and PCA in the place of UMAP."""
+    module = loaded(monkeypatch, "plot_vamp_prior")
+    X, digit = module.load_table()
+    monkeypatch.setattr(module, "load_table", lambda: (X[:200], digit[:200]))
+    monkeypatch.setattr(module, "VampVAE", partial(VampVAE, max_epochs=3))
+    drawn = partial(module.LatentDisplay.from_estimator, reducer="pca")
+    monkeypatch.setattr(module, "LatentDisplay", SimpleNamespace(from_estimator=drawn))
     return module
 
 
@@ -208,3 +221,12 @@ def test_copies_by_scale_and_by_shift(toy_example, tmp_path, monkeypatch, capsys
     assert {("increasing", "up"), ("decreasing", "down")} < set(names)
     assert {group for name, group in names if name == "transient"} == {"early", "middle", "late"}
     assert Path("figures/basis_toy.png").read_bytes().startswith(PNG)
+
+
+def test_the_prior_example_compares_two_priors_and_draws_them(prior_example, tmp_path, capsys):
+    figure = tmp_path / "deep" / "figure.png"
+    prior_example.main(["--output", str(figure)])
+    printed = capsys.readouterr().out
+    for row in ("held-out log p(x)", "active units", "components for 95 %", "silhouette", "Rand index of predict"):
+        assert re.search(rf"^{re.escape(row)} +-?\d", printed, re.MULTILINE)
+    assert figure.read_bytes().startswith(PNG)

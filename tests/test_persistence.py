@@ -40,6 +40,7 @@ VARIANTS = {
     "zinb, amortized": {"likelihood": "zinb", "inference": "amortized"},
     "numpy's numbers": {"n_clusters": np.int64(2), "alpha": np.float32(0.5), "hidden_layer_sizes": np.array([8])},
 }
+_SMALL = {"n_components": 2, "n_importance_samples": 20}
 OTHERS = {
     "DeVAE, constrained": (DeVAETransformer, {"monotonic_cst": np.resize([1, -1, 0], 12)}),
     "DeVAE, two components": (DeVAETransformer, {"n_components": 2}),
@@ -47,9 +48,9 @@ OTHERS = {
     "VAE": (VAETransformer, {}),
     "VAE, linear, zinb": (VAETransformer, {"decoder": "linear", "likelihood": "zinb", "n_components": 1}),
     "autoencoder": (VAETransformer, {"variational": False, "dropout": 0.1}),
-    "Vamp": (VampVAE, {"n_pseudo_inputs": 5, "n_clusters": 3, "normalization": "batch"}),
-    "Vamp, nb with sizes": (VampVAE, {"likelihood": "nb", "n_components": 2}),
-    "Vamp, mixture and flows": (VampVAE, {"prior": "mixture", "posterior_family": "iaf", "n_components": 2}),
+    "Vamp": (VampVAE, {**_SMALL, "n_pseudo_inputs": 5, "n_clusters": 3, "normalization": "batch"}),
+    "Vamp, nb with sizes": (VampVAE, {**_SMALL, "likelihood": "nb"}),
+    "Vamp, mixture and flows": (VampVAE, {**_SMALL, "prior": "mixture", "posterior_family": "iaf", "n_flows": 2}),
     "BasisVAE": (BasisVAEClusterer, {"n_clusters": 4}),
     "BasisVAE, shifted": (BasisVAEClusterer, {"n_clusters": 4, "translation_invariant": True}),
     "BasisVAE, behaviours": (BasisVAEClusterer, {"n_clusters": 3, "basis": ("increasing", "transient")}),

@@ -124,7 +124,7 @@ def log_evidence(model, row, n_points):
 # ---- one implementation ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("latents", LATENTS)
+@pytest.mark.parametrize("latents", ["vamp", "mixture, flows"])
 def test_both_estimators_are_one_model(latents):
     ours = fitted(latents)
     parameters = {name: value for name, value in ours.get_params().items() if name != "n_clusters"}
@@ -140,7 +140,7 @@ def test_a_linear_model_is_factor_analysis():
     table = generator.standard_normal((400, 2)) @ loadings + noise * generator.standard_normal((400, 8))
     reference = FactorAnalysis(2, tol=1e-8, max_iter=5000).fit(table).score(table)
     linear = {"decoder": "linear", "hidden_layer_sizes": (), "encoder_hidden_layer_sizes": (), "linear_skip": True}
-    trained = {"noise_floor": 0.01, "batch_size": 50, "max_epochs": 80, "tol": 0}
+    trained = {"noise_floor": 0.01, "batch_size": 50, "max_epochs": 60, "tol": 0}
     normal, vamp = (quick(prior=prior, **linear, **trained).fit(table) for prior in ("normal", "vamp"))
     assert_allclose(normal.score(table), reference, rtol=0, atol=0.02)
     assert vamp.score(table) > reference - 0.05
@@ -183,8 +183,13 @@ def test_more_draws_are_closer_to_the_score():
     assert rough[0].mean() < fine.mean() + errors[1]
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "nb", "zinb", "poisson", "bernoulli"])
-@pytest.mark.parametrize("latents", LATENTS)
+@pytest.mark.parametrize(
+    ("latents", "likelihood"),
+    [
+        *itertools.product(["mixture", "vamp"], ["gaussian", "nb", "zinb", "poisson", "bernoulli"]),
+        *itertools.product(["normal", "normal, flows", "mixture, flows"], ["gaussian", "zinb"]),
+    ],
+)
 def test_the_bound_is_below_the_score(latents, likelihood):
     model, table = fitted(latents, likelihood), holey(likelihood)[:50]
     assert model.elbo(table) <= model.score(table) + 1e-3
@@ -315,11 +320,11 @@ def test_the_number_of_clusters_has_no_influence_on_the_fit():
 
 def test_separate_clusters_are_found():
     table, labels = blobs()
-    model = quick(n_clusters=3, n_pseudo_inputs=15, batch_size=25, max_epochs=40)
-    assert adjusted_rand_score(labels, model.fit_predict(table)) > 0.9
+    model = quick(n_pseudo_inputs=15, batch_size=25, max_epochs=30)
     search = GridSearchCV(model, {"n_clusters": [2, 3, 5]}, scoring="adjusted_rand_score", cv=2, error_score="raise")
     assert search.fit(table, labels).best_params_ == {"n_clusters": 3}
     assert search.best_score_ > 0.9
+    assert adjusted_rand_score(labels, search.predict(table)) > 0.9
 
 
 def test_labels_are_no_part_of_the_fit():

@@ -203,8 +203,24 @@ class VampPrior(_Mixture):
         means, log_sds = (torch.cat(parts) for parts in zip(*blocks, strict=True))
         return GaussianMixture(self.log_weights, means, log_sds)
 
-    def initialize_(self, inputs: Tensor, encode: Encode) -> None:
+    def _forget(self) -> None:
+        """Encode all blocks anew when next training."""
         self._encoded = []
+
+    def train(self, mode: bool = True) -> VampPrior:
+        if mode != self.training:
+            self._forget()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> VampPrior:  # to another dtype or device
+        self._forget()
+        return super()._apply(fn, recurse)
+
+    def mirror_(self, component: int) -> None:
+        self._forget()
+
+    def initialize_(self, inputs: Tensor, encode: Encode) -> None:
+        self._forget()
         with torch.no_grad():
             for block, part in zip(self.blocks, inputs.split(_BLOCK_SIZE), strict=True):
                 block.copy_(part)

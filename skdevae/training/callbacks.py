@@ -109,8 +109,9 @@ class PatientPlateau(Callback):
         self.tol = tol
 
     def on_train_begin(self, net, **kwargs):
+        # torch counts the epochs that are let pass before the one that acts.
         self.scheduler_ = ReduceLROnPlateau(
-            net.optimizer_, factor=0.5, patience=self.patience, threshold=self.tol, threshold_mode="abs"
+            net.optimizer_, factor=0.5, patience=self.patience - 1, threshold=self.tol, threshold_mode="abs"
         )
 
     def on_epoch_end(self, net, **kwargs):

@@ -1,5 +1,6 @@
 """Priors against sums of Gaussians by brute force, and what training in blocks of pseudo-inputs must not change."""
 
+import copy
 import itertools
 import math
 
@@ -296,8 +297,7 @@ def test_every_block_is_as_it_was_when_its_turn_came_last():
     with torch.no_grad():
         for parameter in model.encoder.parameters():
             parameter.add_(0.1)
-    new = model.eval().latent_prior()
-    model.train()
+    new = copy.deepcopy(model).eval().latent_prior()  # a copy: a change of mode ends the memory
     fresh = []
     for turn in range(N_BLOCKS):
         mixture = model.latent_prior()
@@ -308,6 +308,18 @@ def test_every_block_is_as_it_was_when_its_turn_came_last():
         assert sum(block == [True] for block in blocks) == turn + 1
         assert sum(block == [False] for block in blocks) == N_BLOCKS - turn - 1
     assert all((after | ~before).all() for before, after in itertools.pairwise(fresh))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda model: model.eval().train(), lambda model: model.double().float(), lambda model: model.mirror_(0)],
+    ids=["mode", "dtype", "mirrored"],
+)
+def test_what_is_remembered_does_not_outlive_a_change_of_the_model(change):
+    model = _blocked().train()
+    model.latent_prior()
+    change(model)
+    _assert_same(model.latent_prior(), copy.deepcopy(model).eval().latent_prior(), slice(None))
 
 
 @pytest.mark.parametrize("turns_before", [0, 1])
