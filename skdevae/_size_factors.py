@@ -27,7 +27,7 @@ def log_size_factors(
         remedy = "Drop them, or choose size_factors=None"
     else:
         sizes = _given(X, size_factors)
-        where = "have a size factor that is not positive"
+        where = "have no positive number among size_factors"
         remedy = "Drop them"
     without = np.nonzero(~(sizes > 0) | ~np.isfinite(sizes))[0]
     if len(without):

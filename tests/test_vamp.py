@@ -18,6 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 
 from skdevae import VAETransformer, VampVAE
+from skdevae._mixture_clusters import merge_components
 
 #: kinds of prior and posterior
 LATENTS = {
@@ -312,10 +313,13 @@ def test_the_number_of_clusters_has_no_influence_on_the_fit():
     # as many clusters as components: the components, the heaviest first
     order = np.argsort(-model.mixture_weights_, kind="stable")
     assert_array_equal(again.predict_proba(table), model.predict_proba(table)[:, order])
-    with pytest.raises(ValueError, match=r"n_clusters=7, but prior='vamp' has 6 components"):
+    with pytest.raises(ValueError, match=r"n_clusters=7, but .* of which there are 6"):
         copy_of(model, n_clusters=7).predict(table)
-    with pytest.raises(ValueError, match=r"n_clusters=2, but prior='normal' has 1 components"):
+    with pytest.raises(ValueError, match=r"n_clusters=2, but .* of which there are 1"):
         copy_of(fitted("normal"), n_clusters=2).predict(table)
+    for nonsense in (0, 2.5, "three"):
+        with pytest.raises(ValueError, match=r"give a whole number between 1 and 6"):
+            copy_of(model, n_clusters=nonsense).predict(table)
 
 
 def test_separate_clusters_are_found():
@@ -512,7 +516,7 @@ def test_nothing_ends_before_warm_up_does(early_stopping):
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_plateau_halves_the_rate(early_stopping):
-    """As the losses of the history say: after more than ten epochs without progress, and not before warm-up is over."""
+    """As the losses of the history say: after ten epochs without progress, and not before warm-up is over."""
     training = {"learning_rate_decay": "plateau", "tol": 1.0, "n_iter_no_change": 99, "max_epochs": 70}
     model = quick(early_stopping=early_stopping, kl_warmup=0.2, **training).fit(blobs()[0])
     losses = model.history_[:, "valid_loss" if early_stopping else "train_loss"]
@@ -523,7 +527,7 @@ def test_a_plateau_halves_the_rate(early_stopping):
             continue
         without_progress = 0 if loss < best - 1.0 else without_progress + 1
         best = loss if without_progress == 0 else best
-        if without_progress > 10:
+        if without_progress == 10:
             rate, without_progress = rate / 2, 0
     assert_allclose(model.history_[:, "event_lr"], expected, rtol=1e-12)
     assert expected[14] == 0.01
@@ -620,3 +624,21 @@ def test_the_published_network_and_training():
     assert changed.history_[:, "event_lr"] == [5e-5] * 3
     with pytest.raises(TypeError):
         VampVAE.published(n_layers=3)
+
+
+def test_components_at_one_place_are_one_cluster():
+    weights, means = np.array([0.1, 0.2, 0.3, 0.4]), np.array([[0.0], [5.0], [0.0], [5.0]])
+    for n_clusters in (2, 3):
+        assert merge_components(weights, means, n_clusters).tolist() == [1, 0, 1, 0]
+
+
+def test_a_linear_decoder_has_no_hidden_layers_to_be_left_out():
+    model = quick(decoder="linear", hidden_layer_sizes=None).fit(blobs()[0])
+    assert model.module_.decoder.head is None
+
+
+def test_an_autoencoder_says_why_it_has_no_prior():
+    model = quick(variational=False).fit(blobs()[0])
+    for attribute in ("prior_mixture_", "mixture_weights_", "pseudo_inputs_"):
+        with pytest.raises(AttributeError, match="variational=True"):
+            getattr(model, attribute)

@@ -137,7 +137,8 @@ def importance_log_evidence(
     for part in z.split(n_at_once):
         densities = torch.stack([_log_density(proposal, part) for proposal in proposals], -1)
         log_weights.append(log_joint_at(model, rows, part, prior) - torch.logsumexp(densities + shares.log(), -1))
-    return torch.logsumexp(torch.cat(log_weights), 0) - math.log(len(draws))
+    evidence = torch.logsumexp(torch.cat(log_weights), 0) - math.log(len(draws))
+    return evidence if rows.observed is None else torch.where(rows.observed.any(1), evidence, 0.0)
 
 
 def _log_density(proposal: GaussianApproximation, z: Tensor) -> Tensor:
