@@ -99,7 +99,8 @@ def _sampled_log_evidence(
     """
     draws = normal_draws(n_draws, model.n_components).to(source.like)
     values = torch.empty(len(source)).to(source.like)
-    for index, rows in _narrow_chunks(model, source):
+    # Laplace's approximation takes the derivatives of every curve by every component.
+    for index, rows in source.chunks(width=model.entries_per_point * model.n_components):
         encoded = None if sd is None else GaussianApproximation(mean[index], torch.diag_embed(sd[index]))
         values[index] = importance_log_evidence(model, rows.dense(), mean[index], draws, encoded)
     return values

@@ -279,10 +279,11 @@ class VampVAE(VariationalAutoencoder):
 
     @classmethod
     def published(cls, n_components=128, **changes):
-        """The network and the training of the paper (section 2), as far as they are defined for tables.
+        """The network and the training of the paper (section 2).
 
         Hidden layers (512, 256) and back, tanh, batch normalisation and dropout of 0.2 after each, 128 latent units,
-        Adam at 5e-5 with its rate halved after ten epochs without progress, early stopping after 100.
+        Adam at 5e-5 with its rate halved after ten epochs without progress, early stopping after 100. In the place of
+        the paper's penalties on all weights stands the prior on the decoder's last ones (``weight_decay``).
 
         Parameters
         ----------
