@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
+import joblib
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -60,6 +61,8 @@ class VariationalAutoencoder(LatentVariableModel):
     _log_size_unit: float | None
     #: mean of every column of the training table, and mean and sd of its log size factors
     _count_means: np.ndarray
+    #: an array of size factors, and a hash of the table whose they are
+    _given_for: tuple[Any, str] | None
     _log_size_moments: tuple[float, float]
 
     _parameter_constraints: ClassVar[dict] = {
@@ -181,7 +184,8 @@ class VariationalAutoencoder(LatentVariableModel):
             "n_components": int(self.n_components),
             "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", sizes),
             "activation": self.activation,
-            "normalized": self._log_size_unit is not None,
+            # Totals are given away by size factors that are totals, and by no others.
+            "normalized": self._log_size_unit is not None and isinstance(self.size_factors, str),
             **self._encoder_options(),
         }
 
@@ -189,7 +193,7 @@ class VariationalAutoencoder(LatentVariableModel):
         return {
             "normalization": self.normalization,
             "dropout": float(self.dropout),
-            "linear_skip": bool(self.linear_skip),
+            "linear_skip": self._starts_at_components(),
         }
 
     def _latent_config(self, n_samples: int) -> dict[str, Any]:
@@ -251,7 +255,7 @@ class VariationalAutoencoder(LatentVariableModel):
 
     def _starts_at_components(self) -> bool:
         """Whether encoder and decoder have linear maps to start at principal components."""
-        return self.linear_skip or self.decoder == "linear"
+        return bool(self.linear_skip) or self.decoder == "linear"
 
     # ---- the fitted prior ---------------------------------------------------------------------------------------
 
@@ -289,8 +293,10 @@ class VariationalAutoencoder(LatentVariableModel):
         if self._has_no_sizes():
             return
         self._count_means = count_means(X)
-        self._log_size_unit = 0.0
-        log_sizes = cast(np.ndarray, self._log_sizes(X))
+        self._given_for = None
+        if not isinstance(self.size_factors, str) and not callable(self.size_factors):
+            self._given_for = self.size_factors, joblib.hash(X)
+        log_sizes = log_size_factors(X, self.size_factors, self._count_means)
         self._log_size_unit = float(np.median(log_sizes))
         self._log_size_moments = float(np.mean(log_sizes) - self._log_size_unit), float(np.std(log_sizes))
 
@@ -315,6 +321,13 @@ class VariationalAutoencoder(LatentVariableModel):
                 "The model was fitted with size factors: set_params(size_factors=...) those of the rows of this X, or "
                 "'sum'."
             )
+        if self._given_for is not None:
+            sizes, table = self._given_for
+            if self.size_factors is sizes and joblib.hash(X) != table:
+                raise ValueError(
+                    "size_factors are still those of the training table's rows, and this X is another table: "
+                    "set_params(size_factors=...) those of its rows."
+                )
         return log_size_factors(X, self.size_factors, self._count_means) - self._log_size_unit
 
     def _drawn_curves(self, module: GenerativeModel, z: Tensor, generator: torch.Generator) -> Tensor:

@@ -355,7 +355,8 @@ def latent_divergence(estimator: Any, X: Any) -> NDArray[np.float64]:
     True
     """
     model, X = _model_and_input(estimator, X, "posterior")
-    family = getattr(model, "posterior_family", "normal")
+    config = getattr(model, "_config", {})  # of the fit: a parameter may have another value by now
+    family = config.get("posterior_family", {}).get("name", "normal")
     if family != "normal":
         raise ValueError(
             f"{type(model).__name__} has posterior_family={family!r}, whose marginals have no closed form, so the "

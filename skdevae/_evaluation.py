@@ -138,7 +138,7 @@ def encoder_posterior(model: AmortizedModel, source: RowSource, credible_level: 
         else:
             encoded = _drawn_fields(model.posterior_family.draw(encoding, nodes)[0], credible_level)
         for field, value, empty in zip(fields, encoded, of_the_prior, strict=True):
-            field[index] = torch.where(_is_empty(rows)[:, None], empty, value)
+            field[index] = torch.where(_is_empty(rows, source.like)[:, None], empty, value)
     return fields
 
 
@@ -161,10 +161,10 @@ def _moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
     return mean, (weights @ (torch.exp(2 * mixture.log_sds) + (mixture.means - mean) ** 2)).sqrt()
 
 
-def _is_empty(rows: DenseRows | SparseRows) -> Tensor:
+def _is_empty(rows: DenseRows | SparseRows, like: Tensor) -> Tensor:
     """Which rows have no observed entry: (B,)."""
     if rows.observed is None:
-        return torch.zeros(len(rows), dtype=torch.bool)
+        return torch.zeros(len(rows), dtype=torch.bool, device=like.device)
     return rows.observed.sum(1) == 0
 
 
@@ -175,18 +175,24 @@ def _nodes(model: AmortizedModel, source: RowSource) -> Tensor:
 
 @torch.no_grad()
 def amortized_elbo(model: AmortizedModel, source: RowSource, n_draws: int = _ELBO_DRAWS) -> Tensor:
-    """ELBO of every row with the encoder's q(z | x) and q(w), by quadrature or ``n_draws`` quasi-random draws: (N,)."""
+    """ELBO of every row with the encoder's q(z | x) and q(w), by quadrature or ``n_draws`` quasi-random draws: (N,).
+
+    Of an autoencoder, log p(x | z) at the encoder's z.
+    """
     nodes, weights = (t.to(source.like) for t in _standard_normal_rule(model.n_components, n_draws))
     prior = model.latent_prior()
     values = torch.zeros(len(source)).to(source.like)
     for index, rows in _narrow_chunks(model, source):
         dense = rows.dense()
         encoding = model.encoder(dense)
+        if not model.variational:
+            values[index] = model.log_likelihood(dense, encoding.mean)
+            continue
         for node, weight in zip(nodes, weights, strict=True):
             z, log_q = model.posterior_family.draw(encoding, node.expand_as(encoding.mean))
             latent = model.divergence(encoding, z, log_q, prior)
             values[index] += weight * (model.log_likelihood(dense, z) - latent)
-        values[index] = torch.where(_is_empty(rows), 0.0, values[index])
+        values[index] = torch.where(_is_empty(rows, source.like), 0.0, values[index])
     return values
 
 
@@ -199,7 +205,7 @@ def prior_responsibilities(model: AmortizedModel, source: RowSource) -> Tensor:
     for index, rows in source.chunks(width=max(source.n_features, len(nodes) * values.shape[1])):
         z, _ = model.posterior_family.draw(model.encoder(rows.dense()), nodes)
         of_the_draws = prior.responsibilities(z).mean(0)
-        values[index] = torch.where(_is_empty(rows)[:, None], prior.log_weights.exp(), of_the_draws)
+        values[index] = torch.where(_is_empty(rows, source.like)[:, None], prior.log_weights.exp(), of_the_draws)
     return values
 
 

@@ -31,7 +31,7 @@ from ._evaluation import (
 from ._validation import check_counts
 from .nn.importance import slopes
 from .nn.likelihoods import LIKELIHOODS
-from .nn.models import AmortizedModel, GenerativeModel, build_model
+from .nn.models import AmortizedModel, GenerativeModel, build_model, sized
 from .training.rows import RowSource
 from .training.seeds import generator_from, spawn_seeds
 
@@ -443,9 +443,15 @@ class DenoisingModel(FittedModel):
         Returns
         -------
         X_expected : ndarray of shape (n_samples, n_features)
-            Expected value of every entry at the posterior mean of its sample's latent, in the units of X.
+            Expected value of every entry at the posterior mean of its sample's latent (and its size factor, where there
+            are any), in the units of X.
         """
-        return self.inverse_transform(self.transform(X))
+        module, source, dtype = self._for_inference(X)
+        z = self._posterior_mean(module, source)
+        log_size = None if source.log_size is None else torch.from_numpy(source.log_size).to(source.like)
+        with torch.no_grad():
+            mean = module.likelihood.mean(sized(module.predictive_curves(z), log_size), z)
+        return self._in_user_units(mean.cpu().numpy()).astype(dtype, copy=False)
 
 
 def _plain_history(history: History) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from .training.rows import RowSource
 
 #: rows for each centre among which k-means looks, and its steps: centres need to be spread, not optimal
 _ROWS_PER_CENTER, _STEPS = 20, 10
+#: entries that such rows may have at the most, but for one row a centre: they are held in dense form
+_MOST_ENTRIES = 20_000_000
 
 Inputs = Callable[[DenseRows], Tensor]
 
@@ -29,8 +31,13 @@ def _of_the_data(source: RowSource, inputs: Inputs, n: int, random: np.random.Ra
     return torch.cat([inputs(rows.dense()) for _, rows in source.take(index).chunks(width=source.n_features)])
 
 
+def _some_rows(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
+    wanted = min(n * _ROWS_PER_CENTER, max(n, _MOST_ENTRIES // source.n_features))
+    return _of_the_data(source, inputs, min(len(source), wanted), random)
+
+
 def _centers(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
-    rows = _of_the_data(source, inputs, min(len(source), n * _ROWS_PER_CENTER), random)
+    rows = _some_rows(source, inputs, n, random)
     distinct = torch.unique(rows, dim=0)
     if len(distinct) <= n:
         return distinct[torch.arange(n) % len(distinct)]
@@ -39,7 +46,7 @@ def _centers(source: RowSource, inputs: Inputs, n: int, random: np.random.Random
 
 
 def _noise(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
-    rows = _of_the_data(source, inputs, min(len(source), n * _ROWS_PER_CENTER), random)
+    rows = _some_rows(source, inputs, n, random)
     noise = torch.from_numpy(random.standard_normal((n, source.n_features))).to(rows)
     return rows.mean(0) + rows.std(0, correction=0) * noise
 

@@ -9,9 +9,9 @@ from ._fitted import DenoisingModel
 class VAETransformer(DenoisingModel, VariationalAutoencoder):
     """Embed samples by a variational autoencoder: an encoder, a Gaussian latent, and a plain or linear decoder.
 
-    z ~ N(0, I), each feature depends on z through a multilayer perceptron, or linearly, and q(z | x) is a Gaussian
-    whose mean and standard deviations an encoder computes from x [1]_. With ``decoder="linear"`` and
-    ``likelihood="gaussian"`` this is factor analysis, and the fit ends where
+    Unless told otherwise: z ~ N(0, I), each feature depends on z through a multilayer perceptron, or linearly, and
+    q(z | x) is a Gaussian whose mean and standard deviations an encoder computes from x [1]_. With ``decoder="linear"``
+    and ``likelihood="gaussian"`` this is factor analysis, and the fit ends where
     :class:`~sklearn.decomposition.FactorAnalysis` does [2]_.
 
     Unlike those that the papers compare with, which stop after 50 epochs from random weights, it starts from the
@@ -37,7 +37,7 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
     learn_pseudo_inputs : bool, default=True
         Whether they are trained, or stay where they start.
     n_mixture_components : int, default=20
-        Components of ``prior="mixture"``.
+        Components of ``prior="mixture"``, at most one for each sample.
     learn_mixture_weights : bool, default=True
         Whether the weights of a prior's components are trained, or all equal.
     posterior_family : {"normal", "iaf"}, default="normal"
@@ -54,9 +54,12 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
         excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None, array-like of shape (n_samples,) or callable, default=None
         What a sample's expected counts (poisson, nb, zinb) are multiplied by, in any unit: its total, nothing, what is
-        given, or what a function of X gives. Likelihoods are of the raw counts, given these. The encoder sees log1p of
-        counts divided by them, and the decoder gives shares of the whole. Rows without a count cannot have "sum". With
-        an array, ``set_params(size_factors=...)`` those of another table's rows before that table is passed.
+        given, or what a function of X (as an array, or a CSR array) gives. Likelihoods are of the raw counts, given
+        these. The encoder sees log1p of counts divided by them; with "sum", the decoder gives shares that add up to
+        one. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of median
+        size; ``sample`` draws sizes from a log-normal distribution with the training table's mean and standard
+        deviation. Rows without a count cannot have "sum". With an array, ``set_params(size_factors=...)`` those of
+        another table's rows before that table is passed.
     hidden_layer_sizes : sequence of int, default=None
         Hidden layers of the decoder's perceptron; None means (64,). A linear decoder has none.
     encoder_hidden_layer_sizes : sequence of int, default=(64,)
@@ -82,8 +85,9 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
     learning_rate : float, default=None
         Starting rate of Adam. None means 0.01.
     learning_rate_decay : {"cosine", "plateau"}, default="cosine"
-        Whether it falls to zero along a cosine, or is halved whenever ten epochs (after warm-up) have passed without
-        progress of at least ``tol`` in the training loss, or with ``early_stopping`` in the validation loss.
+        Whether it falls to zero along a cosine, or is halved whenever (after warm-up) ten epochs, or half of
+        ``n_iter_no_change`` if that is less, have passed without progress of at least ``tol`` in the training loss, or
+        with ``early_stopping`` in the validation loss.
     batch_size : int, default=128
         Rows per gradient step.
     max_epochs : int, default=None
@@ -117,7 +121,7 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
     Attributes
     ----------
     pseudo_inputs_ : ndarray of shape (n_pseudo_inputs, n_features)
-        Pseudo-inputs of ``prior="vamp"``, in the units of X.
+        Pseudo-inputs of ``prior="vamp"``, in the units of X (counts: of a sample of median size).
     mixture_weights_ : ndarray of shape (K,)
         Weights of the prior's components.
     prior_mixture_ : PriorMixture
@@ -127,7 +131,8 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
     dispersion_ : ndarray of shape (n_features,)
         Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
     lower_bound_ : float
-        The bound that the fit maximised, in nats per training sample and the units of X.
+        The evidence lower bound, less what the weights' prior takes, in nats per training sample and the units of X. Of
+        an autoencoder, log p(x | z) in its place.
     history_ : skorch.history.History
         A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
     n_iter_ : int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
@@ -46,7 +46,7 @@ class VampVAE(VariationalAutoencoder):
     learn_pseudo_inputs : bool, default=True
         Whether they are trained, or stay where they start.
     n_mixture_components : int, default=20
-        Components of ``prior="mixture"``.
+        Components of ``prior="mixture"``, at most one for each sample.
     learn_mixture_weights : bool, default=True
         Whether the weights of a prior's components are trained, or all equal.
     posterior_family : {"normal", "iaf"}, default="normal"
@@ -63,9 +63,12 @@ class VampVAE(VariationalAutoencoder):
         excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None, array-like of shape (n_samples,) or callable, default="sum"
         What a sample's expected counts (poisson, nb, zinb) are multiplied by, in any unit: its total, nothing, what is
-        given, or what a function of X gives. Likelihoods are of the raw counts, given these. The encoder sees log1p of
-        counts divided by them, and the decoder gives shares of the whole. Rows without a count cannot have "sum". With
-        an array, ``set_params(size_factors=...)`` those of another table's rows before that table is passed.
+        given, or what a function of X (as an array, or a CSR array) gives. Likelihoods are of the raw counts, given
+        these. The encoder sees log1p of counts divided by them; with "sum", the decoder gives shares that add up to
+        one. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of median
+        size; ``sample`` draws sizes from a log-normal distribution with the training table's mean and standard
+        deviation. Rows without a count cannot have "sum". With an array, ``set_params(size_factors=...)`` those of
+        another table's rows before that table is passed.
     decoder : {"mlp", "linear"}, default="mlp"
         How expected values depend on the latent (before the likelihood's link): by a multilayer perceptron, or by a
         plane.
@@ -95,8 +98,9 @@ class VampVAE(VariationalAutoencoder):
     learning_rate : float, default=None
         Starting rate of Adam. None means 0.002.
     learning_rate_decay : {"cosine", "plateau"}, default="cosine"
-        Whether it falls to zero along a cosine, or is halved whenever ten epochs (after warm-up) have passed without
-        progress of at least ``tol`` in the training loss, or with ``early_stopping`` in the validation loss.
+        Whether it falls to zero along a cosine, or is halved whenever (after warm-up) ten epochs, or half of
+        ``n_iter_no_change`` if that is less, have passed without progress of at least ``tol`` in the training loss, or
+        with ``early_stopping`` in the validation loss.
     batch_size : int, default=128
         Rows per gradient step.
     max_epochs : int, default=None
@@ -142,7 +146,8 @@ class VampVAE(VariationalAutoencoder):
     dispersion_ : ndarray of shape (n_features,)
         Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
     lower_bound_ : float
-        The bound that the fit maximised, in nats per training sample and the units of X.
+        The evidence lower bound, less what the weights' prior takes, in nats per training sample and the units of X. Of
+        an autoencoder, log p(x | z) in its place.
     history_ : skorch.history.History
         A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
     n_iter_ : int
@@ -277,6 +282,17 @@ class VampVAE(VariationalAutoencoder):
         )
         self.n_clusters = n_clusters
 
+    def _latent_config(self, n_samples: int) -> dict[str, Any]:
+        config = super()._latent_config(n_samples)
+        n_most = config["prior"].get("n_mixture_components", 1)
+        if self.variational and self.n_clusters is not None and self.n_clusters > n_most:
+            raise ValueError(
+                f"n_clusters={self.n_clusters}, but clusters are merged from the prior's components, of which there "
+                f"will be {n_most} (prior={self.prior!r}, {n_samples} samples). Ask for fewer clusters, or for a prior "
+                "with more components."
+            )
+        return config
+
     @classmethod
     def published(cls, n_components=128, **changes):
         """The network and the training of the paper (section 2).
@@ -308,6 +324,7 @@ class VampVAE(VariationalAutoencoder):
             "size_factors": "sum",
         }
         training = {
+            "n_pseudo_inputs": 500,
             "learning_rate": 5e-5,
             "learning_rate_decay": "plateau",
             "max_epochs": 2000,
@@ -376,10 +393,11 @@ class VampVAE(VariationalAutoencoder):
             return responsibilities
         mixture = self.prior_mixture_
         n_most = len(mixture.weights)
-        if self.n_clusters not in range(1, n_most + 1):
+        if not isinstance(self.n_clusters, Integral) or self.n_clusters not in range(1, n_most + 1):
             raise ValueError(
                 f"n_clusters={self.n_clusters!r}, but clusters are merged from the prior's components, of which there "
                 f"are {n_most}: give a whole number between 1 and {n_most}, or fit a prior with more components."
             )
-        labels = merge_components(mixture.weights, mixture.means, self.n_clusters)
-        return responsibilities @ np.eye(self.n_clusters)[labels]
+        n_clusters = int(self.n_clusters)
+        labels = merge_components(mixture.weights, mixture.means, n_clusters)
+        return responsibilities @ np.eye(n_clusters)[labels]

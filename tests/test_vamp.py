@@ -315,6 +315,8 @@ def test_the_number_of_clusters_has_no_influence_on_the_fit():
     assert_array_equal(again.predict_proba(table), model.predict_proba(table)[:, order])
     with pytest.raises(ValueError, match=r"n_clusters=7, but .* of which there are 6"):
         copy_of(model, n_clusters=7).predict(table)
+    with pytest.raises(ValueError, match=r"n_clusters=7, but .* of which there will be 6 \(prior='vamp', 150 samples"):
+        clone(model).set_params(n_clusters=7).fit(table)
     with pytest.raises(ValueError, match=r"n_clusters=2, but .* of which there are 1"):
         copy_of(fitted("normal"), n_clusters=2).predict(table)
     for nonsense in (0, 2.5, "three"):
@@ -617,7 +619,8 @@ def test_the_published_network_and_training():
     assert (model.prior, model.likelihood, model.learning_rate_decay) == ("vamp", "nb", "plateau")
     assert (model.learning_rate, model.early_stopping, model.n_iter_no_change) == (5e-5, True, 100)
     assert clone(model).get_params() == model.get_params()
-    changed = VampVAE.published(4, max_epochs=3, dropout=0.5, n_clusters=2, random_state=0)
+    assert model.n_pseudo_inputs == 500
+    changed = VampVAE.published(4, n_pseudo_inputs=9, max_epochs=3, dropout=0.5, n_clusters=2, random_state=0)
     assert (changed.n_components, changed.dropout, changed.n_clusters) == (4, 0.5, 2)
     assert changed.fit_predict(counts()).shape == (100,)
     assert changed.n_iter_ == 3
@@ -642,3 +645,23 @@ def test_an_autoencoder_says_why_it_has_no_prior():
     for attribute in ("prior_mixture_", "mixture_weights_", "pseudo_inputs_"):
         with pytest.raises(AttributeError, match="variational=True"):
             getattr(model, attribute)
+
+
+def test_an_autoencoder_of_several_starts_keeps_the_one_that_reconstructs_best():
+    table = blobs()[0]
+    starts = {"variational": False, "max_epochs": 30, "weight_decay": 0.0}
+    kept = quick(n_init=3, **starts).fit(table)
+    assert_allclose(kept.lower_bound_, kept.conditional_log_likelihood(table), atol=1e-3)
+    assert kept.lower_bound_ >= quick(**starts).fit(table).lower_bound_
+
+
+def test_a_linear_model_without_linear_maps_is_one_with_them():
+    table = blobs()[0]
+    one, other = (quick(decoder="linear", hidden_layer_sizes=(), linear_skip=skip).fit(table) for skip in (True, False))
+    assert_same_bits(one, other, table)
+
+
+def test_a_plateau_comes_before_early_stopping():
+    training = {"learning_rate_decay": "plateau", "early_stopping": True, "tol": 1e6, "max_epochs": 30}
+    rates = quick(**training).fit(blobs()[0]).history_[:, "event_lr"]
+    assert rates[-1] < rates[0]

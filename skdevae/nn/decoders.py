@@ -336,8 +336,8 @@ class NeuralDecoder(Decoder):
     linear_skip : bool
         Whether there is a plane; without hidden layers there always is.
     normalized : bool
-        Whether curves are the log of shares that add up to one, times a total: of counts whose sums are given by their
-        size factors.
+        Whether curves are the log of shares that add up to one, times a total that is learned: of counts whose size
+        factors are their sums.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -365,7 +365,7 @@ class NeuralDecoder(Decoder):
         self.loadings = nn.Parameter(torch.zeros(n_components, n_features)) if has_plane else None
         if has_plane:
             spread_first_layer_(self.hidden, generator)
-        self.log_total = nn.Buffer(torch.zeros(())) if normalized else None
+        self.log_total = nn.Parameter(torch.zeros(())) if normalized else None
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
         curves = self.level.expand(len(points), -1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .layers import scale_gradient
 
-#: starting log sds of a learned mixture's components, which start from k-means centres of the first latents
+#: starting log sds of a learned mixture's components, which start where k-means centres of the rows are encoded
 _MIXTURE_LOG_SD = -0.5
 
 #: pseudo-inputs that one training step sends through the encoder

@@ -18,7 +18,7 @@ from .net import LatentVariableNet
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
 #: learning rate of q(w) relative to the rest: its logits have far to go, and one feature's are few gradients' business
 _ASSIGNMENT_RATE = 10
-#: epochs without progress after which ``decay="plateau"`` halves the learning rate (VAMP paper, section 2)
+#: most epochs without progress after which ``decay="plateau"`` halves the learning rate (VAMP paper, section 2)
 _PLATEAU_EPOCHS = 10
 
 
@@ -109,7 +109,9 @@ def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
 def _decay(options: TrainingOptions) -> Callback:
     if options.decay == "plateau":
         monitor = "valid_loss" if options.early_stopping else "train_loss"
-        return PatientPlateau(options.annealed_epochs, monitor, _PLATEAU_EPOCHS, options.tol)
+        # Before training is ended for the same reason.
+        patience = max(1, min(_PLATEAU_EPOCHS, options.patience // 2))
+        return PatientPlateau(options.annealed_epochs, monitor, patience, options.tol)
     n_steps = options.max_epochs * options.steps_per_epoch
     return LRScheduler(
         torch.optim.lr_scheduler.LambdaLR,
