@@ -1,10 +1,10 @@
 """Tables 1 and 2 of the VAMP paper on our data: AE, VAE, VAE-IAF and VAE-Vamp, beside PCA + k-means.
 
-    python benchmarks/embeddings.py [--sets mixology pbmc4k bladder paul15 mnist] [--seeds 3] [--threads 1]
+    python benchmarks/embeddings.py [--sets mixology pbmc4k bladder paul15 mnist] [--seeds 3] [--components 10]
 
 Counts are modelled as negative binomials given each cell's total, images (pixels above one half) as Bernoulli. 10
-latents, one hidden layer of 128, batches of 128, the defaults of VampVAE otherwise. The first 90 % of
-RandomState(0).permutation are trained on, the rest is held out; seeds are of the fits.
+latents unless told otherwise, one hidden layer of 128, batches of 128, the defaults of VampVAE otherwise. The first
+90 % of RandomState(0).permutation are trained on, the rest is held out; seeds are of the fits.
 
 Columns: reconstruction loss -log p(x | z) and importance-weighted log p(x) of held-out samples (nats per sample; 500
 draws), active units, principal components for 95 % of latent variance, silhouette by label (at most 3000 training
@@ -28,7 +28,6 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from skdevae import VampVAE
 from skdevae.metrics import active_units, n_principal_components
 
-N_COMPONENTS = 10
 MODELS: dict[str, dict] = {
     "AE": {"variational": False},
     "VAE": {"prior": "normal"},
@@ -93,9 +92,9 @@ def pca(split: Split) -> dict:
     return {"silhouette": silhouette(Z, split.labels), "ARI k-means": rand_index(Z, split.labels)}
 
 
-def measure(split: Split, options: dict, seed: int, max_epochs: int | None) -> dict:
+def measure(split: Split, options: dict, seed: int) -> dict:
     """Fit one model and judge its embedding."""
-    model = VampVAE(N_COMPONENTS, likelihood=split.likelihood, max_epochs=max_epochs, random_state=seed, **options)
+    model = VampVAE(likelihood=split.likelihood, random_state=seed, **options)
     model.fit(split.train)
     Z = model.transform(split.train)
     row = {
@@ -120,6 +119,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["mixology", "pbmc4k", "bladder", "paul15", "mnist"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--components", type=int, default=10)
     parser.add_argument("--max-epochs", type=int, default=None)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -129,9 +129,8 @@ def main() -> None:
         print(f"\n{name}: {split.train.shape[0]} x {split.train.shape[1]}, {split.test.shape[0]} held out", flush=True)
         rows = []
         for model in arguments.models:
-            fits = pd.DataFrame(
-                [measure(split, MODELS[model], seed, arguments.max_epochs) for seed in range(arguments.seeds)]
-            )
+            options = {**MODELS[model], "n_components": arguments.components, "max_epochs": arguments.max_epochs}
+            fits = pd.DataFrame([measure(split, options, seed) for seed in range(arguments.seeds)])
             rows.append({"model": model, **fits.mean().round(3), "sd of log p(x)": fits["log p(x)"].std().round(1)})
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
         rows.append({"model": "PCA(20)", **pd.Series(pca(split)).round(3)})
