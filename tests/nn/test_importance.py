@@ -179,9 +179,9 @@ def test_curvature_of_a_linear_predictor_is_the_information(likelihood):
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 @pytest.mark.parametrize("n_components", [1, 2, 3])
-@pytest.mark.parametrize("n_draws, atol", [(7, 0.5), (500, 0.02), (8000, 0.003)])
-def test_a_linear_models_evidence_is_the_gaussian_density(n_draws, atol, n_components, missing):
-    # Laplace's approximation is exact; weights would be all the same, were it not for the wider proposal
+@pytest.mark.parametrize("n_draws", [7, 500])
+def test_a_linear_models_evidence_is_the_gaussian_density(n_draws, n_components, missing):
+    # every weight is the evidence times the share of the exact proposal: few draws are enough
     model, table = _model(linear=True, n_components=n_components), _table("gaussian", missing=missing)
     level, loadings, noise = _gaussian_model(model)
     covariance = loadings @ loadings.T + np.diag(noise)
@@ -189,7 +189,7 @@ def test_a_linear_models_evidence_is_the_gaussian_density(n_draws, atol, n_compo
         multivariate_normal.logpdf(row[seen], level[seen], covariance[np.ix_(seen, seen)])
         for row, seen in zip(table, ~np.isnan(table), strict=True)
     ]
-    np.testing.assert_allclose(_evidence(model, table, n_draws).numpy(), expected, atol=atol, rtol=0)
+    np.testing.assert_allclose(_evidence(model, table, n_draws).numpy(), expected, atol=1e-8)
 
 
 def _sampled(model, n=40, missing=0.2):
