@@ -33,6 +33,10 @@ from .training.rows import RowSource
 _PSEUDO_INPUTS, _SAMPLES_PER_PSEUDO_INPUT = 500, 10
 
 
+#: multiplications of a matrix product in a gradient step above which a second thread speeds steps up
+_THREADED_PRODUCTS = 10_000_000
+
+
 @dataclass(frozen=True)
 class PriorMixture:
     """A prior as a mixture of Gaussians with diagonal covariances.
@@ -167,6 +171,16 @@ class VariationalAutoencoder(LatentVariableModel):
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+
+    def _gains_from_threads(self, table: RowSource) -> bool:
+        # Layers next to the features, with the most weights.
+        encoder = check_layer_sizes("encoder_hidden_layer_sizes", self.encoder_hidden_layer_sizes)[:1]
+        decoder = self._decoder_config(table.n_features)["hidden_layer_sizes"][-1:]
+        batch = min(int(self.batch_size), len(table))
+        return (
+            super()._gains_from_threads(table)
+            or batch * table.n_features * max(1, *encoder, *decoder) > _THREADED_PRODUCTS
+        )
 
     # ---- the module -----------------------------------------------------------------------------------------------
 

@@ -138,6 +138,10 @@ class LatentVariableModel(FittedModel):
         """Rows (K, D), on the encoder's scale, that a prior with components of its own starts from."""
         return None
 
+    def _gains_from_threads(self, table: RowSource) -> bool:
+        """Whether what is computed at once is so much that a second thread is worth waiting for."""
+        return table.is_large
+
     def _learning_rate_decay(self) -> str:
         """``"cosine"`` or ``"plateau"``."""
         return "cosine"
@@ -282,7 +286,7 @@ class LatentVariableModel(FittedModel):
         config = self._module_config(len(source), X.shape[1], has_missing)
         # Small tables gain nothing from threads, and on a busy machine threads that wait for each other cost most time.
         # OpenMP alone: its limit is the thread's own, while a BLAS library's would be the whole process's.
-        with nullcontext() if table.is_large else threadpool_limits(1, user_api="openmp"):
+        with nullcontext() if self._gains_from_threads(table) else threadpool_limits(1, user_api="openmp"):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
             starts = self._starts(source, wanted, seeds)
             fits = self._fit_starts(starts, config, source, validation)
