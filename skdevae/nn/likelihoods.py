@@ -81,6 +81,8 @@ class Likelihood(nn.Module):
     has_log_link = False
     #: whether the linear form has a term in 1[x > 0]
     has_positive_term = False
+    #: whether coefficients depend on z by other ways than the curves
+    sees_latent = False
 
     def own_parameters(self) -> tuple[Tensor, ...]:
         """The feature's own parameters (noise, dispersion, ...), each (D,)."""
@@ -232,11 +234,13 @@ class CountLikelihood(Likelihood):
         total = self._expected_log_zero(rows.observed, curves, z, phi)
         row, column, value = rows.nonzero()
         at_entries = curves.transpose(0, 1)[:, row, column]  # (K, M)
-        tables = self.coefficients(at_entries, z[row], *(parameter[column] for parameter in own))
+        latents = z[row] if self.sees_latent else z  # a gather that most do without
+        tables = self.coefficients(at_entries, latents, *(parameter[column] for parameter in own))
         beyond_zero = value * tables.slope
         if tables.positive is not None:
             beyond_zero = beyond_zero + tables.positive
-        entries = (beyond_zero * phi[:, column]).sum(0) + self.entry_constant(value, column)
+        shared = beyond_zero[0] if len(phi) == 1 else (beyond_zero * phi[:, column]).sum(0)
+        entries = shared + self.entry_constant(value, column)
         return total.index_add(0, row, entries)
 
     def _expected_log_zero(self, observed: Tensor | None, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
@@ -367,6 +371,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """NB, replaced by a zero with probability sigmoid(a + b z); a and b for each feature, b for each component of z."""
 
     has_positive_term = True
+    sees_latent = True
 
     def __init__(self, n_features: int, n_components: int = 1):
         super().__init__(n_features)
