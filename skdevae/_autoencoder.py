@@ -31,8 +31,6 @@ from .training.rows import RowSource
 #: most pseudo-inputs, where nothing is said, and samples that there should be for each: with a pseudo-input for every
 #: few samples the prior comes to be a list of them, and likelihoods of others fall
 _PSEUDO_INPUTS, _SAMPLES_PER_PSEUDO_INPUT = 500, 10
-
-
 #: multiplications of a matrix product in a gradient step above which a second thread speeds steps up
 _THREADED_PRODUCTS = 10_000_000
 
@@ -63,11 +61,11 @@ class VariationalAutoencoder(LatentVariableModel):
 
     #: log of the size that counts as 1: the training table's median; None for a model without size factors
     _log_size_unit: float | None
-    #: mean of every column of the training table, and mean and sd of its log size factors
+    #: mean and sd of the training table's log size factors, and mean of each of its columns
+    _log_size_moments: tuple[float, float]
     _count_means: np.ndarray
     #: an array of size factors, and a hash of the table whose they are
     _given_for: tuple[Any, str] | None
-    _log_size_moments: tuple[float, float]
 
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
@@ -179,7 +177,7 @@ class VariationalAutoencoder(LatentVariableModel):
         batch = min(int(self.batch_size), len(table))
         return (
             super()._gains_from_threads(table)
-            or batch * table.n_features * max(1, *encoder, *decoder) > _THREADED_PRODUCTS
+            or batch * table.n_features * max([1, *encoder, *decoder]) > _THREADED_PRODUCTS
         )
 
     # ---- the module -----------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 from scipy.stats import norm, ortho_group
 from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import DBSCAN
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
@@ -23,7 +25,7 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdevae import DeVAETransformer, VAETransformer, _embedding_metrics, metrics
+from skdevae import DeVAETransformer, VAETransformer, VampVAE, _embedding_metrics, metrics
 from skdevae.metrics import (
     active_units,
     active_units_scorer,
@@ -468,16 +470,26 @@ def test_divergence_of_exact_inference(table):
     assert latent_divergence(model, X) == pytest.approx(divergence_of(posterior.mean, posterior.sd))
 
 
-def test_no_divergence_of_flows(posteriors):
-    flow = Encoded(*posteriors)
-    flow.posterior_family = "iaf"
+def test_no_divergence_of_flows():
+    pytest.importorskip("zuko")
+    X = load_iris().data
+    model = VAETransformer(posterior_family="iaf", n_flows=1, max_epochs=1, random_state=0).fit(X)
+    model.set_params(posterior_family="normal")  # for the next fit
     with pytest.raises(
         ValueError,
-        match=r"Encoded has posterior_family='iaf'.*no closed form.*posterior_family='normal'.*unit_activity",
+        match=r"VAETransformer has posterior_family='iaf'.*no closed form.*posterior_family='normal'.*unit_activity",
     ):
-        latent_divergence(flow, np.zeros((1, 1), dtype=int))
-    flow.posterior_family = "normal"
-    assert latent_divergence(flow, np.zeros((1, 1), dtype=int)).shape == (3,)
+        latent_divergence(model, X)
+
+
+def test_divergence_from_a_fitted_mixture_of_posteriors():
+    X = load_iris().data
+    model = VampVAE(2, n_pseudo_inputs=5, max_epochs=5, random_state=0).fit(X)
+    posterior, prior = model.posterior(X), model.prior_mixture_
+    draws = posterior.mean + posterior.sd * np.random.default_rng(0).standard_normal((4000, *posterior.mean.shape))
+    log_prior = logsumexp(norm.logpdf(draws[..., None], prior.means.T, prior.sds.T), axis=-1, b=prior.weights)
+    expected = (norm.logpdf(draws, posterior.mean, posterior.sd) - log_prior).mean((0, 1))
+    np.testing.assert_allclose(latent_divergence(model, X), expected, atol=0.01)
 
 
 def test_no_divergence_of_points(posteriors):
