@@ -71,12 +71,14 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
     dropout : float, default=0.0
         Share of hidden units that a training step leaves out.
     linear_skip : bool, default=True
-        Whether linear maps, which start at principal components, stand beside both perceptrons.
+        Whether linear maps, which start at principal components, stand beside both perceptrons. A linear decoder always
+        comes with them.
     beta : float, default=1.0
         Weight of KL(q(z | x) || p(z)).
     kl_warmup : float, default=0.0
         Share of the epochs over which that weight rises from zero. Zero, because a fit that starts from principal
         components has no collapse to fear, while without the divergence two components come to reproduce two features.
+        Neither early stopping nor a plateau is judged before its end.
     weight_decay : float, default=20.0
         Precision of the Gaussian prior on each weight between the decoder's hidden units and a feature, in nats; the
         plane has none.

@@ -83,13 +83,13 @@ class VampVAE(VariationalAutoencoder):
     dropout : float, default=0.0
         Share of hidden units that a training step leaves out.
     linear_skip : bool, default=False
-        Whether linear maps, which start at principal components, stand beside both perceptrons.
+        Whether linear maps, which start at principal components, stand beside both perceptrons. A linear decoder always
+        comes with them.
     beta : float, default=1.0
         Weight of KL(q(z | x) || p(z)).
     kl_warmup : float, default=0.3
         Share of the epochs over which that weight rises from zero, lest units that say little at first are given up.
-        Neither early stopping nor a plateau is judged
-        before its end.
+        Neither early stopping nor a plateau is judged before its end.
     weight_decay : float, default=20.0
         Precision of the Gaussian prior on each weight between the decoder's hidden units and a feature, in nats; the
         plane has none.
