@@ -130,7 +130,7 @@ def encoder_posterior(model: AmortizedModel, source: RowSource, credible_level: 
     """What the encoder (and the flow behind it) says of every row; the prior for rows without any observed entry."""
     fields = EncodedPosterior(*(torch.empty(len(source), model.n_components).to(source.like) for _ in range(4)))
     of_the_prior = _gaussian_fields(*_moments(model.latent_prior()), credible_level)
-    nodes = None if model.posterior_family.is_gaussian else _nodes(model, source)
+    nodes = None if model.posterior_family.is_gaussian else _nodes(model, source, _ELBO_DRAWS)
     for index, rows in source.chunks(width=max(source.n_features, 0 if nodes is None else nodes.numel())):
         encoding = model.encoder(rows.dense())
         if nodes is None:
@@ -168,9 +168,9 @@ def _is_empty(rows: DenseRows | SparseRows, like: Tensor) -> Tensor:
     return rows.observed.sum(1) == 0
 
 
-def _nodes(model: AmortizedModel, source: RowSource) -> Tensor:
-    """Nodes (S, 1, Q) of equal weight, for expectations under a posterior that is no Gaussian."""
-    return _standard_normal_points(_ELBO_DRAWS, model.n_components)[:, None].to(source.like)
+def _nodes(model: AmortizedModel, source: RowSource, n_draws: int) -> Tensor:
+    """Noise (S, 1, Q), of equal weight, for expectations under every row's posterior."""
+    return _standard_normal_points(n_draws, model.n_components)[:, None].to(source.like)
 
 
 @torch.no_grad()
@@ -200,7 +200,7 @@ def amortized_elbo(model: AmortizedModel, source: RowSource, n_draws: int = _ELB
 def prior_responsibilities(model: AmortizedModel, source: RowSource) -> Tensor:
     """Posterior probability of every component of the prior, ``E_q(z | x) p(k | z)``: (N, K)."""
     prior = model.latent_prior()
-    nodes = _standard_normal_points(_RESPONSIBILITY_DRAWS, model.n_components)[:, None].to(source.like)
+    nodes = _nodes(model, source, _RESPONSIBILITY_DRAWS)
     values = torch.empty(len(source), len(prior.log_weights)).to(source.like)
     for index, rows in source.chunks(width=max(source.n_features, len(nodes) * values.shape[1])):
         z, _ = model.posterior_family.draw(model.encoder(rows.dense()), nodes)
