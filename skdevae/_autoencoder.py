@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
-import joblib
 import numpy as np
-import scipy.sparse as sp
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -19,11 +17,11 @@ from torch import Tensor
 from ._base import LatentVariableModel
 from ._fitted import has_density
 from ._prior_start import STARTS, starting_inputs
-from ._size_factors import count_means, log_size_factors
+from ._sized import SizeFactorModel
 from ._validation import check_layer_sizes
 from .nn.layers import NORMALIZATIONS
 from .nn.likelihoods import LIKELIHOODS
-from .nn.models import AmortizedModel, GenerativeModel, sized
+from .nn.models import AmortizedModel
 from .nn.posteriors import POSTERIORS
 from .nn.priors import PRIORS, VampPrior
 from .training.rows import RowSource
@@ -52,20 +50,12 @@ class PriorMixture:
     sds: np.ndarray
 
 
-class VariationalAutoencoder(LatentVariableModel):
+class VariationalAutoencoder(SizeFactorModel, LatentVariableModel):
     """Base of the estimators with an encoder and a neural decoder; subclasses have the defaults."""
 
     inference = "amortized"
     #: hidden layers of the decoder, where nothing is said, by its kind
     _default_hidden_layers: ClassVar[dict[str, tuple[int, ...]]] = {"mlp": (64,), "linear": ()}
-
-    #: log of the size that counts as 1: the training table's median; None for a model without size factors
-    _log_size_unit: float | None
-    #: mean and sd of the training table's log size factors, and mean of each of its columns
-    _log_size_moments: tuple[float, float]
-    _count_means: np.ndarray
-    #: an array of size factors, and a hash of the table whose they are
-    _given_for: tuple[Any, str] | None
 
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
@@ -80,7 +70,7 @@ class VariationalAutoencoder(LatentVariableModel):
         "posterior_family": [StrOptions(set(POSTERIORS))],
         "n_flows": [Interval(Integral, 1, None, closed="left")],
         "variational": ["boolean"],
-        "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+        **SizeFactorModel._size_factor_constraints,
         "hidden_layer_sizes": [None, "array-like"],
         "normalization": [None, StrOptions(set(NORMALIZATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -196,8 +186,7 @@ class VariationalAutoencoder(LatentVariableModel):
             "n_components": int(self.n_components),
             "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", sizes),
             "activation": self.activation,
-            # Totals are given away by size factors that are totals, and by no others.
-            "normalized": self._log_size_unit is not None and isinstance(self.size_factors, str),
+            "normalized": self._has_totals_for_sizes(),
             **self._encoder_options(),
         }
 
@@ -296,55 +285,3 @@ class VariationalAutoencoder(LatentVariableModel):
         inputs = prior.pseudo_inputs.double().cpu().numpy()
         counts = LIKELIHOODS[self._config["likelihood"]["name"]].counts
         return np.expm1(inputs) if counts else self._in_user_units(inputs)
-
-    # ---- size factors ---------------------------------------------------------------------------------------------
-
-    def _set_units(self, X: Any) -> None:
-        super()._set_units(X)
-        self._log_size_unit = None
-        if self._has_no_sizes():
-            return
-        self._count_means = count_means(X)
-        self._given_for = None
-        if not isinstance(self.size_factors, str) and not callable(self.size_factors):
-            self._given_for = self.size_factors, joblib.hash(X)
-        log_sizes = log_size_factors(X, self.size_factors, self._count_means)
-        self._log_size_unit = float(np.median(log_sizes))
-        self._log_size_moments = float(np.mean(log_sizes) - self._log_size_unit), float(np.std(log_sizes))
-
-    def _has_no_sizes(self) -> bool:
-        """Whether a fit has no size factors; raises if some are given that the likelihood has no use for."""
-        if self.size_factors is None:
-            return True
-        if LIKELIHOODS[self.likelihood].has_log_link:
-            return False
-        if isinstance(self.size_factors, str):  # "sum": of counts, where there are any
-            return True
-        raise ValueError(
-            f"size_factors are given, but likelihood={self.likelihood!r} has no counts for them to multiply. Leave "
-            "them out, or choose 'poisson', 'nb' or 'zinb'."
-        )
-
-    def _log_sizes(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
-        if self._log_size_unit is None:
-            return None
-        if self.size_factors is None:
-            raise ValueError(
-                "The model was fitted with size factors: set_params(size_factors=...) those of the rows of this X, or "
-                "'sum'."
-            )
-        if self._given_for is not None:
-            sizes, table = self._given_for
-            if self.size_factors is sizes and joblib.hash(X) != table:
-                raise ValueError(
-                    "size_factors are still those of the training table's rows, and this X is another table: "
-                    "set_params(size_factors=...) those of its rows."
-                )
-        return log_size_factors(X, self.size_factors, self._count_means) - self._log_size_unit
-
-    def _drawn_curves(self, module: GenerativeModel, z: Tensor, generator: torch.Generator) -> Tensor:
-        curves = super()._drawn_curves(module, z, generator)
-        if self._log_size_unit is None:
-            return curves
-        mean, sd = self._log_size_moments
-        return sized(curves, mean + sd * torch.randn(len(z), generator=generator, dtype=z.dtype))

@@ -15,6 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from ._size_factors import weighted_median
 from .training.rows import DenseRows, RowSource, SparseRows, summarize_columns
 
 #: components, beside those that a fit starts from, that restarts draw their starting axes from
@@ -28,16 +29,17 @@ _DIRECT_FEATURES = 64
 class _NormalizedTable:
     """The table as principal components should see it: standardised, or log1p of size-normalised counts."""
 
-    def __init__(self, source: RowSource, counts: bool):
+    def __init__(self, source: RowSource, counts: bool, weights: np.ndarray | None = None):
         self._source = source
         self._counts = counts
+        self._weights = np.ones(len(source)) if weights is None else weights
         self._size = self._median_size() if counts else 1.0
-        total = sum(np.asarray(block.sum(0)).ravel() for block in self.blocks())
-        self.mean = total / len(source)
+        total = sum(block.T @ w for block, w in self._weighted_blocks())
+        self.mean = total / self._weights.sum()
 
     def _median_size(self) -> float:
         sizes = np.concatenate([np.asarray(self._values(rows).sum(1)).ravel() for _, rows in self._source.chunks()])
-        return float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 1.0
+        return weighted_median(sizes[sizes > 0], self._weights[sizes > 0]) if (sizes > 0).any() else 1.0
 
     @staticmethod
     def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
@@ -45,9 +47,12 @@ class _NormalizedTable:
 
     def blocks(self) -> Iterator[np.ndarray | sp.csr_array]:
         """Chunks of rows with their normalised values."""
-        for _, rows in self._source.chunks():
+        return (block for block, _ in self._weighted_blocks())
+
+    def _weighted_blocks(self) -> Iterator[tuple[Any, np.ndarray]]:
+        for index, rows in self._source.chunks():
             values = self._values(rows)
-            yield self._normalize(values) if self._counts else values
+            yield (self._normalize(values) if self._counts else values), self._weights[index]
 
     def _normalize(self, counts: Any) -> Any:
         size = np.asarray(counts.sum(1)).ravel()
@@ -63,8 +68,8 @@ class _NormalizedTable:
 
     def covariance_times(self, directions: np.ndarray) -> np.ndarray:
         """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
-        total = sum(block.T @ (block @ directions) for block in self.blocks())
-        return total / len(self._source) - np.multiply.outer(self.mean, self.mean @ directions)
+        total = sum(block.T @ ((block @ directions).T * w).T for block, w in self._weighted_blocks())
+        return total / self._weights.sum() - np.multiply.outer(self.mean, self.mean @ directions)
 
 
 def normalized_counts(source: RowSource) -> np.ndarray:
@@ -73,9 +78,14 @@ def normalized_counts(source: RowSource) -> np.ndarray:
     return np.concatenate([np.asarray(b.toarray() if sp.issparse(b) else b, dtype=np.float32) for b in blocks])
 
 
-def principal_components(source: RowSource, counts: bool, n_components: int) -> np.ndarray:
-    """Scores of the leading principal components, largest first: (N, C), C a few more than the latent has."""
-    table = _NormalizedTable(source, counts)
+def principal_components(
+    source: RowSource, counts: bool, n_components: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores of the leading principal components, largest first: (N, C), C a few more than the latent has.
+
+    ``weights`` (N,) are those of the rows.
+    """
+    table = _NormalizedTable(source, counts, weights)
     n_features = source.n_features
     n_components = min(n_components + _MORE_COMPONENTS, n_features)
     if n_features <= max(_DIRECT_FEATURES, 4 * n_components):

@@ -29,8 +29,8 @@ from ._orientation import axis_signs, orientation_reference
 from ._validation import check_layer_sizes, check_missing
 from .nn.inference import LatentPosterior
 from .nn.latent_grid import GridStatistics, LatentGrid
-from .nn.layers import ACTIVATIONS, noise_from
-from .nn.likelihoods import LIKELIHOODS, ColumnSummary, Gaussian, NegativeBinomial
+from .nn.layers import noise_from
+from .nn.likelihoods import ColumnSummary
 from .nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
 from .training.batches import (
     ExpectationSteps,
@@ -85,27 +85,15 @@ class LatentVariableModel(FittedModel):
     _amortized_learning_rate, _amortized_epochs, _least_steps = 0.01, 200, 0
 
     _parameter_constraints: ClassVar[dict] = {
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        **FittedModel._parameter_constraints,
         "hidden_layer_sizes": ["array-like"],
         "encoder_hidden_layer_sizes": ["array-like"],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "beta": [Interval(Real, 0, None, closed="neither")],
         "kl_warmup": [Interval(Real, 0, 1, closed="both")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "noise_floor": [Interval(Real, 0, 1, closed="neither")],
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [None, Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
         "orientation": [None, str, Integral],
-        "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-        "callbacks": [None, list, tuple],
     }
     #: constraints on what exact inference and derivative decoders need
     _grid_constraints: ClassVar[dict] = {
@@ -182,14 +170,6 @@ class LatentVariableModel(FittedModel):
     def _annealed_share(self) -> float:
         """Share of the epochs of exact inference over which q(z) and q(w) are annealed."""
         return ANNEALED_SHARE
-
-    def _store_results(self) -> None:
-        """Set the fitted attributes that are read off ``module_``."""
-        likelihood = self.module_.likelihood
-        if isinstance(likelihood, Gaussian):
-            self.noise_scale_ = likelihood.scale.double().cpu().numpy() * self._scale
-        if isinstance(likelihood, NegativeBinomial):
-            self.dispersion_ = likelihood.dispersion.double().cpu().numpy()
 
     def _resolved_inference(self) -> str:
         if self.inference == "exact" and self.n_components > MAX_EXACT_COMPONENTS:
@@ -474,27 +454,6 @@ class LatentVariableModel(FittedModel):
         )
         return train, table.take(train), table.take(held_out)
 
-    def _set_units(self, X: Any) -> None:
-        """Gaussian tables are modelled in units of each column's sd; counts as they are."""
-        self._center = self._scale = None
-        if self._is_count_model():
-            return
-        n, total, squares = 0, 0.0, 0.0
-        origin = np.nan_to_num(np.asarray(X[0], dtype=np.float64))
-        for start in range(0, len(X), 4096):
-            block = np.asarray(X[start : start + 4096], dtype=np.float64) - origin
-            n, total, squares = (
-                n + (~np.isnan(block)).sum(0),
-                total + np.nansum(block, 0),
-                squares + np.nansum(block**2, 0),
-            )
-        mean = total / n
-        sd = np.sqrt(np.maximum(squares / n - mean**2, 0))
-        # A constant column has no spread to be measured in; its own size keeps its units out of the fit.
-        constant = sd <= 1e-10 * np.maximum(np.abs(origin + mean), np.finfo(float).tiny)
-        self._center = origin + mean
-        self._scale = np.where(constant, np.where(self._center == 0, 1.0, np.abs(self._center)), sd)
-
     def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> None:
         """Reverse the fitted axes that do not point as asked, as far as the model can."""
         signs = axis_signs(source, positions, reference, self._preferred_directions())
@@ -527,12 +486,3 @@ class LatentVariableModel(FittedModel):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        counts = self.likelihood in LIKELIHOODS and self._is_count_model()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = counts
-        tags.input_tags.positive_only = counts
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags

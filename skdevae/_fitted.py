@@ -6,14 +6,14 @@ import copy
 import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
@@ -28,9 +28,11 @@ from ._evaluation import (
     log_units,
     predictive_log_evidence,
 )
+from ._units import standardization
 from ._validation import check_counts
 from .nn.importance import slopes
-from .nn.likelihoods import LIKELIHOODS
+from .nn.layers import ACTIVATIONS
+from .nn.likelihoods import LIKELIHOODS, Gaussian, NegativeBinomial
 from .nn.models import AmortizedModel, GenerativeModel, build_model, sized
 from .training.rows import RowSource
 from .training.seeds import generator_from, spawn_seeds
@@ -77,6 +79,22 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     _scale: np.ndarray | None
     _n_features_out: int
 
+    _parameter_constraints: ClassVar[dict] = {
+        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "noise_floor": [Interval(Real, 0, 1, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [None, Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "callbacks": [None, list, tuple],
+    }
+
     #: draws for scores of amortised models with several components; a parameter where there are such models
     n_importance_samples = 500
 
@@ -113,6 +131,10 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _source(self, X: np.ndarray | sp.csr_array, like: Tensor) -> RowSource:
         return RowSource(X, self._center, self._scale, like, self._log_sizes(X))
 
+    def _set_units(self, X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None) -> None:
+        """Gaussian tables are modelled in units of each column's sd; counts as they are."""
+        self._center, self._scale = (None, None) if self._is_count_model() else standardization(X, weights)
+
     def _log_sizes(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
         """Log size factors of the rows, relative to the training table's median, for models that have any: (N,)."""
         return None
@@ -121,6 +143,23 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
+
+    def _store_results(self) -> None:
+        """Set the fitted attributes that are read off ``module_``."""
+        likelihood = self.module_.likelihood
+        if isinstance(likelihood, Gaussian):
+            self.noise_scale_ = likelihood.scale.double().cpu().numpy() * self._scale
+        if isinstance(likelihood, NegativeBinomial):
+            self.dispersion_ = likelihood.dispersion.double().cpu().numpy()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        counts = self.likelihood in LIKELIHOODS and self._is_count_model()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = counts
+        tags.input_tags.positive_only = counts
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
     # ---- inference, in float64 and independent of how rows are batched --------------------------------------------
 

@@ -26,7 +26,7 @@ def log_size_factors(
         where = "have no counts: their size factor would be 0"
         remedy = "Drop them, or choose size_factors=None"
     else:
-        sizes = _given(X, size_factors)
+        sizes = given_sizes(X, size_factors)
         where = "have no positive number among size_factors"
         remedy = "Drop them"
     without = np.nonzero(~(sizes > 0) | ~np.isfinite(sizes))[0]
@@ -35,12 +35,28 @@ def log_size_factors(
     return np.log(sizes)
 
 
-def count_means(X: np.ndarray | sp.csr_array) -> np.ndarray:
-    """Mean of every column over its observed entries: (D,)."""
+def count_means(X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean of every column over its observed entries, for rows with weights (N,): (D,)."""
+    weights = np.ones(X.shape[0]) if weights is None else weights
     if sp.issparse(X):
-        return np.asarray(X.mean(0), dtype=np.float64).ravel()
-    blocks = [np.asarray(X[index], dtype=np.float64) for index in gen_batches(len(X), _ROWS)]
-    return sum(np.nansum(block, 0) for block in blocks) / sum((~np.isnan(block)).sum(0) for block in blocks)
+        return np.asarray(X.T @ weights, dtype=np.float64).ravel() / weights.sum()
+    total, n = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for index in gen_batches(len(X), _ROWS):
+        block = np.asarray(X[index], dtype=np.float64)
+        total += weights[index] @ np.nan_to_num(block)
+        n += weights[index] @ ~np.isnan(block)
+    return total / n
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Median of values (N,); with weights (N,), that of values as often repeated."""
+    if weights is None:
+        return float(np.median(values))
+    order = np.argsort(values, kind="stable")
+    ranks = np.cumsum(weights[order])
+    # Where exactly half of the weight lies below, halfway to the next value.
+    middle = np.searchsorted(ranks, [0.5 * ranks[-1], np.nextafter(0.5 * ranks[-1], np.inf)])
+    return float(values[order[np.minimum(middle, len(values) - 1)]].mean())
 
 
 def _totals(X: np.ndarray | sp.csr_array, count_means: np.ndarray) -> np.ndarray:
@@ -57,7 +73,8 @@ def _block_totals(block: np.ndarray, count_means: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(block).all(1), count_means.sum(), totals)
 
 
-def _given(X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike]) -> np.ndarray:
+def given_sizes(X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike]) -> np.ndarray:
+    """Size factors of the rows (N,) as given, or as a function gives them; raise unless there is a number for each."""
     values = size_factors(X) if callable(size_factors) else size_factors
     try:
         sizes = np.asarray(values, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -404,3 +405,44 @@ class NeuralDecoder(Decoder):
             if self.head is not None:
                 cast(nn.Linear, self.hidden[0]).weight[:, component].neg_()
         return [0]
+
+
+class ModuleDecoder(Decoder):
+    """A network of the user's: from latents (P, Q) to D curves a point, in whatever shape.
+
+    Parameters
+    ----------
+    n_features : int
+    module : nn.Module
+        It is copied. What it returns for a point is flattened.
+    generator : torch.Generator
+        Not drawn from: the module comes with its weights.
+    """
+
+    def __init__(self, n_features: int, *, module: nn.Module, generator: torch.Generator):
+        super().__init__()
+        self.n_features = n_features
+        self.module = copy.deepcopy(module)
+
+    def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
+        weight = next(self.module.parameters(), points)
+        curves = self.module(points.to(weight)).flatten(1)
+        if curves.shape != (len(points), self.n_features):
+            raise ValueError(
+                f"decoder returned {curves.shape[1]} values for each latent of {points.shape[1]} components, but X has "
+                f"{self.n_features} features."
+            )
+        return curves[:, None]
+
+    def select(self, points: Tensor, labels: Tensor) -> Tensor:
+        return self(points)[:, 0]
+
+    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
+        """It starts from the weights that it came with."""
+
+    def log_prior(self, weight_decay: float) -> Tensor:
+        return torch.zeros(1, self.n_features)
+
+    @property
+    def can_mirror(self) -> bool:
+        return False

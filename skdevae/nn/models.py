@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .behaviors import Bump
 from .cluster_prior import ASSIGNMENTS, FINAL_STEPS, ClusterAssignment, OnlyCandidate
 from .copies import BasisDecoder
-from .decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder, NeuralDecoder
+from .decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder, ModuleDecoder, NeuralDecoder
 from .encoders import GaussianEncoder
 from .latent_grid import GridStatistics, LatentGrid, log_joint, summarize
 from .layers import without_batch_effects
@@ -19,6 +19,7 @@ from .likelihoods import LIKELIHOODS, ColumnSummary, Likelihood, LinearTables, c
 from .losses import LossTerms
 from .posteriors import POSTERIORS, Encoding, GaussianPosterior
 from .priors import PRIORS, GaussianMixture, Prior, StandardNormal
+from .regularized_mixture import RegularizedMixture
 from .rows import DenseRows, Rows
 
 #: entries of the curves' (P, K, D) array above which grid points are taken a few at a time
@@ -341,6 +342,40 @@ class AmortizedModel(GenerativeModel):
         )
 
 
+class MixtureModel(GenerativeModel):
+    """The deep generative decoder: z follows a learned Gaussian mixture, and nothing but the decoder is a network.
+
+    Parameters
+    ----------
+    *args, **options
+        See :class:`GenerativeModel`; ``n_samples`` is the training samples' total weight. ``weight_decay`` is that of a
+        gradient step, as torch has it: the Gaussian prior on the decoder's weights has ``n_samples`` times that
+        precision.
+    mixture : RegularizedMixture
+    prior_weight : float
+        Factor on the log prior of the mixture's parameters.
+    """
+
+    def __init__(self, *args: Any, mixture: RegularizedMixture, prior_weight: float, **options: Any):
+        super().__init__(*args, **options)
+        self.mixture = mixture
+        self.prior_weight = prior_weight
+
+    def latent_prior(self) -> GaussianMixture:
+        return self.mixture.mixture()
+
+    def log_prior(self) -> Tensor:
+        """log p(theta) and the weighted log p(phi), up to a constant: a scalar."""
+        weights = sum(w.square().sum() for w in self.decoder.parameters() if w.ndim > 1)
+        of_the_decoder = -0.5 * self.n_samples * self.weight_decay * weights
+        return of_the_decoder + self.likelihood.log_prior() + self.prior_weight * self.mixture.log_prior()
+
+    def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
+        """log p(x | z) of every row at its own z (B, Q): (B,)."""
+        phi = self.assignment.responsibilities.T
+        return self.likelihood.expected_row_log_likelihood(rows, sized(self.curves(z), rows.log_size), z, phi)
+
+
 def sized(curves: Tensor, log_size: Tensor | None) -> Tensor:
     """Curves (P, ..., D), on a log scale, of rows with log size factors (P,)."""
     return curves if log_size is None else curves + log_size.view(-1, *[1] * (curves.ndim - 1))
@@ -357,6 +392,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "additive": AdditiveDerivativeDecoder,
     "neural": NeuralDecoder,
     "basis": BasisDecoder,
+    "module": ModuleDecoder,
 }
 
 
@@ -365,7 +401,8 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
 
     ``config["decoder"]``, ``["likelihood"]`` and ``["assignment"]`` are dicts of a ``name`` and constructor arguments;
     an assignment of None stands for one candidate, and ``config["encoder"]`` is None for exact inference. Of an
-    amortised model, ``["prior"]`` and ``["posterior_family"]`` are such dicts too.
+    amortised model, ``["prior"]`` and ``["posterior_family"]`` are such dicts too. A ``config["mixture"]``, arguments
+    of a :class:`RegularizedMixture`, makes it a :class:`MixtureModel`.
     """
     n_features, n_components = config["n_features"], config["n_components"]
     decoder = _named(DECODERS, config["decoder"], n_features, generator=generator)
@@ -377,6 +414,9 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
     )
     parts = (config["n_samples"], n_components, decoder, likelihood, assignment)
     weights = {name: config[name] for name in ("z_max", "weight_decay", "beta", "gamma")}
+    if "mixture" in config:
+        mixture = RegularizedMixture(n_components=n_components, **config["mixture"])
+        return MixtureModel(*parts, mixture=mixture, prior_weight=config["prior_weight"], **weights)
     if config["encoder"] is None:
         return ExactModel(*parts, **weights)
     posterior_family = _named(POSTERIORS, config["posterior_family"], n_components, generator=generator)

@@ -58,6 +58,15 @@ class GaussianMixture(NamedTuple):
         )
         return (z * (-0.5 * z)) @ precisions.T + z @ (means * precisions).T + constant
 
+    def expected_log_joint(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """:meth:`log_joint` averaged over z with independent Gaussian components, of mean and variance (..., Q)."""
+        return self.log_joint(mean) - 0.5 * variance @ torch.exp(-2 * self.log_sds).T
+
+    def component(self, number: int) -> GaussianMixture:
+        """One component, with all the weight."""
+        log_weights, *rest = (part[number : number + 1] for part in self)
+        return GaussianMixture(torch.zeros_like(log_weights), *rest)
+
     def log_density(self, z: Tensor) -> Tensor:
         """log p(z) for z (..., Q): (...)."""
         log_joint = self.log_joint(z)

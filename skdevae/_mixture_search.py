@@ -1,0 +1,204 @@
+"""A Gaussian mixture of representations found with restarts, split-and-merge moves and Schwarz's criterion.
+
+Plain EM from k-means centres ends in poor optima whenever clusters are of unequal size: it halves a large one and joins
+two small ones. And with variances of its own for each component it looks at tails rather than at clusters: while it is
+searched for, all components share theirs. All functions take weights of the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+
+#: EM steps of a trial and of what is kept, and the gain (nats per sample) below which they end
+_TRIAL_STEPS, _STEPS, _GAIN = 30, 200, 1e-5
+#: samples of the pooled variance that a component's own variances are drawn towards
+_PSEUDO_SAMPLES = 1.0
+#: variance within components, relative to that of all samples, that is not gone below
+_LEAST_SHARE = 1e-6
+#: variance along an axis, relative to the largest one's, that counts as none
+_NO_SPREAD = 1e-10
+#: rounds of moves, pairs that may merge in one round, and components that may split after each
+_ROUNDS, _MERGERS, _SPLITS = 20, 6, 8
+
+
+@dataclass(frozen=True)
+class FoundMixture:
+    """Weights (K,), means and variances (K, Q) of a mixture, and responsibilities (N, K).
+
+    The log-likelihood, in nats, is that of all samples together when the components share their variances.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
+    responsibilities: np.ndarray
+    log_likelihood: float
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return len(self.weights)
+
+
+class Moments(NamedTuple):
+    """Of components with given responsibilities: weights (K,), means, variances (K, Q) and pooled variances (Q,)."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
+    pooled: np.ndarray
+
+
+def moments(Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray) -> Moments:
+    """Moments of samples (N, Q) within each component, for responsibilities (N, K)."""
+    shares = responsibilities * weights[:, None]
+    n = shares.sum(0)
+    means = shares.T @ Z / np.maximum(n, np.finfo(float).tiny)[:, None]
+    squares = np.maximum(shares.T @ Z**2 - n[:, None] * means**2, 0)  # about the means
+    pooled = squares.sum(0) / n.sum()
+    variances = (squares + _PSEUDO_SAMPLES * pooled) / (n + _PSEUDO_SAMPLES)[:, None]
+    return Moments(n / n.sum(), means, variances, pooled)
+
+
+def expectation_maximization(
+    Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray, max_steps: int = _STEPS
+) -> FoundMixture:
+    """EM for samples (N, Q) from responsibilities (N, K); components share their variances."""
+    before = -np.inf
+    floor = _LEAST_SHARE * Z.var(0)
+    for _ in range(max_steps):
+        found = moments(Z, weights, responsibilities)
+        log_joint = _log_joint(Z, found.weights, found.means, np.maximum(found.pooled, floor))
+        log_density = logsumexp(log_joint, 1)
+        responsibilities = np.exp(log_joint - log_density[:, None])
+        value = float(weights @ log_density)
+        if value - before < _GAIN * weights.sum():
+            break
+        before = value
+    return FoundMixture(found.weights, found.means, found.variances, responsibilities, value)
+
+
+def _log_joint(Z: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """``log w_k + log N(z | mean_k, variances)`` with variances (Q,) that all share: (N, K)."""
+    scaled, centers = Z / np.sqrt(variances), means / np.sqrt(variances)
+    squares = (scaled**2).sum(1)[:, None] - 2 * scaled @ centers.T + (centers**2).sum(1)
+    log_weights = np.log(np.maximum(weights, np.finfo(float).tiny))
+    return log_weights - 0.5 * np.log(2 * np.pi * variances).sum() - 0.5 * squares
+
+
+def search_mixture(
+    Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_init: int, may_be_empty: bool, seed: int
+) -> FoundMixture:
+    """The best mixture of ``n_clusters`` components, or of fewer where the samples do not pay for that many.
+
+    Axes without spread are left out of it. A component pays if it raises the log-likelihood by more than half of log n
+    for each of its parameters (Schwarz, 1978), n being the samples' total weight.
+    """
+    spread = np.average(Z**2, axis=0, weights=weights) - np.average(Z, axis=0, weights=weights) ** 2
+    used = spread > _NO_SPREAD * spread.max()
+    n_clusters = min(n_clusters, len(np.unique(Z, axis=0)))
+    if not used.any():
+        found = expectation_maximization(Z[:, :0], weights, np.ones((len(Z), 1)))
+    else:
+        starts = [
+            expectation_maximization(Z[:, used], weights, start, _TRIAL_STEPS)
+            for start in _starts(Z[:, used], weights, n_clusters, n_init, seed)
+        ]
+        best = max(starts, key=lambda mixture: mixture.log_likelihood)
+        found = _improved(Z[:, used], weights, best, seed)
+        if may_be_empty:
+            found = _reduced(Z[:, used], weights, found, seed)
+    w, means, variances, _ = moments(Z, weights, found.responsibilities)
+    return FoundMixture(w, means, variances, found.responsibilities, found.log_likelihood)
+
+
+def kmeans_mixture(Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_init: int, seed: int) -> FoundMixture:
+    """The mixture whose components are the clusters of k-means."""
+    n_clusters = min(n_clusters, len(np.unique(Z, axis=0)))
+    search = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(Z, sample_weight=weights)
+    responsibilities = np.eye(n_clusters)[search.labels_]
+    w, means, variances, _ = moments(Z, weights, responsibilities)
+    return FoundMixture(w, means, variances, responsibilities, np.nan)
+
+
+def _starts(Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, seed: int) -> Iterator[np.ndarray]:
+    """Responsibilities (N, K): of k-means, and of its first step from several random centres."""
+    for start in range(n_init):
+        max_iter = 100 if start == 0 else 1
+        search = KMeans(n_clusters, n_init=1, max_iter=max_iter, random_state=(seed + start) % 2**31)
+        with np.errstate(all="ignore"):
+            yield np.eye(n_clusters)[search.fit_predict(Z, sample_weight=weights)]
+
+
+def _improved(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
+    """The mixture after all moves that pay: two components merge, a third is split (Ueda et al., 2000)."""
+    mixture = expectation_maximization(Z, weights, mixture.responsibilities)
+    for _ in range(_ROUNDS):
+        trials = (
+            expectation_maximization(Z, weights, start, _TRIAL_STEPS) for start in _moves(Z, weights, mixture, seed)
+        )
+        best = max(trials, key=lambda trial: trial.log_likelihood, default=mixture)
+        if best.log_likelihood - mixture.log_likelihood < max(1.0, _GAIN * weights.sum()):
+            break
+        mixture = expectation_maximization(Z, weights, best.responsibilities)
+    return mixture
+
+
+def _moves(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> Iterator[np.ndarray]:
+    """Responsibilities after each of the likeliest moves."""
+    r = mixture.responsibilities
+    halves = {k: _halves(Z, weights * r[:, k], seed) for k in np.argsort(-mixture.weights)[:_SPLITS]}
+    for i, j in _nearest_pairs(mixture)[:_MERGERS]:
+        for k, half in halves.items():
+            if k in (i, j):
+                continue
+            start = r.copy()
+            start[:, i] += r[:, j]
+            start[:, j], start[:, k] = r[:, k] * half, r[:, k] * ~half
+            yield start
+
+
+def _halves(Z: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
+    """One of the two parts that k-means finds in weighted samples, as a mask (N,)."""
+    # Samples of others have weights of e^-100: they are not there, but k-means would like them to be.
+    within = weights > 1e-6 * weights.max()
+    half = np.zeros(len(Z), dtype=bool)
+    if len(np.unique(Z[within], axis=0)) > 1:
+        search = KMeans(2, n_init=3, random_state=seed % 2**31)
+        half[within] = search.fit_predict(Z[within], sample_weight=weights[within]) == 1
+    return half
+
+
+def _nearest_pairs(mixture: FoundMixture) -> list[tuple[int, int]]:
+    """Pairs of components by the distance between their means, in units of their sds."""
+
+    def distance(pair: tuple[int, int]) -> float:
+        i, j = pair
+        difference = mixture.means[i] - mixture.means[j]
+        return float((difference**2 / (mixture.variances[i] + mixture.variances[j])).sum())
+
+    return sorted(combinations(range(mixture.n_components), 2), key=distance)
+
+
+def _reduced(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
+    """The mixture without the components that do not pay for their parameters."""
+    cost = 0.5 * (2 * Z.shape[1] + 1) * np.log(max(weights.sum(), 2))
+    while mixture.n_components > 1:
+        trials = []
+        for i, j in _nearest_pairs(mixture)[:_MERGERS]:
+            merged = np.delete(mixture.responsibilities, j, axis=1)
+            merged[:, i] += mixture.responsibilities[:, j]
+            trials.append(expectation_maximization(Z, weights, merged, _TRIAL_STEPS))
+        best = max(trials, key=lambda trial: trial.log_likelihood)
+        fewer = _improved(Z, weights, best, seed) if best.log_likelihood > mixture.log_likelihood - 2 * cost else best
+        if fewer.log_likelihood < mixture.log_likelihood - cost:
+            break
+        mixture = fewer
+    return mixture

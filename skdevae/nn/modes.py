@@ -1,0 +1,190 @@
+"""Modes of many posteriors at once: every row's own quasi-Newton search, side by side in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .importance import slopes
+from .models import MixtureModel, sized
+from .priors import GaussianMixture
+from .representations import class_log_density
+from .rows import DenseRows
+
+#: steps of a search at the most
+_MAX_STEPS = 200
+#: pairs of steps and gradient differences that a row's search remembers
+_MEMORY = 8
+#: share of the linear prediction that a step must gain; how often it may be halved
+_SUFFICIENT, _HALVINGS = 1e-4, 12
+#: fall (nats) that a step has to promise, or the search has arrived
+_PROMISE = 1e-6
+#: share of the rows of a batch under way below which the others are left out of it
+_CROWDED = 0.75
+
+#: from numbers of rows (B,) and their positions (B, Q) to values (B,) and gradients (B, Q)
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Search(NamedTuple):
+    """Where the searches ended (B, Q), the values there (B,), and which of them had arrived (B,)."""
+
+    position: Tensor
+    value: Tensor
+    converged: Tensor
+
+
+def minimize_rows(objective: Objective, start: Tensor, covariance: Tensor, max_steps: int) -> Search:
+    """Minimise a function of each row's position from ``start`` (B, Q) by L-BFGS.
+
+    The searches share nothing but the batches in which they are evaluated: each has its own curvature, step length and
+    end. ``covariance`` (B, Q, Q) are inverses of rough Hessians, which each search scales to what it meets.
+    """
+    found = Search(start.clone(), torch.empty_like(start[:, 0]), torch.zeros(len(start), dtype=torch.bool))
+    rows = torch.arange(len(start), device=start.device)
+    z, (f, gradient) = start, objective(rows, start)
+    scale, under_way = torch.ones_like(f), torch.ones_like(f, dtype=torch.bool)
+    history = z.new_zeros(0, 2, *z.shape)  # (M, 2, B, Q): steps, gradient differences
+    for _ in range(max_steps):
+        direction, promise = _direction(gradient, history, covariance, scale)
+        moved, z_new, f_new, gradient_new = _line_search(objective, rows, z, f, direction, promise, under_way)
+        arrived = under_way & ((0.5 * promise < _PROMISE) | ~moved)
+        step, difference = z_new - z, gradient_new - gradient
+        z, f, gradient = z_new, f_new, torch.where(moved[:, None], gradient_new, gradient)
+        history = torch.cat([history, torch.stack([step, difference])[None]])[-_MEMORY:]
+        curvature = (step * difference).sum(1)
+        expected = (difference * _apply(covariance, difference)).sum(1)
+        scale = torch.where(curvature > 0, curvature / expected.clamp(min=torch.finfo(z.dtype).tiny), scale)
+        for field, news in zip(found, (z, f, arrived), strict=True):
+            field[rows[under_way]] = news[under_way].to(field)
+        under_way = under_way & ~arrived
+        if not under_way.any():
+            break
+        if under_way.double().mean() < _CROWDED:  # taking some of the rows costs about as much as a step with them
+            rows, z, f, gradient, scale = (part[under_way] for part in (rows, z, f, gradient, scale))
+            history, covariance = history[:, :, under_way], covariance[under_way]
+            under_way = under_way[under_way]
+    return found
+
+
+def _direction(gradient: Tensor, history: Tensor, covariance: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Where to go (B, Q), and twice the fall that a quadratic function would have there (B,)."""
+    direction = -_inverse_hessian_product(gradient, history, covariance, scale)
+    promise = -(gradient * direction).sum(1)
+    # A kink, or rounding, can have spoiled what is remembered of the curvature.
+    lost = promise <= 0
+    direction = torch.where(lost[:, None], -_apply(covariance, gradient), direction)
+    return direction, torch.where(lost, -(gradient * direction).sum(1), promise)
+
+
+def _line_search(
+    objective: Objective,
+    rows: Tensor,
+    z: Tensor,
+    f: Tensor,
+    direction: Tensor,
+    promise: Tensor,
+    under_way: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which rows moved, and the positions, values and gradients then: each step is halved until it leads down."""
+    length = torch.ones_like(f)
+    value, slope = objective(rows, z + direction)
+    moved = under_way & (value <= f - _SUFFICIENT * promise)
+    pending = (under_way & ~moved).nonzero()[:, 0]
+    for _ in range(_HALVINGS):
+        if not len(pending):
+            break
+        length[pending] *= 0.5
+        trial = z[pending] + length[pending, None] * direction[pending]
+        value[pending], slope[pending] = objective(rows[pending], trial)
+        good = value[pending] <= f[pending] - _SUFFICIENT * length[pending] * promise[pending]
+        moved[pending[good]] = True
+        pending = pending[~good]
+    position = torch.where(moved[:, None], z + length[:, None] * direction, z)
+    return moved, position, torch.where(moved, value, f), slope
+
+
+def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
+    return torch.einsum("bpq,bq->bp", matrices, vectors)
+
+
+def _inverse_hessian_product(gradient: Tensor, history: Tensor, covariance: Tensor, scale: Tensor) -> Tensor:
+    """The two-loop recursion (Nocedal, 1980), row by row; pairs without positive curvature are passed over."""
+    r, weights = gradient, []
+    for step, difference in reversed(history.unbind(0)) if len(history) else ():
+        curvature = (step * difference).sum(1)
+        share = torch.where(curvature > 0, 1 / curvature.clamp(min=torch.finfo(r.dtype).tiny), 0.0)
+        weight = share * (step * r).sum(1)
+        r = r - weight[:, None] * difference
+        weights.append((weight, share))
+    r = scale[:, None] * _apply(covariance, r)
+    for (step, difference), (weight, share) in zip(history.unbind(0), reversed(weights), strict=True):
+        r = r + (weight - share * (difference * r).sum(1))[:, None] * step
+    return r
+
+
+class ModeFinder:
+    """Looks for the modes of p(z | x) under a trained model, from the best of the mixture's means.
+
+    Parameters
+    ----------
+    model : MixtureModel
+        In evaluation mode, its parameters without gradients.
+    """
+
+    def __init__(self, model: MixtureModel):
+        self._model = model
+        self._prior: GaussianMixture = model.latent_prior()
+        means = self._prior.means
+        self._curves = model.curves(means)  # (K, 1, D)
+        # Rough Hessians: what a row of median size would have at each component's mean.
+        gradients = slopes(model.predictive_curves, means)
+        information = model.likelihood.information(self._curves[:, 0], means)
+        hessians = torch.einsum("kdp,kd,kdq->kpq", gradients, information, gradients)
+        hessians = hessians + torch.diag_embed(torch.exp(-2 * self._prior.log_sds))
+        self._covariances = torch.linalg.inv(hessians)
+
+    def __call__(self, rows: DenseRows, classes: Tensor | None = None) -> Search:
+        """The mode of every row; ``classes`` (B,), where given, say which component each is known to belong to.
+
+        The values of the search are ``-log p(x, z)``.
+        """
+        nearest = self._best_means(rows, classes)
+
+        part, of = rows, torch.arange(0)
+
+        def objective(index: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal part, of
+            if index is not of:  # rows as they were asked for last are asked for again and again
+                part, of = rows.take(index), index
+            with torch.enable_grad():
+                position = z.detach().requires_grad_()
+                value = -self.log_joint(part, position, None if classes is None else classes[index])
+                (gradient,) = torch.autograd.grad(value.sum(), position)
+            return value.detach(), gradient
+
+        return minimize_rows(objective, self._prior.means[nearest], self._covariances[nearest], _MAX_STEPS)
+
+    def log_joint(self, rows: DenseRows, z: Tensor, classes: Tensor | None = None) -> Tensor:
+        """``log p(x | z) + log p(z | phi)`` of every row at its z (B, Q): (B,)."""
+        return self._model.log_likelihood(rows, z) + self._log_prior(z, classes)
+
+    def _log_prior(self, z: Tensor, classes: Tensor | None) -> Tensor:
+        if classes is None:
+            return self._prior.log_density(z)
+        return class_log_density(self._prior.log_joint(z), classes)
+
+    def _best_means(self, rows: DenseRows, classes: Tensor | None) -> Tensor:
+        """The component whose mean has the highest log joint density with each row: (B,)."""
+        model, means = self._model, self._prior.means
+        phi = model.assignment.responsibilities.T
+        values = []
+        for mean, curves in zip(means, self._curves, strict=True):
+            z = mean.expand(len(rows), -1)
+            at_mean = sized(curves.expand(len(rows), -1, -1), rows.log_size)
+            likelihood = model.likelihood.expected_row_log_likelihood(rows, at_mean, z, phi)
+            values.append(likelihood + self._log_prior(z, classes))
+        return torch.stack(values, 1).argmax(1)
