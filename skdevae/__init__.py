@@ -6,6 +6,7 @@ from . import datasets, metrics
 from ._basisdevae import BasisDeVAEClusterer
 from ._basisvae import BasisVAEClusterer
 from ._devae import DeVAETransformer
+from ._dgd import DGDEmbedder
 from ._vae import VAETransformer
 from ._vamp import VampVAE
 
@@ -17,6 +18,7 @@ except PackageNotFoundError:  # a source tree that has not been installed
 __all__ = [
     "BasisDeVAEClusterer",
     "BasisVAEClusterer",
+    "DGDEmbedder",
     "DeVAETransformer",
     "VAETransformer",
     "VampVAE",

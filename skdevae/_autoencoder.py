@@ -18,6 +18,7 @@ from ._base import LatentVariableModel
 from ._fitted import has_density
 from ._prior_start import STARTS, starting_inputs
 from ._sized import SizeFactorModel
+from ._threads import products_gain
 from ._validation import check_layer_sizes
 from .nn.layers import NORMALIZATIONS
 from .nn.likelihoods import LIKELIHOODS
@@ -29,8 +30,6 @@ from .training.rows import RowSource
 #: most pseudo-inputs, where nothing is said, and samples that there should be for each: with a pseudo-input for every
 #: few samples the prior comes to be a list of them, and likelihoods of others fall
 _PSEUDO_INPUTS, _SAMPLES_PER_PSEUDO_INPUT = 500, 10
-#: multiplications of a matrix product in a gradient step above which a second thread speeds steps up
-_THREADED_PRODUCTS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,8 @@ class VariationalAutoencoder(SizeFactorModel, LatentVariableModel):
         encoder = check_layer_sizes("encoder_hidden_layer_sizes", self.encoder_hidden_layer_sizes)[:1]
         decoder = self._decoder_config(table.n_features)["hidden_layer_sizes"][-1:]
         batch = min(int(self.batch_size), len(table))
-        return (
-            super()._gains_from_threads(table)
-            or batch * table.n_features * max([1, *encoder, *decoder]) > _THREADED_PRODUCTS
+        return super()._gains_from_threads(table) or products_gain(
+            batch, table.n_features, max([1, *encoder, *decoder])
         )
 
     # ---- the module -----------------------------------------------------------------------------------------------

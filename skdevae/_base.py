@@ -6,7 +6,6 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
@@ -19,13 +18,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.history import History
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ._axis import landmarks, principal_components, projection_onto, starting_positions
 from ._evaluation import amortized_elbo, column_evidence, exact_posterior, integrates_on_grid, log_units
 from ._fitted import FittedModel
 from ._orientation import axis_signs, orientation_reference
+from ._threads import fitting_threads
 from ._validation import check_layer_sizes, check_missing
 from .nn.inference import LatentPosterior
 from .nn.latent_grid import GridStatistics, LatentGrid
@@ -264,9 +263,7 @@ class LatentVariableModel(FittedModel):
         split_seed, *seeds = spawn_seeds(self.random_state, 1 + self.n_init)
         train_index, source, validation = self._split(table, split_seed)
         config = self._module_config(len(source), X.shape[1], has_missing)
-        # Small tables gain nothing from threads, and on a busy machine threads that wait for each other cost most time.
-        # OpenMP alone: its limit is the thread's own, while a BLAS library's would be the whole process's.
-        with nullcontext() if self._gains_from_threads(table) else threadpool_limits(1, user_api="openmp"):
+        with fitting_threads(self._gains_from_threads(table)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
             starts = self._starts(source, wanted, seeds)
             fits = self._fit_starts(starts, config, source, validation)
@@ -274,11 +271,7 @@ class LatentVariableModel(FittedModel):
             self.lower_bound_ = best.lower_bound - float(np.mean(log_units(source)))
             self._keep(best, config, table, reference)
         if fits[-1].interrupted:
-            warnings.warn(
-                f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
-                ConvergenceWarning,
-                stacklevel=3,  # past the wrapper that validates parameters
-            )
+            self._warn_of_interruption()
         return self
 
     def _starts(

@@ -303,8 +303,8 @@ class BasisVAEClusterer(FeatureClusterer):
     def _preferred_directions(self) -> int:
         return direction_of(self._basis() or ())
 
-    def _set_units(self, X: Any) -> None:
-        super()._set_units(X)
+    def _set_units(self, X: Any, weights: np.ndarray | None = None) -> None:
+        super()._set_units(X, weights)
         if self._scale is not None and self._center is not None and not self.scale_invariant:
             # Features that are equal must stay equal: one unit for the whole table.
             center = self._center.mean()

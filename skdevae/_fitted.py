@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.metaestimators import available_if
@@ -78,6 +79,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     _center: np.ndarray | None
     _scale: np.ndarray | None
     _n_features_out: int
+    n_iter_: int
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(set(LIKELIHOODS))],
@@ -144,6 +146,13 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
+    def _warn_of_interruption(self) -> None:
+        warnings.warn(
+            f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
+            ConvergenceWarning,
+            stacklevel=4,  # past fit and the wrapper that validates its parameters
+        )
+
     def _store_results(self) -> None:
         """Set the fitted attributes that are read off ``module_``."""
         likelihood = self.module_.likelihood
@@ -184,11 +193,27 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _float64_like(self) -> Tensor:
         return torch.zeros((), dtype=torch.float64, device=next(self.module_.buffers()).device)
 
-    @staticmethod
-    def _posterior_mean(module: GenerativeModel, source: RowSource) -> Tensor:
+    def _posterior_mean(self, module: GenerativeModel, source: RowSource) -> Tensor:
         if isinstance(module, AmortizedModel):
             return encoder_posterior(module, source).mean
         return exact_posterior(module, source, module.predictive_tables).mean
+
+    def _posterior_fields(
+        self, module: GenerativeModel, source: RowSource, credible_level: float
+    ) -> tuple[Tensor, ...]:
+        """Mean, sd and ends of the credible interval, (N, Q) each."""
+        if isinstance(module, AmortizedModel):
+            return encoder_posterior(module, source, credible_level)
+        exact = exact_posterior(module, source, module.predictive_tables, credible_level)
+        return exact.mean, exact.sd, exact.lower, exact.upper
+
+    def _log_evidence(self, module: GenerativeModel, source: RowSource) -> Tensor:
+        return predictive_log_evidence(module, source, self.n_importance_samples)
+
+    def _evidence_bound(self, module: GenerativeModel, source: RowSource) -> Tensor:
+        if isinstance(module, AmortizedModel):
+            return amortized_elbo(module, source)
+        return averaged_log_evidence(module, source)
 
     def transform(self, X):
         """Posterior mean of the latent.
@@ -225,11 +250,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             ``inference="exact"``, for amortised models the encoder's Gaussian, or what flows make of it.
         """
         module, source, dtype = self._for_inference(X)
-        if isinstance(module, AmortizedModel):
-            fields: tuple[Tensor, ...] = encoder_posterior(module, source, credible_level)
-        else:
-            exact = exact_posterior(module, source, module.predictive_tables, credible_level)
-            fields = (exact.mean, exact.sd, exact.lower, exact.upper)
+        fields = self._posterior_fields(module, source, credible_level)
         return Posterior(*(field.cpu().numpy().astype(dtype, copy=False) for field in fields))
 
     @available_if(has_density)
@@ -253,7 +274,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             probable one.
         """
         module, source, _ = self._for_inference(X)
-        return self._in_user_nats(predictive_log_evidence(module, source, self.n_importance_samples), source)
+        return self._in_user_nats(self._log_evidence(module, source), source)
 
     @available_if(has_density)
     def score(self, X, y=None):
@@ -289,11 +310,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             ``inference="amortized"`` and the optimal one for ``inference="exact"``.
         """
         module, source, _ = self._for_inference(X)
-        if isinstance(module, AmortizedModel):
-            bound = amortized_elbo(module, source)
-        else:
-            bound = averaged_log_evidence(module, source)
-        return float(self._in_user_nats(bound, source).mean())
+        return float(self._in_user_nats(self._evidence_bound(module, source), source).mean())
 
     def conditional_log_likelihood(self, X):
         """log p(x | z) at the posterior mean of z, in nats per sample: the BasisDeVAE paper's predictive likelihood.

@@ -43,9 +43,7 @@ class SizeFactorModel(FittedModel):
         if self._has_no_sizes():
             return
         self._count_means = count_means(X, weights)
-        self._given_for = None
-        if not isinstance(self.size_factors, str) and not callable(self.size_factors):
-            self._given_for = self.size_factors, joblib.hash(X)
+        self._remember_whose_sizes(X)
         log_sizes = log_size_factors(X, self.size_factors if sizes is None else sizes, self._count_means)
         self._log_size_unit = weighted_median(log_sizes, weights)
         mean = np.average(log_sizes, weights=weights)
@@ -69,6 +67,12 @@ class SizeFactorModel(FittedModel):
         """Whether a sample's total is known, so that a decoder has only shares to give."""
         return self._log_size_unit is not None and isinstance(self.size_factors, str)
 
+    def _remember_whose_sizes(self, X: np.ndarray | sp.csr_array) -> None:
+        """Size factors given as an array are those of this table and of no other."""
+        self._given_for = None
+        if not self._has_no_sizes() and not isinstance(self.size_factors, str) and not callable(self.size_factors):
+            self._given_for = self.size_factors, joblib.hash(X)
+
     def _log_sizes(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
         if self._log_size_unit is None:
             return None
@@ -84,7 +88,14 @@ class SizeFactorModel(FittedModel):
                     "size_factors are still those of the training table's rows, and this X is another table: "
                     "set_params(size_factors=...) those of its rows."
                 )
-        return log_size_factors(X, self.size_factors, self._count_means) - self._log_size_unit
+        return self._relative_log_sizes(X, None)
+
+    def _relative_log_sizes(self, X: np.ndarray | sp.csr_array, sizes: np.ndarray | None) -> np.ndarray | None:
+        """Log of the rows' size factors, in units of the training table's median; of ``sizes`` (N,) if given."""
+        if self._log_size_unit is None:
+            return None
+        factors = self.size_factors if sizes is None else sizes
+        return log_size_factors(X, factors, self._count_means) - self._log_size_unit
 
     def _drawn_curves(self, module: GenerativeModel, z: Tensor, generator: torch.Generator) -> Tensor:
         curves = super()._drawn_curves(module, z, generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,7 +51,7 @@ def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more
 _DIGEST_SIZE = 16
 
 
-def _digest(X: np.ndarray | sp.csr_array, row: int, more: list[np.ndarray]) -> str:
+def _digest(X: Any, row: int, more: list[np.ndarray]) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
     if sp.issparse(X):
         part = slice(X.indptr[row], X.indptr[row + 1])

@@ -72,7 +72,7 @@ def laplace(
         part, here = rows.take(moving), z[moving]
         value = before = log_joint_at(model, part, here[None], prior)[0]
         gradient = _gradient(model, part, here, prior)
-        precision = torch.linalg.cholesky(_precision(model, part, here, prior))
+        precision = torch.linalg.cholesky(precision_at(model, part, here, prior))
         step = torch.cholesky_solve(gradient[..., None], precision)[..., 0]
         for _ in range(_HALVINGS):
             proposed = log_joint_at(model, part, (here + step)[None], prior)[0]
@@ -85,7 +85,7 @@ def laplace(
         moving = moving[value - before >= _GAIN]
         if not len(moving):
             break
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky(_precision(model, rows, z, prior)))
+    covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, z, prior)))
     return GaussianApproximation(z, torch.linalg.cholesky(covariance))
 
 
@@ -95,8 +95,8 @@ def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: Gaussia
         return torch.autograd.grad(log_joint_at(model, rows, position[None], prior).sum(), position)[0]
 
 
-def _precision(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
-    """Prior precision plus the information that each row has about its z: (B, Q, Q)."""
+def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
+    """Curvature of ``-log p(z | x)`` near z (B, Q): the prior's precision and each row's information: (B, Q, Q)."""
     gradients = slopes(model.predictive_curves, z)
     information = model.likelihood.information(sized(model.predictive_curves(z), rows.log_size), z)
     if rows.observed is not None:

@@ -51,6 +51,27 @@ class ShuffledRows:
         return _batches(self._source, order.split(self._batch_size), self._n_components, self._generator)
 
 
+class NumberedRows:
+    """Minibatches of rows in random order with their numbers, and with noise where it is asked for."""
+
+    def __init__(
+        self, source: RowSource, batch_size: int, generator: torch.Generator, noise_components: int | None = None
+    ):
+        self._source = source
+        self._batch_size = batch_size
+        self._generator = generator
+        self._noise_components = noise_components
+
+    def __iter__(self) -> Iterator[ModuleInputs]:
+        order = torch.randperm(len(self._source), generator=self._generator)
+        for index in order.split(self._batch_size):
+            rows = self._source.rows(index.numpy()).dense()
+            noise = None
+            if self._noise_components is not None:
+                noise = torch.randn(len(index), self._noise_components, generator=self._generator).to(rows.values)
+            yield ModuleInputs((rows, index.to(rows.values.device), noise), len(index))
+
+
 class RowsInOrder:
     """Minibatches for validation: the same ones with the same noise in every epoch, so that losses can be compared."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm.auto import tqdm
@@ -54,6 +57,38 @@ class DivergenceWarmUp(Callback):
         weight = self._weight(len(net.history) - 1)
         net.module_.divergence_weight = weight
         net.module_.assignment.hold_(weight < 1)
+
+
+class RepresentationSteps(Callback):
+    """A step of Adam on the representations of all samples at the end of every epoch (DGD paper, algorithm 1).
+
+    Over an epoch each sample's gradient is that of the one batch that it was in. The rate falls along a cosine, like
+    that of the other parameters.
+    """
+
+    def __init__(self, learning_rate: float, betas: tuple[float, float], max_epochs: int):
+        self.learning_rate = learning_rate
+        self.betas = betas
+        self.max_epochs = max_epochs
+
+    def on_train_begin(self, net, **kwargs):
+        parameters = net.module_.representations.parameters()
+        self.optimizer_ = torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas)
+        self.scheduler_ = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer_, lambda epoch: cosine_decay(epoch / self.max_epochs)
+        )
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.optimizer_.zero_grad()
+
+    def on_epoch_end(self, net, **kwargs):
+        self.optimizer_.step()
+        self.scheduler_.step()
+
+
+def cosine_decay(progress: float) -> float:
+    """Factor on a learning rate when a share ``progress`` of the training is over; a little is left at the end."""
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1))) + 1e-3
 
 
 class Convergence(Callback):

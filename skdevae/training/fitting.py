@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,15 @@ from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
 from skorch.history import History
 from torch import nn
 
-from .callbacks import Convergence, PatientEarlyStopping, PatientPlateau, ProgressBar
-from .net import LatentVariableNet
+from .callbacks import (
+    Convergence,
+    PatientEarlyStopping,
+    PatientPlateau,
+    ProgressBar,
+    RepresentationSteps,
+    cosine_decay,
+)
+from .net import LatentVariableNet, RepresentationNet
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
@@ -60,14 +66,43 @@ def train(
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """Train with Adam and a decaying learning rate; ``schedule`` drives annealing or KL warm-up."""
-    net = LatentVariableNet(
+    rates = {"assignment.*": _ASSIGNMENT_RATE * options.learning_rate}
+    return _run(LatentVariableNet, module, batches, batches_valid, options, rates, schedule, callbacks)
+
+
+def train_representations(
+    module: nn.Module,
+    batches: Iterable,
+    options: TrainingOptions,
+    latent_learning_rate: float,
+    mixture_learning_rate: float,
+    callbacks: Sequence[Callback],
+) -> TrainingResult:
+    """Train a decoder and a mixture batch by batch, and with them, once an epoch, every sample's representation."""
+    steps = RepresentationSteps(latent_learning_rate, options.betas, options.max_epochs)
+    rates = {"model.mixture.*": mixture_learning_rate}
+    return _run(RepresentationNet, module, batches, None, options, rates, steps, callbacks)
+
+
+def _run(
+    net_class: type[LatentVariableNet],
+    module: nn.Module,
+    batches: Iterable,
+    batches_valid: Iterable | None,
+    options: TrainingOptions,
+    rates: dict[str, float],
+    schedule: Callback,
+    callbacks: Sequence[Callback],
+) -> TrainingResult:
+    """``rates`` are learning rates, by pattern of parameters' names, other than that of the rest."""
+    net = net_class(
         module,
         batches_train=batches,
         batches_valid=batches_valid,
         optimizer=torch.optim.Adam,
         optimizer__betas=options.betas,
         optimizer__fused=True,
-        optimizer__param_groups=[("assignment.*", {"lr": _ASSIGNMENT_RATE * options.learning_rate})],
+        optimizer__param_groups=[(pattern, {"lr": rate}) for pattern, rate in rates.items()],
         lr=options.learning_rate,
         max_epochs=options.max_epochs,
         device=None,
@@ -115,7 +150,7 @@ def _decay(options: TrainingOptions) -> Callback:
     n_steps = options.max_epochs * options.steps_per_epoch
     return LRScheduler(
         torch.optim.lr_scheduler.LambdaLR,
-        lr_lambda=lambda step: 0.5 * (1 + math.cos(math.pi * min(step / n_steps, 1))) + 1e-3,
+        lr_lambda=lambda step: cosine_decay(step / n_steps),
         step_every="batch",
     )
 

@@ -101,3 +101,18 @@ class LatentVariableNet(NeuralNet):
             f"The loss stopped being finite in epoch {len(self.history)}: {', '.join(culprits) or 'total'}. "
             "Try a smaller learning_rate, and look for columns with extreme values: a log or rank transform helps."
         )
+
+
+class RepresentationNet(LatentVariableNet):
+    """A net whose module's representations are left to a callback: what steps here is decoder and mixture alone."""
+
+    def initialize_optimizer(self, *args, **kwargs):
+        """The optimiser of all parameters that are no representations."""
+        named = [
+            (name, parameter)
+            for name, parameter in self.get_all_learnable_params()
+            if parameter.requires_grad and not name.startswith("representations.")
+        ]
+        args, kwargs = self.get_params_for_optimizer("optimizer", named)
+        self.optimizer_ = self.optimizer(*args, **kwargs)
+        return self
