@@ -45,6 +45,7 @@ class Split:
     train: sp.csr_array
     test: sp.csr_array
     labels: np.ndarray  # of the training rows
+    test_labels: np.ndarray
     likelihood: str
 
 
@@ -68,7 +69,8 @@ def load(name: str) -> Split:
     order = np.random.RandomState(0).permutation(len(X))
     cut = int(0.9 * len(X))
     table = sp.csr_array(X[order].astype(np.float32))
-    return Split(table[:cut], table[cut:], labels[order[:cut]], "bernoulli" if name == "mnist" else "nb")
+    likelihood = "bernoulli" if name == "mnist" else "nb"
+    return Split(table[:cut], table[cut:], labels[order[:cut]], labels[order[cut:]], likelihood)
 
 
 def silhouette(Z: np.ndarray, labels: np.ndarray) -> float:
@@ -76,19 +78,24 @@ def silhouette(Z: np.ndarray, labels: np.ndarray) -> float:
     return silhouette_score(Z, labels, sample_size=min(len(Z), 3000), random_state=0)
 
 
-def rand_index(Z: np.ndarray, labels: np.ndarray, n_init: int = 10) -> float:
+def rand_index(Z: np.ndarray, labels: np.ndarray, n_init: int = 10, random_state: int = 0) -> float:
     """Of k-means with the true number of clusters."""
-    found = KMeans(len(np.unique(labels)), n_init=n_init, random_state=0).fit_predict(Z)
+    found = KMeans(len(np.unique(labels)), n_init=n_init, random_state=random_state).fit_predict(Z)
     return adjusted_rand_score(labels, found)
 
 
-def pca(split: Split) -> dict:
-    """The plain baseline: 20 principal components of log1p of normalised counts (of pixels)."""
+def principal_scores(split: Split, n_components: int = 20) -> np.ndarray:
+    """Principal components of log1p of the training rows' normalised counts (of pixels)."""
     X = split.train.toarray()
     if split.likelihood == "nb":
         size = X.sum(1, keepdims=True)
         X = np.log1p(X * (np.median(size) / size))
-    Z = PCA(20, random_state=0).fit_transform(X)
+    return PCA(n_components, random_state=0).fit_transform(X)
+
+
+def pca(split: Split) -> dict:
+    """The plain baseline: 20 principal components."""
+    Z = principal_scores(split)
     return {"silhouette": silhouette(Z, split.labels), "ARI k-means": rand_index(Z, split.labels)}
 
 

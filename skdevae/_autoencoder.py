@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ._base import LatentVariableModel
 from ._fitted import has_density
+from ._prior_mixture import PriorMixture
 from ._prior_start import STARTS, starting_inputs
 from ._sized import SizeFactorModel
 from ._threads import products_gain
@@ -30,23 +30,6 @@ from .training.rows import RowSource
 #: most pseudo-inputs, where nothing is said, and samples that there should be for each: with a pseudo-input for every
 #: few samples the prior comes to be a list of them, and likelihoods of others fall
 _PSEUDO_INPUTS, _SAMPLES_PER_PSEUDO_INPUT = 500, 10
-
-
-@dataclass(frozen=True)
-class PriorMixture:
-    """A prior as a mixture of Gaussians with diagonal covariances.
-
-    Attributes
-    ----------
-    weights : ndarray of shape (K,)
-        Adding up to one.
-    means, sds : ndarray of shape (K, n_components)
-        Mean and standard deviations of each component.
-    """
-
-    weights: np.ndarray
-    means: np.ndarray
-    sds: np.ndarray
 
 
 class VariationalAutoencoder(SizeFactorModel, LatentVariableModel):
@@ -264,8 +247,7 @@ class VariationalAutoencoder(SizeFactorModel, LatentVariableModel):
         check_is_fitted(self, "module_")
         has_density(self)
         with torch.no_grad():
-            mixture = self._float64_module().cpu().latent_prior()
-        return PriorMixture(mixture.log_weights.exp().numpy(), mixture.means.numpy(), mixture.log_sds.exp().numpy())
+            return PriorMixture.of(self._float64_module().cpu().latent_prior())
 
     @property
     def mixture_weights_(self) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,37 @@ _DIRECT_FEATURES = 64
 
 
 class _NormalizedTable:
-    """The table as principal components should see it: standardised, or log1p of size-normalised counts."""
+    """The table as principal components should see it: standardised, or log1p of size-normalised counts.
 
-    def __init__(self, source: RowSource, counts: bool, weights: np.ndarray | None = None):
+    Missing entries stand at their columns' means.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        counts: bool,
+        weights: np.ndarray | None = None,
+        size: float | None = None,
+        mean: np.ndarray | None = None,
+    ):
         self._source = source
         self._counts = counts
         self._weights = np.ones(len(source)) if weights is None else weights
-        self._size = self._median_size() if counts else 1.0
-        total = sum(block.T @ w for block, w in self._weighted_blocks())
-        self.mean = total / self._weights.sum()
+        #: total that counts are brought to
+        self.size = size if size is not None else self._median_size() if counts else 1.0
+        #: of every column, over its observed entries: (D,)
+        self.mean = mean if mean is not None else self._mean()
 
     def _median_size(self) -> float:
         sizes = np.concatenate([np.asarray(self._values(rows).sum(1)).ravel() for _, rows in self._source.chunks()])
         return weighted_median(sizes[sizes > 0], self._weights[sizes > 0]) if (sizes > 0).any() else 1.0
+
+    def _mean(self) -> np.ndarray:
+        total, n = 0.0, np.zeros(self._source.n_features)
+        for block, observed, w in self._blocks():
+            total = total + block.T @ w
+            n += w.sum() if observed is None else w @ observed
+        return total / n
 
     @staticmethod
     def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
@@ -47,28 +66,33 @@ class _NormalizedTable:
 
     def blocks(self) -> Iterator[np.ndarray | sp.csr_array]:
         """Chunks of rows with their normalised values."""
-        return (block for block, _ in self._weighted_blocks())
+        return (block for block, _ in self._filled_blocks())
 
-    def _weighted_blocks(self) -> Iterator[tuple[Any, np.ndarray]]:
+    def _filled_blocks(self) -> Iterator[tuple[Any, np.ndarray]]:
+        for block, observed, w in self._blocks():
+            yield (block if observed is None else np.where(observed, block, self.mean)), w
+
+    def _blocks(self) -> Iterator[tuple[Any, np.ndarray | None, np.ndarray]]:
+        """Normalised values of some rows, which of them are observed, and the rows' weights."""
         for index, rows in self._source.chunks():
             values = self._values(rows)
-            yield (self._normalize(values) if self._counts else values), self._weights[index]
+            observed = None if rows.observed is None else rows.observed.cpu().numpy() > 0
+            yield (self._normalize(values) if self._counts else values), observed, self._weights[index]
 
     def _normalize(self, counts: Any) -> Any:
         size = np.asarray(counts.sum(1)).ravel()
-        factor = self._size / np.where(size > 0, size, 1)
+        factor = self.size / np.where(size > 0, size, 1)
         if sp.issparse(counts):
             return sp.csr_array(sp.diags_array(factor) @ counts).log1p()
         return np.log1p(counts * factor[:, None])
 
-    def project(self, directions: np.ndarray) -> np.ndarray:
-        """Centred rows times directions (D, C): (N, C)."""
-        offset = self.mean @ directions
-        return np.concatenate([block @ directions - offset for block in self.blocks()])
+    def times(self, directions: np.ndarray) -> np.ndarray:
+        """Rows times directions (D, C): (N, C)."""
+        return np.concatenate([block @ directions for block in self.blocks()])
 
     def covariance_times(self, directions: np.ndarray) -> np.ndarray:
         """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
-        total = sum(block.T @ ((block @ directions).T * w).T for block, w in self._weighted_blocks())
+        total = sum(block.T @ ((block @ directions).T * w).T for block, w in self._filled_blocks())
         return total / self._weights.sum() - np.multiply.outer(self.mean, self.mean @ directions)
 
 
@@ -78,16 +102,44 @@ def normalized_counts(source: RowSource) -> np.ndarray:
     return np.concatenate([np.asarray(b.toarray() if sp.issparse(b) else b, dtype=np.float32) for b in blocks])
 
 
-def principal_components(
-    source: RowSource, counts: bool, n_components: int, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Scores of the leading principal components, largest first: (N, C), C a few more than the latent has.
+@dataclass(frozen=True)
+class Projection:
+    """A linear map from rows, as they are or as log1p of counts brought to ``size``, to C numbers each.
 
-    ``weights`` (N,) are those of the rows.
+    Attributes
+    ----------
+    directions : ndarray of shape (D, C)
+    offset : ndarray of shape (C,)
+    mean : ndarray of shape (D,)
+        What stands for missing entries.
+    size : float
+        Total that counts are brought to.
+    counts : bool
     """
+
+    directions: np.ndarray
+    offset: np.ndarray
+    mean: np.ndarray
+    size: float
+    counts: bool
+
+    def __call__(self, source: RowSource) -> np.ndarray:
+        """Of every row: (N, C)."""
+        table = _NormalizedTable(source, self.counts, size=self.size, mean=self.mean)
+        return table.times(self.directions) + self.offset
+
+    def then(self, slopes: np.ndarray, offset: np.ndarray) -> Projection:
+        """The map followed by another: slopes (C, E) and offset (E,)."""
+        return replace(self, directions=self.directions @ slopes, offset=self.offset @ slopes + offset)
+
+
+def principal_projection(
+    source: RowSource, counts: bool, n_components: int, weights: np.ndarray | None = None
+) -> Projection:
+    """The map to the leading principal components, largest first, of rows with weights (N,); at most one a column."""
     table = _NormalizedTable(source, counts, weights)
     n_features = source.n_features
-    n_components = min(n_components + _MORE_COMPONENTS, n_features)
+    n_components = min(n_components, n_features)
     if n_features <= max(_DIRECT_FEATURES, 4 * n_components):
         covariance = table.covariance_times(np.eye(n_features))
         _, vectors = eigh(covariance, subset_by_index=[n_features - n_components, n_features - 1])
@@ -96,7 +148,13 @@ def principal_components(
         start = np.random.RandomState(0).standard_normal(n_features)
         values, vectors = eigsh(operator, k=n_components, v0=start, tol=1e-4)
         vectors = vectors[:, np.argsort(values)]
-    return table.project(vectors[:, ::-1])
+    directions = vectors[:, ::-1]
+    return Projection(directions, -table.mean @ directions, table.mean, table.size, counts)
+
+
+def principal_components(source: RowSource, counts: bool, n_components: int) -> np.ndarray:
+    """Scores of the leading principal components, largest first: (N, C), C a few more than the latent has."""
+    return principal_projection(source, counts, n_components + _MORE_COMPONENTS)(source)
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from scipy.stats import norm
 from sklearn.base import ClusterMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor, nn
 
+from ._axis import Projection, principal_projection
 from ._mixture_search import FoundMixture
+from ._prior_mixture import PriorMixture
 from ._representation import (
     Modes,
     laplace_bound,
@@ -33,16 +36,19 @@ from ._representation_start import (
     column_moments,
     fitted_start,
     mixture_of,
-    principal_scores,
+    padded,
+    regressed,
     softball_start,
     standard_normal_start,
     supervised_mixture,
 )
-from ._size_factors import given_sizes
+from ._size_factors import count_means, given_sizes, log_size_factors
 from ._sized import SizeFactorModel
 from ._threads import fitting_threads, products_gain
 from ._validation import check_layer_sizes, check_missing
 from ._weighted_rows import WeightedRows, weighted_rows
+from .nn.layers import global_draws_from
+from .nn.likelihoods import LIKELIHOODS
 from .nn.models import GenerativeModel, MixtureModel, build_model
 from .nn.regularized_mixture import COVARIANCE_TYPES, Softball
 from .nn.representations import RepresentationLearning, Representations
@@ -67,6 +73,10 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
     """
 
     module_: MixtureModel
+    #: fields of the linear map that predicts representations, where they started from principal components
+    _projection: dict[str, Any] | None
+    #: of the distinct training rows, as training has left them
+    _learned: Representations
 
     _parameter_constraints: ClassVar[dict] = {
         **SizeFactorModel._parameter_constraints,
@@ -121,10 +131,12 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         """
         self._check_parameters()
         X = self._validate(X, reset=True)
-        if not sp.issparse(X):
-            check_missing(X, getattr(self, "feature_names_in_", None))
         sample_weight = _checked_weights(sample_weight, X)
-        classes = self._known_classes(y, X.shape[0])
+        if not sp.issparse(X):
+            names = getattr(self, "feature_names_in_", None)
+            check_missing(X, names)
+            check_missing(X[sample_weight > 0], names)  # a column may be there in samples without weight alone
+        classes = self._known_classes(y, sample_weight)
         sizes = self._sizes_of_rows(X)
         # Neither order nor repetition of samples can matter to what sees a set of rows with weights.
         rows = weighted_rows(X, sample_weight, classes, sizes)
@@ -156,7 +168,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             others = RowSource(
                 X[without_weight], self._center, self._scale, source.like, self._log_sizes_of(X, without_weight)
             )
-            embedding[without_weight] = posterior_modes(model, others).position.cpu().numpy()
+            embedding[without_weight] = self._modes_of(model, others).position.cpu().numpy()
         shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(source.like))
         self.embedding_ = embedding.astype(X.dtype, copy=False)
         self.labels_ = shares.argmax(1).cpu().numpy()
@@ -180,29 +192,32 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         if len(betas) != 2 or not all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas):
             raise ValueError(f"betas={self.betas!r}: give Adam's two decay rates, each at least 0 and below 1.")
 
-    def _known_classes(self, y: Any, n_samples: int) -> np.ndarray | None:
+    def _known_classes(self, y: Any, sample_weight: np.ndarray) -> np.ndarray | None:
         """Component that each sample's class has, -1 where y does not say: (N,); None unless ``supervised``."""
         self.__dict__.pop("classes_", None)
         if not self.supervised:
             return None
         if y is None:
             raise ValueError("supervised=True needs y: the class of every sample, -1 where it is not known.")
-        labels = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        if labels.shape != (n_samples,):
-            raise ValueError(f"y has shape {labels.shape}, but X has {n_samples} rows: give one class for each.")
-        known = labels != -1 if labels.dtype.kind in "iuf" else np.ones(n_samples, dtype=bool)
+        if np.shape(y) != sample_weight.shape:
+            raise ValueError(
+                f"y has shape {np.shape(y)}, but X has {len(sample_weight)} rows: give one class for each."
+            )
+        labels = pd.Series(np.asarray(y)).infer_objects()
+        known = (labels.notna() & (labels != -1)).to_numpy() & (sample_weight > 0)
         if not known.any():
-            raise ValueError("supervised=True, but every entry of y is -1: no class is known.")
-        self.classes_, codes = np.unique(labels[known], return_inverse=True)
-        classes = np.full(n_samples, -1)
+            raise ValueError("supervised=True, but y says of no sample (with a weight) what its class is.")
+        self.classes_, codes = np.unique(labels[known].to_numpy(), return_inverse=True)
+        classes = np.full(len(labels), -1)
         classes[known] = codes
         return classes
 
     def _sizes_of_rows(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
         """Size factors (N,) where they are given, or what a function of X gives; None where X itself has them."""
-        if self._has_no_sizes() or isinstance(self.size_factors, str):
+        if self._has_no_sizes():
             return None
-        return given_sizes(X, self.size_factors)
+        log_size_factors(X, self.size_factors, count_means(X))  # raises where a row has none
+        return None if isinstance(self.size_factors, str) else given_sizes(X, self.size_factors)
 
     def _training_source(
         self, X: Any, table: np.ndarray | sp.csr_array, rows: WeightedRows, sizes: np.ndarray | None
@@ -218,8 +233,11 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
 
     def _start(self, source: RowSource, weights: np.ndarray, classes: np.ndarray | None, seed: int) -> Start:
         Z = np.zeros((len(source), self.n_components))
+        self._projection = None
         if self.latent_init == "pca":
-            Z = principal_scores(source, self._is_count_model(), self.n_components, weights)
+            projection = principal_projection(source, self._has_log_link(), self.n_components, weights)
+            self._projection = asdict(projection)
+            Z = padded(projection(source), self.n_components)
         if self.n_clusters is None:
             return standard_normal_start(Z)
         if classes is not None:
@@ -231,6 +249,9 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             found = self._mixture_of(Z, weights, self.n_clusters, seed)
         start = fitted_start(Z, found)
         return replace(start, radius=self.softball_scale * start.radius)
+
+    def _has_log_link(self) -> bool:
+        return LIKELIHOODS[self.likelihood].has_log_link
 
     def _mixture_of(self, Z: np.ndarray, weights: np.ndarray, n_clusters: int, seed: int) -> FoundMixture:
         return mixture_of(
@@ -257,30 +278,51 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         self, source: RowSource, weights: np.ndarray, classes: np.ndarray | None, start: Start, seeds: list[int]
     ) -> bool:
         """Train from a start, keep the model and the representations of the rows, and say if the keyboard ended it."""
-        self._config = self._module_config(weights.sum(), source.n_features, start)
-        device = source.like.device
-        model = cast(MixtureModel, build_model(self._config, generator_from(seeds[0]))).to(device)
-        tensors = (torch.from_numpy(part).to(source.like) for part in (start.weights, start.means, start.variances))
-        model.mixture.set_(*tensors)
-        mean, variance = (part.to(source.like) for part in column_moments(source, weights))
-        model.decoder.initialize_(
-            model.likelihood.unlink(mean)[None], torch.ones(1).to(mean), torch.zeros(1, self.n_components).to(mean)
-        )
-        model.likelihood.initialize_(mean, variance)
+        model = self._started(source, weights, start, seeds[0])
         variational = self.representation == "variational"
+        representations = torch.from_numpy(start.representations).to(source.like)
         learning = RepresentationLearning(
             model,
-            Representations.around(
-                torch.from_numpy(start.representations).to(source.like), model.latent_prior(), variational
-            ),
+            Representations.around(representations, model.latent_prior(), variational),
             torch.from_numpy(weights).to(source.like),
-            None if classes is None else torch.from_numpy(classes).to(device),
+            None if classes is None else torch.from_numpy(classes).to(source.like.device),
         )
-        steps = math.ceil(len(source) / self.batch_size)
-        max_epochs = self.max_epochs or max(_EPOCHS, math.ceil(_LEAST_STEPS / steps))
-        options = TrainingOptions(
-            max_epochs=max_epochs,
-            steps_per_epoch=steps,
+        noise_components = self.n_components if variational else None
+        batches = NumberedRows(source, self.batch_size, generator_from(seeds[1]), noise_components)
+        # Layers of a user's decoder may draw, as dropout does, from torch's global generator.
+        with nullcontext() if self.decoder is None else global_draws_from(seeds[1]):
+            result = train_representations(
+                learning,
+                batches,
+                self._training_options(math.ceil(len(source) / self.batch_size)),
+                self.latent_learning_rate or _FASTER * self.learning_rate,
+                self.mixture_learning_rate or _FASTER * self.learning_rate,
+                self.callbacks or (),
+            )
+        self.module_ = model.eval().requires_grad_(False)
+        self.history_, self.n_iter_ = result.history, len(result.history)
+        self._n_features_out = int(self.n_components)
+        self._learned = learning.representations.requires_grad_(False)
+        return result.interrupted
+
+    def _started(self, source: RowSource, weights: np.ndarray, start: Start, seed: int) -> MixtureModel:
+        """A fresh model with its mixture at the start, and curves at the columns' means."""
+        self._config = self._module_config(weights.sum(), source.n_features, start)
+        model = cast(MixtureModel, build_model(self._config, generator_from(seed))).to(source.like.device)
+        components = (start.weights, start.means, start.variances)
+        model.mixture.set_(*(torch.from_numpy(part).to(source.like) for part in components))
+        mean, variance = (part.to(source.like) for part in column_moments(source, weights))
+        origin = mean.new_zeros(1, self.n_components)
+        model.decoder.initialize_(model.likelihood.unlink(mean)[None], mean.new_ones(1), origin)
+        model.likelihood.initialize_(mean, variance)
+        if self.decoder is not None:
+            _check_decoder(model, origin)
+        return model
+
+    def _training_options(self, steps_per_epoch: int) -> TrainingOptions:
+        return TrainingOptions(
+            max_epochs=self.max_epochs or max(_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch)),
+            steps_per_epoch=steps_per_epoch,
             learning_rate=self.learning_rate,
             betas=tuple(self.betas),
             annealed_epochs=0,
@@ -290,20 +332,6 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             decay="cosine",
             verbose=self.verbose,
         )
-        noise_components = self.n_components if variational else None
-        result = train_representations(
-            learning,
-            NumberedRows(source, self.batch_size, generator_from(seeds[1]), noise_components),
-            options,
-            self.latent_learning_rate or _FASTER * self.learning_rate,
-            self.mixture_learning_rate or _FASTER * self.learning_rate,
-            self.callbacks or (),
-        )
-        self.module_ = model.eval().requires_grad_(False)
-        self.history_, self.n_iter_ = result.history, len(result.history)
-        self._n_features_out = int(self.n_components)
-        self._learned = learning.representations.requires_grad_(False)
-        return result.interrupted
 
     def _module_config(self, n_samples: float, n_features: int, start: Start) -> dict[str, Any]:
         likelihood: dict[str, Any] = {"name": self.likelihood}
@@ -347,13 +375,22 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
 
     def _settle(self, source: RowSource, rows: WeightedRows, classes: np.ndarray | None) -> Modes:
         """Refit the mixture, put its components in order, and find the distinct rows' final representations."""
+        if self._projection is not None:
+            learned = self._learned.means.double().cpu().numpy()
+            self._projection = asdict(regressed(Projection(**self._projection), source, rows.weights, learned))
         if self.refit_mixture and self.module_.mixture.learned:
             self._refit(source, rows.weights, classes)
-        model = self._float64_module()
-        modes = posterior_modes(model, source, classes)
-        if classes is None and model.mixture.learned:
+        while True:
+            model = self._float64_module()
+            modes = self._modes_of(model, source, classes)
+            if classes is not None or not model.mixture.learned:
+                break
             n = self._samples_of_components(model, modes.position, rows.weights)
-            self._keep_components(np.argsort(-n, kind="stable"))
+            in_order = np.argsort(-n, kind="stable")
+            if n.all() or not self.may_be_empty:
+                self._keep_components(in_order)
+                break
+            self._keep_components(in_order[: np.count_nonzero(n)])
         self._warn_unless_converged(modes)
         return modes
 
@@ -394,12 +431,15 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
 
     def _store_results(self) -> None:
         super()._store_results()
-        with torch.no_grad():
-            mixture = self._float64_module().cpu().latent_prior()
-        self.weights_ = mixture.log_weights.exp().numpy()
-        self.means_ = mixture.means.numpy()
-        self.covariances_ = torch.exp(2 * mixture.log_sds).numpy()
+        mixture = self.prior_mixture_
+        self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.sds**2
         self.n_clusters_ = len(self.weights_)
+
+    @property
+    def prior_mixture_(self) -> PriorMixture:
+        """The mixture's components."""
+        check_is_fitted(self, "module_")
+        return PriorMixture.of(self._float64_module().cpu().latent_prior())
 
     # ---- inference: representations, and what is integrated around them -------------------------------------------
 
@@ -407,9 +447,13 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         return cast(MixtureModel, super()._float64_module())
 
     def _modes(self, module: GenerativeModel, source: RowSource) -> Modes:
-        modes = posterior_modes(cast(MixtureModel, module), source)
+        modes = self._modes_of(cast(MixtureModel, module), source)
         self._warn_unless_converged(modes)
         return modes
+
+    def _modes_of(self, model: MixtureModel, source: RowSource, classes: np.ndarray | None = None) -> Modes:
+        projection = None if self._projection is None else Projection(**self._projection)
+        return posterior_modes(model, source, projection, classes)
 
     def _posterior_mean(self, module: GenerativeModel, source: RowSource) -> Tensor:
         return self._modes(module, source).position
@@ -429,6 +473,23 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
     def _evidence_bound(self, module: GenerativeModel, source: RowSource) -> Tensor:
         modes = self._posterior_mean(module, source)
         return laplace_bound(cast(MixtureModel, module), source, modes, self.n_importance_samples)
+
+
+@torch.no_grad()
+def _check_decoder(model: MixtureModel, origin: Tensor) -> None:
+    """Raise unless a user's decoder takes latents (1, Q) and has a value for every feature."""
+    training = model.training
+    try:
+        model.eval().curves(origin)
+    except ValueError:  # of ours, which says all there is to say
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"decoder failed on latents of shape (n, {origin.shape[1]}), which it has to take with "
+            f"n_components={origin.shape[1]}: {error}"
+        ) from error
+    finally:
+        model.train(training)
 
 
 def _checked_weights(sample_weight: Any, X: Any) -> np.ndarray:

@@ -27,8 +27,8 @@ class DGDEmbedder(DecoderModel):
     n_components : int, default=20
         Dimensions of the latent.
     n_clusters : int, default=10
-        Components of the mixture, at the most: see ``may_be_empty``. None is a single standard normal distribution that
-        is not learned; it has no clusters.
+        Components of the mixture, at the most: see ``may_be_empty``. With ``supervised``, at least one for each class.
+        None is a single standard normal distribution that is not learned; it has no clusters.
     representation : {"map", "variational"}, default="map"
         What a training sample's representation is: a point, or a Gaussian with independent components, whose mean and
         sds are learned by maximising the evidence lower bound (the variational auto-decoder). The second takes what is
@@ -36,8 +36,9 @@ class DGDEmbedder(DecoderModel):
         samples, and ``embedding_``, are posterior modes either way.
     supervised : bool, default=False
         Whether ``y`` gives each class a component: component k belongs to ``classes_[k]``, and samples of a class count
-        with its component alone (section 4.2.4). -1 in a numeric y says that a sample's class is not known. Where there
-        are such samples, components beyond the number of classes are theirs; without them there is one for each class.
+        with its component alone (section 4.2.4). -1, None or NaN in y says that a sample's class is not known. Where
+        there are such samples, components beyond the number of classes are theirs; without them there is one for each
+        class.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
         Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
         have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
@@ -58,13 +59,14 @@ class DGDEmbedder(DecoderModel):
         A variance for each component and axis, one for each component, or variances that stay where they start.
     may_be_empty : bool, default=True
         Whether components can be left out that the samples do not pay for: those of ``mixture_init="gmm"`` that raise
-        its log-likelihood by less than Schwarz's criterion asks for, and those that ``refit_mixture`` leaves without
-        samples. ``n_clusters_`` says how many there are. With ``supervised`` none is.
+        its log-likelihood by less than Schwarz's criterion asks for, and those that no sample belongs to in the end.
+        ``n_clusters_`` says how many there are. With ``supervised`` none is.
     dirichlet_alpha : float, default=1.0
         Concentration of the Dirichlet prior on the mixture's weights: above 1, clusters are drawn towards equal sizes.
     softball_scale, softball_sharpness : float, default=1.0
         Radius of the ball in which means lie a priori, and how steeply that prior falls at its surface (eq. 6). With
-        ``mixture_init`` "gmm" or "kmeans" the starting representations are brought to this radius.
+        ``mixture_init`` "gmm" or "kmeans", whose components have sds of about 1, the radius is in units of 5 K of them,
+        which is the published ratio, or of the farthest mean.
     prior_weight : "n_samples" or float, default="n_samples"
         Factor on log p(phi), the log prior of the mixture's parameters. As eq. 3 has it, it would be 1, and nothing
         would keep components from shrinking onto a few points: what was published counts it once for every sample.
@@ -79,7 +81,7 @@ class DGDEmbedder(DecoderModel):
         Hidden layers of the perceptron. Empty: the decoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="gelu"
         Nonlinearity of hidden layers. Posteriors under "relu" have kinks, and modes are found less quickly.
-    weight_decay : float, default=0.01
+    weight_decay : float, default=0.1
         Weight decay of the decoder, in nats per sample: ``weight_decay / 2`` times the squares of its weights is added
         to the loss, which is a Gaussian prior whose precision grows with the number of samples. Representations are
         points and take up noise where nothing is paid for it: little decay costs held-out likelihood.
@@ -124,6 +126,8 @@ class DGDEmbedder(DecoderModel):
         Weights of the mixture's components.
     means_, covariances_ : ndarray of shape (n_clusters_, n_components)
         Their means, and variances along each axis.
+    prior_mixture_ : PriorMixture
+        The same, as other estimators have their priors: ``weights``, ``means`` and ``sds``.
     n_clusters_ : int
         How many components there are: ``n_clusters`` less those left out as empty.
     classes_ : ndarray of shape (n_classes,)
@@ -201,7 +205,7 @@ class DGDEmbedder(DecoderModel):
         decoder=None,
         hidden_layer_sizes=(100, 100, 100),
         activation="gelu",
-        weight_decay=1e-2,
+        weight_decay=0.1,
         noise_floor=0.1,
         learning_rate=1e-3,
         latent_learning_rate=None,
@@ -296,7 +300,7 @@ class DGDEmbedder(DecoderModel):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Found row by row to 1e-6 nats of the mode; nothing depends on which rows come together.
+            Found to about 1e-4 nats of the mode, row by row; nothing depends on which rows come together.
         """
         return super().transform(X)
 
@@ -332,6 +336,24 @@ class DGDEmbedder(DecoderModel):
         modes = self._modes(module, source)
         return module.latent_prior().responsibilities(modes.position).cpu().numpy()
 
+    def posterior(self, X, *, credible_level=0.95):
+        """Laplace's approximation of the posterior: the representation, and the curvature there.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            As for :meth:`transform`.
+        credible_level : float, default=0.95
+            Posterior probability of the interval from ``lower`` to ``upper``.
+
+        Returns
+        -------
+        posterior : Posterior
+            With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact
+            for a linear gaussian decoder and one component.
+        """
+        return super().posterior(X, credible_level=credible_level)
+
     # ---- likelihoods ----------------------------------------------------------------------------------------------
 
     def score_samples(self, X):
@@ -352,6 +374,22 @@ class DGDEmbedder(DecoderModel):
             modes of the posterior hold, far from the one that was found.
         """
         return super().score_samples(X)
+
+    def elbo(self, X):
+        """Evidence lower bound with Laplace's approximation for the posterior, in nats per sample.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            As for :meth:`transform`.
+
+        Returns
+        -------
+        elbo : float
+            Mean of ``E_q[log p(x, z) - log q(z)]``, from quasi-random draws. Below :meth:`score` by how far posteriors
+            are from Gaussian.
+        """
+        return super().elbo(X)
 
     def conditional_log_likelihood(self, X):
         """log p(x | z) at the representations, in nats per sample: the negative of the DGD paper's NLL.

@@ -20,7 +20,7 @@ from sklearn.cluster import KMeans
 _TRIAL_STEPS, _STEPS, _GAIN = 30, 200, 1e-5
 #: samples of the pooled variance that a component's own variances are drawn towards
 _PSEUDO_SAMPLES = 1.0
-#: variance within components, relative to that of all samples, that is not gone below
+#: variance within components, relative to that between them, that is not gone below
 _LEAST_SHARE = 1e-6
 #: variance along an axis, relative to the largest one's, that counts as none
 _NO_SPREAD = 1e-10
@@ -62,7 +62,9 @@ def moments(Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray) ->
     n = shares.sum(0)
     means = shares.T @ Z / np.maximum(n, np.finfo(float).tiny)[:, None]
     squares = np.maximum(shares.T @ Z**2 - n[:, None] * means**2, 0)  # about the means
-    pooled = squares.sum(0) / n.sum()
+    center = n @ means / n.sum()
+    between = n @ (means - center) ** 2
+    pooled = np.maximum(squares.sum(0), _LEAST_SHARE * between) / n.sum()
     variances = (squares + _PSEUDO_SAMPLES * pooled) / (n + _PSEUDO_SAMPLES)[:, None]
     return Moments(n / n.sum(), means, variances, pooled)
 
@@ -72,10 +74,9 @@ def expectation_maximization(
 ) -> FoundMixture:
     """EM for samples (N, Q) from responsibilities (N, K); components share their variances."""
     before = -np.inf
-    floor = _LEAST_SHARE * Z.var(0)
     for _ in range(max_steps):
         found = moments(Z, weights, responsibilities)
-        log_joint = _log_joint(Z, found.weights, found.means, np.maximum(found.pooled, floor))
+        log_joint = _log_joint(Z, found.weights, found.means, found.pooled)
         log_density = logsumexp(log_joint, 1)
         responsibilities = np.exp(log_joint - log_density[:, None])
         value = float(weights @ log_density)
@@ -103,7 +104,7 @@ def search_mixture(
     """
     spread = np.average(Z**2, axis=0, weights=weights) - np.average(Z, axis=0, weights=weights) ** 2
     used = spread > _NO_SPREAD * spread.max()
-    n_clusters = min(n_clusters, len(np.unique(Z, axis=0)))
+    n_clusters = min(n_clusters, len(np.unique(Z[:, used], axis=0)))
     if not used.any():
         found = expectation_maximization(Z[:, :0], weights, np.ones((len(Z), 1)))
     else:

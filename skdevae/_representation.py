@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from ._axis import Projection
 from .nn.importance import GaussianApproximation, importance_log_evidence, log_joint_at, normal_draws, precision_at
 from .nn.models import MixtureModel
 from .nn.modes import ModeFinder
@@ -21,8 +22,8 @@ from .training.rows import RowSource
 
 #: steps of L-BFGS in which the mixture's parameters are settled
 _REFIT_STEPS = 500
-#: rows of which modes are looked for together: few enough for a processor's cache, enough for its products
-_SEARCHED_ROWS = 256
+#: rows of which modes are looked for together: enough for the last few of them to cost little
+_SEARCHED_ROWS = 1024
 
 
 class Modes(NamedTuple):
@@ -34,10 +35,16 @@ class Modes(NamedTuple):
 
 
 @torch.no_grad()
-def posterior_modes(model: MixtureModel, source: RowSource, classes: np.ndarray | None = None) -> Modes:
+def posterior_modes(
+    model: MixtureModel,
+    source: RowSource,
+    projection: Projection | None,
+    classes: np.ndarray | None = None,
+) -> Modes:
     """The representation of every row: the mode of ``log p(x | z) + log p(z)``.
 
-    ``classes`` (N,), where given, are the components that rows are known to belong to, -1 where that is not known.
+    ``projection``, where there is one, predicts it; ``classes`` (N,) are the components that rows are known to belong
+    to, -1 where that is not known.
     """
     find = ModeFinder(model)
     position = torch.empty(len(source), model.n_components).to(source.like)
@@ -45,7 +52,10 @@ def posterior_modes(model: MixtureModel, source: RowSource, classes: np.ndarray 
     converged = torch.empty(len(source), dtype=torch.bool)
     for index, rows in source.chunks(width=_rows_as_width(model)):
         known = None if classes is None else torch.from_numpy(classes[index]).to(source.like.device)
-        found = find(rows.dense(), known)
+        predicted = None
+        if projection is not None:
+            predicted = torch.from_numpy(projection(source.take(index))).to(source.like)
+        found = find(rows.dense(), known, predicted)
         position[index], log_joint[index], converged[index] = found.position, -found.value, found.converged
     return Modes(position, log_joint, converged)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ._axis import principal_components
+from ._axis import Projection
 from ._mixture_search import FoundMixture, kmeans_mixture, moments, search_mixture
 from .nn.regularized_mixture import Softball
 from .training.rows import RowSource
@@ -18,6 +18,8 @@ from .training.seeds import generator_from
 
 #: sd of a component that starts at a draw from the softball prior, of its scale, times K (section 4.2.1)
 _SOFTBALL_SD = 0.2
+#: variance along an axis, relative to the largest one, that counts as none; least of a component, relative to all
+_NO_VARIANCE, _LEAST_VARIANCE = 1e-10, 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,17 @@ class Start:
     radius: float = 1.0
 
 
-def principal_scores(source: RowSource, counts: bool, n_components: int, weights: np.ndarray) -> np.ndarray:
-    """Scores of as many principal components as there are latents (N, Q); zeros where there are fewer columns."""
-    scores = principal_components(source, counts, n_components, weights)[:, :n_components]
+def padded(scores: np.ndarray, n_components: int) -> np.ndarray:
+    """Scores (N, C) with zeros for the latents that there are no columns for: (N, Q)."""
     return np.pad(scores, [(0, 0), (0, n_components - scores.shape[1])])
+
+
+def regressed(projection: Projection, source: RowSource, weights: np.ndarray, target: np.ndarray) -> Projection:
+    """The projection followed by the linear map that brings its scores closest to a target (N, Q)."""
+    root = np.sqrt(weights)[:, None]
+    scores = np.column_stack([projection(source), np.ones(len(source))])
+    solution = np.linalg.lstsq(root * scores, root * target, rcond=None)[0]
+    return projection.then(solution[:-1], solution[-1])
 
 
 def standard_normal_start(Z: np.ndarray) -> Start:
@@ -55,22 +64,27 @@ def softball_start(Z: np.ndarray, n_clusters: int, softball: Softball, seed: int
 
 
 def fitted_start(Z: np.ndarray, found: FoundMixture) -> Start:
-    """Representations with a mixture fitted to them, in units of its components' sds, in the ball of its means."""
-    variances = _filled(found.variances)
+    """Representations with a mixture fitted to them, in units of its components' sds.
+
+    The ball in which means lie has the radius that it has, in these units, in :func:`softball_start`, or that of the
+    farthest mean.
+    """
+    # An axis on which all that differs is rounding is none.
+    known = found.variances.max(0) > _NO_VARIANCE * found.variances.max()
+    variances = _filled(found.variances, known)
     unit = np.sqrt(found.weights @ variances.mean(1))
-    means = found.means / unit
-    radius = np.sqrt((means**2).sum(1).max())
-    return Start(Z / unit, found.weights, means, variances / unit**2, float(radius) if radius > 0 else 1.0)
+    means = np.where(known, found.means, 0) / unit
+    radius = max(len(means) / _SOFTBALL_SD, float(np.sqrt((means**2).sum(1).max())))
+    return Start(np.where(known, Z, 0) / unit, found.weights, means, variances / unit**2, radius)
 
 
-def _filled(variances: np.ndarray) -> np.ndarray:
+def _filled(variances: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Variances (K, Q) with those of axes that nothing is known of at the mean of the others."""
-    known = (variances > 0).any(0)
     if not known.any():
         return np.ones_like(variances)
     filled = np.where(known, variances, variances[:, known].mean())
     # A component of copies of one sample.
-    return np.maximum(filled, 1e-3 * filled.mean(0))
+    return np.maximum(filled, _LEAST_VARIANCE * filled.mean(0))
 
 
 def mixture_of(

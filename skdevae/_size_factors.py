@@ -12,6 +12,8 @@ from sklearn.utils import gen_batches
 
 #: rows of a table that are looked at together
 _ROWS = 4096
+#: share of a sum of weights that is rounding
+_ROUNDING = 1e-12
 
 
 def log_size_factors(
@@ -55,7 +57,7 @@ def weighted_median(values: np.ndarray, weights: np.ndarray | None = None) -> fl
     order = np.argsort(values, kind="stable")
     ranks = np.cumsum(weights[order])
     # Where exactly half of the weight lies below, halfway to the next value.
-    middle = np.searchsorted(ranks, [0.5 * ranks[-1], np.nextafter(0.5 * ranks[-1], np.inf)])
+    middle = np.searchsorted(ranks, 0.5 * ranks[-1] * np.array([1 - _ROUNDING, 1 + _ROUNDING]))
     return float(values[order[np.minimum(middle, len(values) - 1)]].mean())
 
 

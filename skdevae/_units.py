@@ -16,7 +16,7 @@ def standardization(X: np.ndarray, weights: np.ndarray | None = None) -> tuple[n
 
     A constant column has no spread to be measured in; its own size keeps its units out of the fit.
     """
-    origin = np.nan_to_num(np.asarray(X[0], dtype=np.float64))
+    origin = _first_observed(X)
     n, total, squares = (np.zeros_like(origin) for _ in range(3))
     for index in gen_batches(len(X), _ROWS):
         block = np.asarray(X[index], dtype=np.float64) - origin
@@ -29,3 +29,15 @@ def standardization(X: np.ndarray, weights: np.ndarray | None = None) -> tuple[n
     constant = sd <= _ROUNDING * np.maximum(np.abs(origin + mean), np.finfo(float).tiny)
     center = origin + mean
     return center, np.where(constant, np.where(center == 0, 1.0, np.abs(center)), sd)
+
+
+def _first_observed(X: np.ndarray) -> np.ndarray:
+    """The first entry of every column that is not missing, (D,): near enough to its values to lose no digits."""
+    first = np.array(X[0], dtype=np.float64)
+    for index in gen_batches(len(X), _ROWS):
+        missing = np.isnan(first)
+        if not missing.any():
+            break
+        block = np.asarray(X[index][:, missing], dtype=np.float64)
+        first[missing] = block[np.argmax(~np.isnan(block), axis=0), np.arange(block.shape[1])]
+    return np.nan_to_num(first)

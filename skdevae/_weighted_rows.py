@@ -55,12 +55,14 @@ def _digest(X: Any, row: int, more: list[np.ndarray]) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
     if sp.issparse(X):
         part = slice(X.indptr[row], X.indptr[row + 1])
-        digest.update(X.indices[part].astype(np.int64).tobytes())
-        values = X.data[part]
+        columns, values = X.indices[part], X.data[part]
     else:
-        values = X[row]
-    # Adding zero makes -0. and 0. the same.
-    digest.update((np.asarray(values, dtype=np.float64) + 0.0).tobytes())
+        (columns,) = np.nonzero(X[row])
+        values = X[row, columns]
+    # A table has one kind of gap, whatever the sign of its NaN.
+    values = np.where(np.isnan(values), np.nan, values)
+    digest.update(columns.astype(np.int64).tobytes())
+    digest.update(values.astype(np.float64).tobytes())
     for array in more:
         digest.update(array[row].tobytes())
     return digest.hexdigest()

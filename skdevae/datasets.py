@@ -1,4 +1,4 @@
-"""Simulated data sets whose features have a known behaviour along a hidden axis."""
+"""Simulated data sets with known truth: features that behave along a hidden axis, cells in clusters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from scipy.optimize import bisect
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-__all__ = ["make_basis_toy", "make_progression", "make_progression_counts"]
+from ._cell_clusters import make_cell_clusters
+
+__all__ = ["make_basis_toy", "make_cell_clusters", "make_progression", "make_progression_counts"]
 
 _LABEL_NAMES = ("increasing", "decreasing", "transient")
 _INCREASING, _DECREASING, _TRANSIENT = range(3)

@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE
+from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
 
 _COLUMNS = "predict and predict_proba judge the columns of X from all of its rows, so their results are no rows"
 EXPECTED_FAILURES = {
@@ -32,6 +32,16 @@ TRANSFORMERS = [
         posterior_family="iaf",
         n_flows=1,
         max_epochs=1,
+        n_importance_samples=10,
+        random_state=0,
+    ),
+    DGDEmbedder(
+        2,
+        n_clusters=3,
+        hidden_layer_sizes=(8,),
+        learning_rate=0.01,
+        max_epochs=20,
+        n_init=1,
         n_importance_samples=10,
         random_state=0,
     ),

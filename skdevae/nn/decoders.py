@@ -426,13 +426,14 @@ class ModuleDecoder(Decoder):
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
         weight = next(self.module.parameters(), points)
-        curves = self.module(points.to(weight)).flatten(1)
-        if curves.shape != (len(points), self.n_features):
+        values = self.module(points.to(weight))
+        if values.shape[:1] != points.shape[:1] or values[0].numel() != self.n_features:
+            n_values = values[0].numel() if values.shape[:1] == points.shape[:1] else values.shape
             raise ValueError(
-                f"decoder returned {curves.shape[1]} values for each latent of {points.shape[1]} components, but X has "
+                f"decoder returned {n_values} values for each latent of {points.shape[1]} components, but X has "
                 f"{self.n_features} features."
             )
-        return curves[:, None]
+        return values.reshape(len(points), 1, self.n_features)
 
     def select(self, points: Tensor, labels: Tensor) -> Tensor:
         return self(points)[:, 0]

@@ -97,11 +97,20 @@ NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def drawn_from(generator: torch.Generator, build: Callable[[], T]) -> T:
-    """What ``build`` makes when torch's global generator starts from a seed of ours; its state is put back after."""
-    seed = int(torch.randint(2**31, (), generator=generator))
+@contextmanager
+def global_draws_from(seed: int) -> Iterator[None]:
+    """Let what draws from torch's global generator draw from a seed of ours; its state is put back after.
+
+    The generator is one for all threads: they wait for each other.
+    """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def drawn_from(generator: torch.Generator, build: Callable[[], T]) -> T:
+    """What ``build`` makes when torch's global generator starts from a seed of ours."""
+    with global_draws_from(int(torch.randint(2**31, (), generator=generator))):
         return build()
 
 

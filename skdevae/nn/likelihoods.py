@@ -125,17 +125,22 @@ class Likelihood(nn.Module):
         entries = self.entry_constant(value, column)
         return torch.zeros(len(rows), dtype=entries.dtype, device=entries.device).index_add(0, row, entries)
 
-    def row_log_likelihood(self, rows: DenseRows, tables: LinearTables) -> Tensor:
-        """Log-likelihood of every row under coefficients of its own, (..., B, D): (..., B)."""
+    def row_log_likelihood(self, rows: DenseRows, tables: LinearTables, with_constant: bool = True) -> Tensor:
+        """Log-likelihood of every row under coefficients of its own, (..., B, D): (..., B).
+
+        Without :meth:`row_constant` it is a function of z that differs from it by a number for each row.
+        """
         zero = tables.zero if rows.observed is None else tables.zero * rows.observed
         total = (zero + rows.values * tables.slope).sum(-1)
         if tables.positive is not None:
             total = total + torch.where(rows.values > 0, tables.positive, 0.0).sum(-1)
-        return total + self.row_constant(rows)
+        return total + self.row_constant(rows) if with_constant else total
 
-    def expected_row_log_likelihood(self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
+    def expected_row_log_likelihood(
+        self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
+    ) -> Tensor:
         """Log-likelihood of every row at its own z (B, Q) and curves (B, K, D), averaged over phi (K, D): (B,)."""
-        return self.row_log_likelihood(rows, self.tables(curves, z).average(phi))
+        return self.row_log_likelihood(rows, self.tables(curves, z).average(phi), with_constant)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         """Expected value of the features where their curves stand at ``curves`` (P, D)."""
@@ -228,7 +233,11 @@ class CountLikelihood(Likelihood):
         """log p(0 | z); arguments as for :meth:`coefficients`."""
         raise NotImplementedError
 
-    def expected_row_log_likelihood(self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
+    def expected_row_log_likelihood(
+        self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
+    ) -> Tensor:
+        if len(phi) == 1 and not with_constant:  # nothing then needs the list of entries that are not zero
+            return self.row_log_likelihood(rows, self.tables(curves[:, 0], z), with_constant)
         # log p(0) for every entry, the rest for the few that are not zero
         own = self.own_parameters()
         total = self._expected_log_zero(rows.observed, curves, z, phi)
@@ -240,7 +249,7 @@ class CountLikelihood(Likelihood):
         if tables.positive is not None:
             beyond_zero = beyond_zero + tables.positive
         shared = beyond_zero[0] if len(phi) == 1 else (beyond_zero * phi[:, column]).sum(0)
-        entries = shared + self.entry_constant(value, column)
+        entries = shared + self.entry_constant(value, column) if with_constant else shared
         return total.index_add(0, row, entries)
 
     def _expected_log_zero(self, observed: Tensor | None, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:

@@ -370,10 +370,10 @@ class MixtureModel(GenerativeModel):
         of_the_decoder = -0.5 * self.n_samples * self.weight_decay * weights
         return of_the_decoder + self.likelihood.log_prior() + self.prior_weight * self.mixture.log_prior()
 
-    def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
-        """log p(x | z) of every row at its own z (B, Q): (B,)."""
-        phi = self.assignment.responsibilities.T
-        return self.likelihood.expected_row_log_likelihood(rows, sized(self.curves(z), rows.log_size), z, phi)
+    def log_likelihood(self, rows: DenseRows, z: Tensor, with_constant: bool = True) -> Tensor:
+        """log p(x | z) of every row at its own z (B, Q), or what of it depends on z: (B,)."""
+        phi, curves = self.assignment.responsibilities.T, sized(self.curves(z), rows.log_size)
+        return self.likelihood.expected_row_log_likelihood(rows, curves, z, phi, with_constant)
 
 
 def sized(curves: Tensor, log_size: Tensor | None) -> Tensor:

@@ -155,7 +155,7 @@ class RowSource:
         """The same source with rows of another dtype."""
         return replace(self, like=self.like.to(dtype))
 
-    def take(self, index: np.ndarray) -> RowSource:
+    def take(self, index: np.ndarray | slice) -> RowSource:
         """The source of a subset of the rows."""
         log_size = None if self.log_size is None else self.log_size[index]
         return replace(self, table=self.table[index], log_size=log_size)

@@ -1,0 +1,101 @@
+"""Representations of new cells: DGDEmbedder's search against 100 steps of Adam, as the DGD paper's code takes.
+
+    python benchmarks/dgd_inference.py [--cells 10000] [--features 2000] [--repeats 3]
+
+A model of 16 clusters and 20 latents is fitted to 2000 simulated cells (`make_cell_clusters`) for a few epochs; then
+representations of new cells are looked for with everything else fixed. Both searches start from the same points, the
+best of the component means, prior included. Adam (learning rate 0.01, betas 0.5 and 0.7, float32, 256 rows at a time)
+is given other learning rates as well, and its best is what counts. Printed: the mean of -log p(x | z) - log p(z) per
+cell, medians of the seconds, and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import torch
+from common import print_table, seconds, set_threads
+
+from skdevae import DGDEmbedder
+from skdevae.datasets import make_cell_clusters
+from skdevae.nn.modes import ModeFinder
+
+N_CLUSTERS, N_COMPONENTS, N_STEPS, ROWS = 16, 20, 100, 256
+
+
+def adam(model, source, learning_rate: float) -> torch.Tensor:
+    """Representations after 100 steps of Adam, in float32, chunk by chunk."""
+    find, chunks = ModeFinder(model), []
+    prior = model.latent_prior()
+    for start in range(0, len(source), ROWS):
+        rows = source.rows(slice(start, start + ROWS)).dense()
+        z = prior.means[find.best_means(rows)].clone().requires_grad_()
+        optimizer = torch.optim.Adam([z], lr=learning_rate, betas=(0.5, 0.7))
+        for _ in range(N_STEPS):
+            optimizer.zero_grad()
+            (-model.log_likelihood(rows, z, with_constant=False) - prior.log_density(z)).sum().backward()
+            optimizer.step()
+        chunks.append(z.detach())
+    return torch.cat(chunks)
+
+
+def objective(model, source, z: torch.Tensor) -> float:
+    """Mean of -log p(x, z) per cell, in float64."""
+    total, prior = 0.0, model.latent_prior()
+    with torch.no_grad():
+        for index, rows in source.chunks(width=source.n_features):
+            part = z[index].double()
+            total -= float((model.log_likelihood(rows.dense(), part) + prior.log_density(part)).sum())
+    return total / len(source)
+
+
+def main() -> None:
+    """Parse arguments, fit, search, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--features", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.01, 0.03, 0.1])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    set_threads(arguments.threads)
+    n_train = 2000
+    cells = make_cell_clusters(
+        n_train + arguments.cells, arguments.features, weights=[1] * N_CLUSTERS, n_markers=100, random_state=0
+    ).data
+    model = DGDEmbedder(N_COMPONENTS, n_clusters=N_CLUSTERS, likelihood="nb", may_be_empty=False, random_state=0)
+    model.fit(cells[:n_train])
+    new = cells[n_train:]
+    print(
+        f"{new.shape[0]} cells x {new.shape[1]} features, {new.nnz / new.shape[0] / new.shape[1]:.0%} not zero, "
+        f"{N_COMPONENTS} latents, {model.n_clusters_} components, {model.n_iter_} epochs"
+    )
+    double = model._float64_module()
+    source = model._source(new, model._float64_like())
+    single, single_source = model._float64_module().float(), source.to(torch.float32)
+
+    rows, times = [], {}
+    searches = {"DGDEmbedder": lambda: model._modes_of(double, source).position}
+    for rate in arguments.learning_rates:
+        searches[f"Adam, rate {rate}"] = lambda rate=rate: adam(single, single_source, rate)
+    for name, search in searches.items():
+        found = []
+        times[name] = statistics.median(
+            seconds(lambda search=search, found=found: found.append(search())) for _ in range(arguments.repeats)
+        )
+        rows.append(
+            {
+                "search": name,
+                "-log p(x, z)": round(objective(double, source, found[-1]), 4),
+                "seconds": round(times[name], 1),
+                "s per 1000 cells": round(1000 * times[name] / len(source), 2),
+                "of Adam's time": round(times["DGDEmbedder"] / times[name], 2),
+            }
+        )
+        print(rows[-1], flush=True)
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
