@@ -12,8 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer
+from sklearn.decomposition import PCA
 
-from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE
+from skdevae import (
+    BasisDeVAEClusterer,
+    BasisVAEClusterer,
+    DeVAETransformer,
+    DGDEmbedder,
+    VAETransformer,
+    VampVAE,
+)
 from skdevae.datasets import make_progression
 
 pytest.importorskip("matplotlib")
@@ -67,6 +75,20 @@ def prior_example(monkeypatch):
     monkeypatch.setattr(module, "VampVAE", partial(VampVAE, max_epochs=3))
     drawn = partial(module.LatentDisplay.from_estimator, reducer="pca")
     monkeypatch.setattr(module, "LatentDisplay", SimpleNamespace(from_estimator=drawn))
+    return module
+
+
+@pytest.fixture
+def cells_example(monkeypatch):
+    """examples/plot_dgd_cells.py, with few cells, short fits and PCA in the place of UMAP."""
+    module = loaded(monkeypatch, "plot_dgd_cells")
+    cells = module.make_cell_clusters(150, 60, random_state=0)
+    monkeypatch.setattr(module, "load_tables", lambda: (cells, slice(100), slice(100, None)))
+    short = {"n_components": 3, "max_epochs": 3, "n_importance_samples": 20}
+    monkeypatch.setattr(module, "DGDEmbedder", lambda **parameters: DGDEmbedder(**parameters | short))
+    drawn = partial(module.LatentDisplay.from_estimator, reducer="pca")
+    monkeypatch.setattr(module, "LatentDisplay", SimpleNamespace(from_estimator=drawn))
+    monkeypatch.setattr(module, "PCA", lambda n, **parameters: PCA(3, **parameters))
     return module
 
 
@@ -229,4 +251,13 @@ def test_the_prior_example_compares_two_priors_and_draws_them(prior_example, tmp
     printed = capsys.readouterr().out
     for row in ("held-out log p(x)", "active units", "components for 95 %", "silhouette", "Rand index of predict"):
         assert re.search(rf"^{re.escape(row)} +-?\d", printed, re.MULTILINE)
+    assert figure.read_bytes().startswith(PNG)
+
+
+def test_the_cells_example_compares_two_starts_and_draws_them(cells_example, tmp_path, capsys):
+    figure = tmp_path / "deep" / "figure.png"
+    cells_example.main(["--output", str(figure)])
+    printed = capsys.readouterr().out
+    for row in ("DGDEmbedder, start by search", "DGDEmbedder, published start", "PCA, GaussianMixture(6)"):
+        assert re.search(rf"^{re.escape(row)} +\d", printed, re.MULTILINE)
     assert figure.read_bytes().startswith(PNG)
