@@ -58,7 +58,8 @@ class _NormalizedTable:
         for block, observed, w in self._blocks():
             total = total + block.T @ w
             n += w.sum() if observed is None else w @ observed
-        return total / n
+        # Early stopping may hold out every row in which a column is observed.
+        return total / np.maximum(n, np.finfo(float).tiny)
 
     @staticmethod
     def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:

@@ -58,7 +58,7 @@ from .training.rows import RowSource
 from .training.seeds import generator_from, spawn_seeds
 
 #: passes over the table, and gradient steps, that a fit takes at least where ``max_epochs`` is None
-_EPOCHS, _LEAST_STEPS = 200, 4000
+_EPOCHS, _LEAST_STEPS = 200, 2000
 #: how many times the decoder's learning rate the representations' and the mixture's are, where nothing is said
 _FASTER = 10
 #: share of samples above which searches that did not arrive are worth a warning

@@ -97,7 +97,7 @@ class DGDEmbedder(DecoderModel):
     batch_size : int, default=128
         Rows per gradient step of decoder and mixture.
     max_epochs : int, default=None
-        Passes over the table; None means 200, or as many as make 4000 gradient steps.
+        Passes over the table; None means 200, or as many as make 2000 gradient steps.
     n_iter_no_change : int, default=10
         Epochs in each of which the training loss moves by less than ``tol`` before training stops.
     tol : float, default=1e-3
