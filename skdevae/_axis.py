@@ -147,6 +147,9 @@ def principal_projection(
     else:
         operator = LinearOperator((n_features, n_features), matvec=table.covariance_times, dtype=np.float64)
         start = np.random.RandomState(0).standard_normal(n_features)
+        if not table.covariance_times(start).any():  # a table of copies of one row
+            directions = np.zeros((n_features, n_components))
+            return Projection(directions, np.zeros(n_components), table.mean, table.size, counts)
         values, vectors = eigsh(operator, k=n_components, v0=start, tol=1e-4)
         vectors = vectors[:, np.argsort(values)]
     directions = vectors[:, ::-1]

@@ -17,6 +17,7 @@ from scipy.stats import norm
 from sklearn.base import ClusterMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from ._prior_mixture import PriorMixture
 from ._representation import (
     Modes,
     laplace_bound,
-    laplace_factors,
+    laplace_variances,
     posterior_modes,
     refit_mixture_,
     sampled_log_evidence,
@@ -47,6 +48,7 @@ from ._sized import SizeFactorModel
 from ._threads import fitting_threads, products_gain
 from ._validation import check_layer_sizes, check_missing
 from ._weighted_rows import WeightedRows, weighted_rows
+from .nn.importance import slopes
 from .nn.layers import global_draws_from
 from .nn.likelihoods import LIKELIHOODS
 from .nn.models import GenerativeModel, MixtureModel, build_model
@@ -89,7 +91,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         "mixture_init": [StrOptions({"gmm", "kmeans", "softball"})],
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
         "may_be_empty": ["boolean"],
-        "dirichlet_alpha": [Interval(Real, 0, None, closed="neither")],
+        "dirichlet_alpha": [Interval(Real, 1, None, closed="left")],
         "softball_scale": [Interval(Real, 0, None, closed="neither")],
         "softball_sharpness": [Interval(Real, 0, None, closed="neither")],
         "prior_weight": [StrOptions({"n_samples"}), Interval(Real, 0, None, closed="left")],
@@ -130,12 +132,14 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             other, if ``supervised`` has no class to learn from, or if the loss stops being finite.
         """
         self._check_parameters()
+        self.__dict__.pop("module_", None)  # lest a fit that fails leave the last one's in new units
         X = self._validate(X, reset=True)
         sample_weight = _checked_weights(sample_weight, X)
         if not sp.issparse(X):
             names = getattr(self, "feature_names_in_", None)
             check_missing(X, names)
-            check_missing(X[sample_weight > 0], names)  # a column may be there in samples without weight alone
+            if not sample_weight.all():  # a column may be there in samples without weight alone
+                check_missing(X[sample_weight > 0], names)
         classes = self._known_classes(y, sample_weight)
         sizes = self._sizes_of_rows(X)
         # Neither order nor repetition of samples can matter to what sees a set of rows with weights.
@@ -150,13 +154,15 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             in_float64 = source.to(torch.float64)
             modes = self._settle(in_float64, rows, classes_of_rows)
             self._store_results()
-            self._store_samples(X, in_float64, rows, modes)
+            self._store_samples(X, in_float64, rows, modes, classes)
             del self._learned  # embedding_ has taken its place
         if interrupted:
             self._warn_of_interruption()
         return self
 
-    def _store_samples(self, X: Any, source: RowSource, rows: WeightedRows, modes: Modes) -> None:
+    def _store_samples(
+        self, X: Any, source: RowSource, rows: WeightedRows, modes: Modes, classes: np.ndarray | None
+    ) -> None:
         """Set the attributes that have a row for each sample, or are means over them."""
         model = self._float64_module()
         of_the_model = float(model.log_prior()) / rows.weights.sum()
@@ -168,7 +174,8 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             others = RowSource(
                 X[without_weight], self._center, self._scale, source.like, self._log_sizes_of(X, without_weight)
             )
-            embedding[without_weight] = self._modes_of(model, others).position.cpu().numpy()
+            of_others = None if classes is None else classes[without_weight]
+            embedding[without_weight] = self._modes_of(model, others, of_others).position.cpu().numpy()
         shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(source.like))
         self.embedding_ = embedding.astype(X.dtype, copy=False)
         self.labels_ = shares.argmax(1).cpu().numpy()
@@ -188,6 +195,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
                 "supervised=True gives each class a component, but n_clusters=None is a single standard normal. Set "
                 "n_clusters to the number of classes."
             )
+        check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         betas = tuple(self.betas)
         if len(betas) != 2 or not all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas):
             raise ValueError(f"betas={self.betas!r}: give Adam's two decay rates, each at least 0 and below 1.")
@@ -203,13 +211,20 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             raise ValueError(
                 f"y has shape {np.shape(y)}, but X has {len(sample_weight)} rows: give one class for each."
             )
-        labels = pd.Series(np.asarray(y)).infer_objects()
-        known = (labels.notna() & (labels != -1)).to_numpy() & (sample_weight > 0)
-        if not known.any():
+        # In an array, numpy would have made text of a -1 among names.
+        labels = pd.Series(y if hasattr(y, "dtype") else np.array(y, dtype=object)).infer_objects()
+        known = np.array(labels.notna() & (labels != -1))
+        labels = labels.to_numpy()
+        if not (known & (sample_weight > 0)).any():
             raise ValueError("supervised=True, but y says of no sample (with a weight) what its class is.")
-        self.classes_, codes = np.unique(labels[known].to_numpy(), return_inverse=True)
+        check_classification_targets(labels[known].astype(str) if labels.dtype == object else labels[known])
+        try:
+            self.classes_ = np.unique(labels[known & (sample_weight > 0)])
+        except TypeError as error:
+            raise ValueError("y has classes of kinds that cannot be sorted, numbers and names say.") from error
+        known[known] = np.isin(labels[known], self.classes_)
         classes = np.full(len(labels), -1)
-        classes[known] = codes
+        classes[known] = np.searchsorted(self.classes_, labels[known])
         return classes
 
     def _sizes_of_rows(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
@@ -228,7 +243,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         return RowSource(table, self._center, self._scale, like, self._relative_log_sizes(table, sizes))
 
     def _gains_from_threads(self, source: RowSource) -> bool:
-        width = 1 if self.decoder is not None else max([1, *self.hidden_layer_sizes][-1:])
+        width = 1 if self.decoder is not None else [1, *self.hidden_layer_sizes][-1]
         return source.is_large or products_gain(min(self.batch_size, len(source)), source.n_features, width)
 
     def _start(self, source: RowSource, weights: np.ndarray, classes: np.ndarray | None, seed: int) -> Start:
@@ -239,14 +254,18 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             self._projection = asdict(projection)
             Z = padded(projection(source), self.n_components)
         if self.n_clusters is None:
-            return standard_normal_start(Z)
-        if classes is not None:
-            found = supervised_mixture(Z, weights, classes, self._free_components(Z, weights, classes, seed))
-        elif self.mixture_init == "softball":
+            return standard_normal_start(Z, weights)
+        n_free = self.n_clusters if classes is None else self._n_free(classes)
+        if self.mixture_init == "softball":
+            n_clusters = n_free if classes is None else len(self.classes_) + n_free
             softball = Softball(self.n_components, self.softball_scale, self.softball_sharpness)
-            return softball_start(Z, self.n_clusters, softball, seed)
+            return softball_start(Z, weights, n_clusters, softball, seed)
+        if classes is None:
+            found = self._mixture_of(Z, weights, n_free, seed)
         else:
-            found = self._mixture_of(Z, weights, self.n_clusters, seed)
+            unknown = classes < 0
+            free = self._mixture_of(Z[unknown], weights[unknown], n_free, seed) if n_free else None
+            found = supervised_mixture(Z, weights, classes, free)
         start = fitted_start(Z, found)
         return replace(start, radius=self.softball_scale * start.radius)
 
@@ -264,15 +283,9 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             seed=seed,
         )
 
-    def _free_components(
-        self, Z: np.ndarray, weights: np.ndarray, classes: np.ndarray, seed: int
-    ) -> FoundMixture | None:
-        """Components for samples without a class, where there are more components than classes."""
-        unknown = classes < 0
-        n_free = self.n_clusters - len(self.classes_)
-        if n_free < 1 or not unknown.any():
-            return None
-        return self._mixture_of(Z[unknown], weights[unknown], n_free, seed)
+    def _n_free(self, classes: np.ndarray) -> int:
+        """Number of components for samples without a class."""
+        return max(0, self.n_clusters - len(self.classes_)) if (classes < 0).any() else 0
 
     def _train(
         self, source: RowSource, weights: np.ndarray, classes: np.ndarray | None, start: Start, seeds: list[int]
@@ -401,7 +414,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
             model = self._float64_module()
             variance = self._learned.variances.double()
             if not variance.any():
-                variance = laplace_factors(model, source, mean).square().sum(2)
+                variance = laplace_variances(model, source, mean)
             refit_mixture_(model, mean, variance, weights, classes)
             self.module_.mixture.load_state_dict(model.mixture.state_dict())
             used = self._samples_of_components(model, mean, weights) > 0
@@ -462,7 +475,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         self, module: GenerativeModel, source: RowSource, credible_level: float
     ) -> tuple[Tensor, ...]:
         mode = self._posterior_mean(module, source)
-        sd = laplace_factors(cast(MixtureModel, module), source, mode).square().sum(2).sqrt()
+        sd = laplace_variances(cast(MixtureModel, module), source, mode).sqrt()
         half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
         return mode, sd, mode - half_width, mode + half_width
 
@@ -480,7 +493,7 @@ def _check_decoder(model: MixtureModel, origin: Tensor) -> None:
     """Raise unless a user's decoder takes latents (1, Q) and has a value for every feature."""
     training = model.training
     try:
-        model.eval().curves(origin)
+        slopes(model.eval().predictive_curves, origin)
     except ValueError:  # of ours, which says all there is to say
         raise
     except Exception as error:

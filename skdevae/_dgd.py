@@ -27,7 +27,8 @@ class DGDEmbedder(DecoderModel):
     n_components : int, default=20
         Dimensions of the latent.
     n_clusters : int, default=10
-        Components of the mixture, at the most: see ``may_be_empty``. With ``supervised``, at least one for each class.
+        Components of the mixture, at the most: see ``may_be_empty``. With ``supervised``, as many as there are classes
+        if those are more.
         None is a single standard normal distribution that is not learned; it has no clusters.
     representation : {"map", "variational"}, default="map"
         What a training sample's representation is: a point, or a Gaussian with independent components, whose mean and
@@ -60,9 +61,10 @@ class DGDEmbedder(DecoderModel):
     may_be_empty : bool, default=True
         Whether components can be left out that the samples do not pay for: those of ``mixture_init="gmm"`` that raise
         its log-likelihood by less than Schwarz's criterion asks for, and those that no sample belongs to in the end.
-        ``n_clusters_`` says how many there are. With ``supervised`` none is.
+        ``n_clusters_`` says how many there are. Those of classes always stay.
     dirichlet_alpha : float, default=1.0
-        Concentration of the Dirichlet prior on the mixture's weights: above 1, clusters are drawn towards equal sizes.
+        Concentration of the Dirichlet prior on the mixture's weights, 1 or more: above 1, clusters are drawn towards
+        equal sizes.
     softball_scale, softball_sharpness : float, default=1.0
         Radius of the ball in which means lie a priori, and how steeply that prior falls at its surface (eq. 6). With
         ``mixture_init`` "gmm" or "kmeans", whose components have sds of about 1, the radius is in units of 5 K of them,
@@ -76,7 +78,9 @@ class DGDEmbedder(DecoderModel):
     decoder : torch.nn.Module, default=None
         A network of yours, from latents (n, n_components) to one value for each feature, (n, n_features) in any shape:
         expected values in units of the columns' sds (gaussian), logits (bernoulli), or logs of expected counts. It
-        starts from the weights that it has, and is copied. None is a multilayer perceptron.
+        starts from the weights that it has, and is copied; what its layers draw (dropout) comes from ``random_state``,
+        by way of torch's global generator, for which other fits in other threads then wait. None is a multilayer
+        perceptron.
     hidden_layer_sizes : sequence of int, default=(100, 100, 100)
         Hidden layers of the perceptron. Empty: the decoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="gelu"
@@ -137,8 +141,8 @@ class DGDEmbedder(DecoderModel):
     dispersion_ : ndarray of shape (n_features,)
         Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
     log_posterior_ : float
-        The objective at the end, up to constants of the decoder's prior, in nats per training sample and the units
-        of X.
+        Eq. 3 at ``embedding_``, up to constants of the decoder's prior, in nats per training sample and the units
+        of X. Priors of different numbers of components do not compare.
     history_ : skorch.history.History
         A row for each epoch: training loss and every loss term, in the model's (standardised) units.
     n_iter_ : int
@@ -159,9 +163,10 @@ class DGDEmbedder(DecoderModel):
     The mixture's density is ``log sum_k pi_k N(z | mu_k, sigma_k^2)``; in eq. 4 of the paper the weight has slipped
     into the exponent. The Dirichlet prior is on the K weights.
 
-    New samples: from the best of the components' means, prior included, to the mode of ``log p(x | z) + log p(z)`` by
-    L-BFGS, all rows of a chunk side by side, each with its own curvature and steps. The first curvature is that which
-    the decoder has at the component's mean.
+    New samples: from the best of the components' means, prior included, or from a linear prediction (principal
+    components, regressed on the trained representations) where that is better, to the mode of ``log p(x | z) + log
+    p(z)`` by L-BFGS, all rows of a chunk side by side, each with its own curvature and steps. The first curvature is
+    that which the decoder has at the component's mean.
 
     Samples that are equal have one representation, with their total weight, and a fit sees them in an order that
     depends on their values alone. So it does not depend on the order of the samples, and weights of two are samples
@@ -337,7 +342,7 @@ class DGDEmbedder(DecoderModel):
         return module.latent_prior().responsibilities(modes.position).cpu().numpy()
 
     def posterior(self, X, *, credible_level=0.95):
-        """Laplace's approximation of the posterior: the representation, and the curvature there.
+        """Laplace's approximation of the posterior: the representation, and the expected curvature there.
 
         Parameters
         ----------

@@ -170,7 +170,7 @@ def _is_empty(rows: DenseRows | SparseRows, like: Tensor) -> Tensor:
 
 def _nodes(model: AmortizedModel, source: RowSource, n_draws: int) -> Tensor:
     """Noise (S, 1, Q), of equal weight, for expectations under every row's posterior."""
-    return _standard_normal_points(n_draws, model.n_components)[:, None].to(source.like)
+    return standard_normal_points(n_draws, model.n_components)[:, None].to(source.like)
 
 
 @torch.no_grad()
@@ -215,7 +215,7 @@ def _standard_normal_rule(n_components: int, n_draws: int) -> tuple[Tensor, Tens
     Either has the mean 0 and the covariance I exactly: expectations of quadratic functions are right.
     """
     if n_components > _MOST_HERMITE_COMPONENTS:
-        points = _standard_normal_points(n_draws, n_components)
+        points = standard_normal_points(n_draws, n_components)
         return points, torch.full((len(points),), 1 / len(points))
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(_HERMITE_NODES))
     weights = weights / math.sqrt(2 * math.pi)
@@ -223,7 +223,7 @@ def _standard_normal_rule(n_components: int, n_draws: int) -> tuple[Tensor, Tens
     return grid, torch.cartesian_prod(*[weights] * n_components).view(-1, n_components).prod(1)
 
 
-def _standard_normal_points(n_draws: int, n_components: int) -> Tensor:
+def standard_normal_points(n_draws: int, n_components: int) -> Tensor:
     """Quasi-random points of equal weight, about ``n_draws`` and more than twice as many as components: (S, Q)."""
     half = normal_draws(max(n_draws, 4 * n_components) // 2, n_components)
     draws = torch.cat([half, -half])

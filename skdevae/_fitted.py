@@ -176,7 +176,7 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return copy.deepcopy(self.module_).double().eval()
 
     def _for_inference(self, X: Any) -> tuple[GenerativeModel, RowSource, np.dtype]:
-        check_is_fitted(self)
+        check_is_fitted(self, "module_")
         X = self._validate(X, reset=False)
         if not sp.issparse(X):
             empty = np.nonzero(np.isnan(X).all(1))[0]

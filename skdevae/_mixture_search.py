@@ -18,6 +18,8 @@ from sklearn.cluster import KMeans
 
 #: EM steps of a trial and of what is kept, and the gain (nats per sample) below which they end
 _TRIAL_STEPS, _STEPS, _GAIN = 30, 200, 1e-5
+#: samples that a mixture is searched for among, in the order that they come in
+_MOST_SAMPLES = 5000
 #: samples of the pooled variance that a component's own variances are drawn towards
 _PSEUDO_SAMPLES = 1.0
 #: variance within components, relative to that between them, that is not gone below
@@ -108,16 +110,29 @@ def search_mixture(
     if not used.any():
         found = expectation_maximization(Z[:, :0], weights, np.ones((len(Z), 1)))
     else:
-        starts = [
-            expectation_maximization(Z[:, used], weights, start, _TRIAL_STEPS)
-            for start in _starts(Z[:, used], weights, n_clusters, n_init, seed)
-        ]
-        best = max(starts, key=lambda mixture: mixture.log_likelihood)
-        found = _improved(Z[:, used], weights, best, seed)
-        if may_be_empty:
-            found = _reduced(Z[:, used], weights, found, seed)
+        found = _searched(Z[:, used], weights, n_clusters, n_init, may_be_empty, seed)
     w, means, variances, _ = moments(Z, weights, found.responsibilities)
     return FoundMixture(w, means, variances, found.responsibilities, found.log_likelihood)
+
+
+def _searched(
+    Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, may_be_empty: bool, seed: int
+) -> FoundMixture:
+    """Restarts, moves and reductions: on the first samples of a large table, which then stand for all of them."""
+    part = slice(_MOST_SAMPLES)
+    sample = Z[part], weights[part] * (weights.sum() / weights[part].sum())
+    n_clusters = min(n_clusters, len(np.unique(Z[part], axis=0)))
+    starts = [
+        expectation_maximization(*sample, start, _TRIAL_STEPS) for start in _starts(*sample, n_clusters, n_init, seed)
+    ]
+    found = _improved(*sample, max(starts, key=lambda mixture: mixture.log_likelihood), seed)
+    if may_be_empty:
+        found = _reduced(*sample, found, seed)
+    if len(Z) <= _MOST_SAMPLES:
+        return found
+    pooled = moments(*sample, found.responsibilities).pooled
+    log_joint = _log_joint(Z, found.weights, found.means, pooled)
+    return expectation_maximization(Z, weights, np.exp(log_joint - logsumexp(log_joint, 1)[:, None]))
 
 
 def kmeans_mixture(Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_init: int, seed: int) -> FoundMixture:
@@ -134,8 +149,7 @@ def _starts(Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, se
     for start in range(n_init):
         max_iter = 100 if start == 0 else 1
         search = KMeans(n_clusters, n_init=1, max_iter=max_iter, random_state=(seed + start) % 2**31)
-        with np.errstate(all="ignore"):
-            yield np.eye(n_clusters)[search.fit_predict(Z, sample_weight=weights)]
+        yield np.eye(n_clusters)[search.fit_predict(Z, sample_weight=weights)]
 
 
 def _improved(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
@@ -190,6 +204,7 @@ def _nearest_pairs(mixture: FoundMixture) -> list[tuple[int, int]]:
 
 def _reduced(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
     """The mixture without the components that do not pay for their parameters."""
+    # Of the model's components: there each has variances of its own.
     cost = 0.5 * (2 * Z.shape[1] + 1) * np.log(max(weights.sum(), 2))
     while mixture.n_components > 1:
         trials = []

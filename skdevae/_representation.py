@@ -14,10 +14,13 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from ._axis import Projection
+from ._evaluation import standard_normal_points
 from .nn.importance import GaussianApproximation, importance_log_evidence, log_joint_at, normal_draws, precision_at
 from .nn.models import MixtureModel
 from .nn.modes import ModeFinder
+from .nn.priors import GaussianMixture
 from .nn.representations import class_log_density
+from .nn.rows import DenseRows
 from .training.rows import RowSource
 
 #: steps of L-BFGS in which the mixture's parameters are settled
@@ -71,9 +74,22 @@ def laplace_factors(model: MixtureModel, source: RowSource, modes: Tensor) -> Te
     prior = model.latent_prior()
     factors = torch.empty(*modes.shape, modes.shape[1]).to(modes)
     for index, rows in source.chunks(width=model.entries_per_point * model.n_components):
-        precision = precision_at(model, rows.dense(), modes[index], prior)
-        factors[index] = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(precision)))
+        factors[index] = torch.linalg.cholesky(_covariance(model, rows.dense(), modes[index], prior))
     return factors
+
+
+@torch.no_grad()
+def laplace_variances(model: MixtureModel, source: RowSource, modes: Tensor) -> Tensor:
+    """Variances of Laplace's approximation at each row's mode (N, Q): (N, Q)."""
+    prior, variances = model.latent_prior(), torch.empty_like(modes)
+    for index, rows in source.chunks(width=model.entries_per_point * model.n_components):
+        variances[index] = _covariance(model, rows.dense(), modes[index], prior).diagonal(dim1=1, dim2=2)
+    return variances
+
+
+def _covariance(model: MixtureModel, rows: DenseRows, modes: Tensor, prior: GaussianMixture) -> Tensor:
+    """(B, Q, Q)."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, modes, prior)))
 
 
 @torch.no_grad()
@@ -89,8 +105,7 @@ def sampled_log_evidence(model: MixtureModel, source: RowSource, modes: Tensor, 
 @torch.no_grad()
 def laplace_bound(model: MixtureModel, source: RowSource, modes: Tensor, n_draws: int) -> Tensor:
     """``E_q[log p(x, z) - log q(z)]`` of every row, with Laplace's approximation as q, a bound on log p(x): (N,)."""
-    half = normal_draws(max(n_draws // 2, 1), model.n_components).to(source.like)
-    draws, prior = torch.cat([half, -half]), model.latent_prior()
+    draws, prior = standard_normal_points(n_draws, model.n_components).to(source.like), model.latent_prior()
     factors = laplace_factors(model, source, modes)
     entropy = factors.diagonal(dim1=1, dim2=2).log().sum(1) + 0.5 * modes.shape[1] * math.log(2 * math.pi * math.e)
     values = torch.empty(len(source)).to(source.like)

@@ -46,18 +46,19 @@ def regressed(projection: Projection, source: RowSource, weights: np.ndarray, ta
     return projection.then(solution[:-1], solution[-1])
 
 
-def standard_normal_start(Z: np.ndarray) -> Start:
+def standard_normal_start(Z: np.ndarray, weights: np.ndarray) -> Start:
     """One fixed component, N(0, I), with the representations in it: their largest sd is 1."""
-    largest = Z.std(0).max()
+    center = np.average(Z, axis=0, weights=weights)
+    largest = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weights)).max()
     n_components = Z.shape[1]
     return Start(Z / largest if largest > 0 else Z, np.ones(1), np.zeros((1, n_components)), np.ones((1, n_components)))
 
 
-def softball_start(Z: np.ndarray, n_clusters: int, softball: Softball, seed: int) -> Start:
+def softball_start(Z: np.ndarray, sample_weights: np.ndarray, n_clusters: int, softball: Softball, seed: int) -> Start:
     """Means drawn from their prior, narrow components of equal weight, as published (DGD paper, section 4.2.1)."""
     means = softball.draw(n_clusters, generator_from(seed)).double().numpy()
     sd = _SOFTBALL_SD * softball.scale / n_clusters
-    radius = np.sqrt((Z**2).sum(1).mean())
+    radius = np.sqrt(np.average((Z**2).sum(1), weights=sample_weights))
     representations = Z * (softball.scale / radius) if radius > 0 else Z
     weights = np.full(n_clusters, 1 / n_clusters)
     return Start(representations, weights, means, np.full(means.shape, sd**2), softball.scale)

@@ -1162,3 +1162,79 @@ def test_parameters_are_validated(parameters):
     (name,) = parameters
     with pytest.raises(ValueError, match=name):
         quick(**parameters).fit(blobs()[0])
+
+
+# ---- at the edges ---------------------------------------------------------------------------------------------------
+
+
+class FitsAnother(Callback):
+    """Fits another model with a decoder of the user's while one is being fitted."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 1:
+            quick(decoder=torch.nn.Linear(2, 6), max_epochs=1).fit(blobs()[0][:, :6])
+
+
+def test_fits_with_decoders_can_be_nested():
+    table = blobs()[0][:, :6]
+    outer = {"decoder": torch.nn.Linear(2, table.shape[1]), "max_epochs": 3}
+    alone = quick(**outer).fit(table)
+    assert_same_bits(quick(**outer, callbacks=[FitsAnother()]).fit(table), alone.set_params(callbacks=[FitsAnother()]))
+
+
+@pytest.mark.parametrize("width", [3, 80])
+def test_a_table_of_one_row_and_its_copies_is_one_cluster(width):
+    model = quick().fit(np.tile(np.arange(float(width)), (10, 1)))
+    assert model.n_clusters_ == 1
+    assert np.isfinite(model.embedding_).all()
+
+
+def test_after_a_fit_that_failed_there_is_no_model():
+    table = blobs()[0]
+    model = quick().fit(table)
+    with pytest.raises(ValueError, match="stopped being finite"):
+        model.set_params(learning_rate=1e30).fit(table)
+    with pytest.raises(NotFittedError):
+        model.transform(table)
+
+
+def test_published_starts_serve_classes_too():
+    table, y = blobs()
+    given = {"supervised": True, "mixture_init": "softball", "max_epochs": 60}
+    assert not np.allclose(
+        quick(**given).fit(table, y).means_, quick(supervised=True, max_epochs=60).fit(table, y).means_
+    )
+    assert adjusted_rand_score(y, quick(**given).fit(table, y).labels_) > 0.99
+
+
+def test_classes_are_kinds():
+    table, y = blobs()
+    with pytest.raises(ValueError, match="continuous"):
+        quick(supervised=True).fit(table, np.linspace(0, 1, len(y)))
+    names = [["a", "b", "c"][k] if row % 3 else -1 for row, k in enumerate(y)]  # numpy would make text of the -1
+    assert list(quick(supervised=True).fit(table, names).classes_) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="cannot be sorted"):
+        quick(supervised=True).fit(table, [name if row % 2 else 7 for row, name in enumerate(names)])
+
+
+def test_known_classes_count_where_weights_do_not():
+    table, y = blobs()
+    y = y.copy()
+    y[0] = (y[0] + 1) % 3
+    weight = np.ones(len(y))
+    weight[0] = 0
+    given = {"supervised": True, "max_epochs": 60}
+    small = quick(**given).fit(table, y, sample_weight=np.where(weight, 1, 1e-9))
+    assert_allclose(quick(**given).fit(table, y, sample_weight=weight).embedding_[0], small.embedding_[0], atol=0.1)
+
+
+def test_a_decoder_with_batch_normalisation_takes_batches_of_any_number_of_rows():
+    table = blobs()[0][:33]
+    decoder = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, table.shape[1]))
+    assert np.isfinite(quick(decoder=decoder, batch_size=32).fit(table).embedding_).all()
+
+
+@pytest.mark.parametrize("n_draws", [50, 500])
+def test_bounds_of_linear_models_are_exact_however_few_the_draws(n_draws):
+    model = quick(2, n_clusters=None, hidden_layer_sizes=()).fit(factors()).set_params(n_importance_samples=n_draws)
+    assert model.elbo(factors()) == pytest.approx(model.score(factors()), abs=1e-6)

@@ -285,26 +285,27 @@ def test_a_start_has_a_width_where_nothing_is_known(how):
 def test_a_standard_normal_start_has_sd_one_along_its_widest_axis():
     Z, _ = clusters()
     Z = Z - Z.mean(0)
-    start = standard_normal_start(Z)
+    start = standard_normal_start(Z, np.ones(len(Z)))
     sds = start.representations.std(0)
     assert sds.max() == pytest.approx(1)
     assert_allclose(sds / sds.max(), Z.std(0) / Z.std(0).max())
     assert_array_equal(start.means, np.zeros((1, 3)))
     assert_array_equal(start.variances, np.ones((1, 3)))
-    assert_array_equal(standard_normal_start(np.zeros((4, 3))).representations, np.zeros((4, 3)))
+    assert_array_equal(standard_normal_start(np.zeros((4, 3)), np.ones(4)).representations, np.zeros((4, 3)))
 
 
 @pytest.mark.parametrize("n_clusters", [3, 40])
 def test_a_softball_start_draws_its_means(n_clusters):
     Z, softball = clusters()[0], Softball(3, 2.0, 5.0)
-    start = softball_start(Z, n_clusters, softball, 7)
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(Z))
+    start = softball_start(Z, weights, n_clusters, softball, 7)
     expected = softball.draw(n_clusters, torch.Generator().manual_seed(7)).double().numpy()
     assert_array_equal(start.means, expected)
     assert_allclose(np.sqrt(start.variances), 0.2 * 2.0 / n_clusters)
     assert_allclose(start.weights, 1 / n_clusters)
     # as far from the centre as the ball's surface, on average
-    assert np.sqrt((start.representations**2).sum(1).mean()) == pytest.approx(2.0)
-    assert np.isfinite(softball_start(np.zeros_like(Z), 3, softball, 7).representations).all()
+    assert np.sqrt(np.average((start.representations**2).sum(1), weights=weights)) == pytest.approx(2.0)
+    assert np.isfinite(softball_start(np.zeros_like(Z), weights, 3, softball, 7).representations).all()
 
 
 @pytest.mark.parametrize("n_free", [0, 2])
@@ -326,3 +327,25 @@ def test_classes_have_components_of_their_own(n_free):
         assert_array_equal(found.responsibilities[classes < 0, 2:], free.responsibilities)
     else:
         assert not found.responsibilities[classes < 0].any()
+
+
+def test_a_large_table_is_searched_by_its_first_samples(monkeypatch):
+    Z, labels = clusters()
+    Z, labels = Z[np.random.default_rng(0).permutation(len(Z))], labels[np.random.default_rng(0).permutation(len(Z))]
+    whole = search_mixture(Z, np.ones(len(Z)), 8, n_init=3, may_be_empty=True, seed=0)
+    monkeypatch.setattr("skdevae._mixture_search._MOST_SAMPLES", len(Z) // 2)
+    part = search_mixture(Z, np.ones(len(Z)), 8, n_init=3, may_be_empty=True, seed=0)
+    assert part.n_components == whole.n_components == 4
+    assert adjusted_rand_score(labels, part.responsibilities.argmax(1)) == 1
+    assert part.log_likelihood == pytest.approx(whole.log_likelihood, rel=1e-4)
+
+
+def test_starts_without_a_search_take_weights_for_repetitions():
+    Z, softball = clusters()[0][:50], Softball(3, 2.0, 5.0)
+    counts = np.random.default_rng(0).integers(1, 4, len(Z))
+    for start in (
+        lambda z, w: standard_normal_start(z, w),
+        lambda z, w: softball_start(z, w, 3, softball, 7),
+    ):
+        repeated = start(np.repeat(Z, counts, axis=0), np.ones(counts.sum())).representations
+        assert_allclose(np.repeat(start(Z, counts).representations, counts, axis=0), repeated)

@@ -15,7 +15,7 @@ from torch.nn.functional import batch_norm
 T = TypeVar("T")
 
 #: torch's global generator is one for all threads
-_GLOBAL_GENERATOR = threading.Lock()
+_GLOBAL_GENERATOR = threading.RLock()
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,

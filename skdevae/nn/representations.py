@@ -72,12 +72,12 @@ class RepresentationLearning(nn.Module):
 
     def forward(self, rows: DenseRows, index: Tensor, noise: Tensor | None) -> LossTerms:
         """The objective on samples ``index`` (B,), with z drawn through standard normal ``noise`` (B, Q) if any."""
-        mean, mixture = self.representations.means[index], self.model.latent_prior()
+        mean, mixture = rows_of(self.representations.means, index), self.model.latent_prior()
         if self.representations.log_sds is None or noise is None:
             z = mean
             latent = -self._log_prior(mixture.log_joint(z), index)
         else:
-            log_sd = self.representations.log_sds[index]
+            log_sd = rows_of(self.representations.log_sds, index)
             z = mean + log_sd.exp() * noise
             # One component has its expectation in closed form.
             is_single = len(mixture.log_weights) == 1
@@ -95,6 +95,23 @@ class RepresentationLearning(nn.Module):
 
     def _log_prior(self, log_joint: Tensor, index: Tensor) -> Tensor:
         return log_joint.logsumexp(1) if self.classes is None else class_log_density(log_joint, self.classes[index])
+
+
+def rows_of(parameter: nn.Parameter, index: Tensor) -> Tensor:
+    """Some rows of a parameter (N, Q), as a leaf whose gradient is added to those rows of the parameter's.
+
+    Indexing would do, but its gradient is a table of N rows for every batch, and an epoch quadratic in N.
+    """
+    rows = parameter.detach()[index]
+    if torch.is_grad_enabled() and parameter.requires_grad:
+        rows.requires_grad_().register_hook(lambda gradient: _add_gradient(parameter, index, gradient))
+    return rows
+
+
+def _add_gradient(parameter: nn.Parameter, index: Tensor, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    parameter.grad.index_add_(0, index, gradient)
 
 
 def class_log_density(log_joint: Tensor, classes: Tensor) -> Tensor:

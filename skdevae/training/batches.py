@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -64,7 +65,8 @@ class NumberedRows:
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         order = torch.randperm(len(self._source), generator=self._generator)
-        for index in order.split(self._batch_size):
+        # Of nearly the same size, so that no row counts for more in its step than others.
+        for index in order.tensor_split(math.ceil(len(order) / self._batch_size)):
             rows = self._source.rows(index.numpy()).dense()
             noise = None
             if self._noise_components is not None:
