@@ -88,7 +88,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         "representation": [StrOptions({"map", "variational"})],
         "supervised": ["boolean"],
         "latent_init": [StrOptions({"pca", "zero"})],
-        "mixture_init": [StrOptions({"gmm", "kmeans", "softball"})],
+        "mixture_init": [None, StrOptions({"gmm", "kmeans", "softball"})],
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
         "may_be_empty": ["boolean"],
         "dirichlet_alpha": [Interval(Real, 1, None, closed="left")],
@@ -185,7 +185,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         return None if log_sizes is None else log_sizes[chosen]
 
     def _check_parameters(self) -> None:
-        if self.latent_init == "zero" and self.mixture_init != "softball" and self.n_clusters is not None:
+        if self.latent_init == "zero" and self.mixture_init in ("gmm", "kmeans") and self.n_clusters is not None:
             raise ValueError(
                 f"mixture_init={self.mixture_init!r} fits a mixture to the representations, but with "
                 "latent_init='zero' all of them are the same. Choose latent_init='pca', or mixture_init='softball'."
@@ -256,15 +256,16 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         if self.n_clusters is None:
             return standard_normal_start(Z, weights)
         n_free = self.n_clusters if classes is None else self._n_free(classes)
-        if self.mixture_init == "softball":
+        how = self._settled_mixture_init(classes)
+        if how == "softball":
             n_clusters = n_free if classes is None else len(self.classes_) + n_free
             softball = Softball(self.n_components, self.softball_scale, self.softball_sharpness)
             return softball_start(Z, weights, n_clusters, softball, seed)
         if classes is None:
-            found = self._mixture_of(Z, weights, n_free, seed)
+            found = self._mixture_of(how, Z, weights, n_free, seed)
         else:
             unknown = classes < 0
-            free = self._mixture_of(Z[unknown], weights[unknown], n_free, seed) if n_free else None
+            free = self._mixture_of(how, Z[unknown], weights[unknown], n_free, seed) if n_free else None
             found = supervised_mixture(Z, weights, classes, free)
         start = fitted_start(Z, found)
         return replace(start, radius=self.softball_scale * start.radius)
@@ -272,9 +273,17 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
     def _has_log_link(self) -> bool:
         return LIKELIHOODS[self.likelihood].has_log_link
 
-    def _mixture_of(self, Z: np.ndarray, weights: np.ndarray, n_clusters: int, seed: int) -> FoundMixture:
+    def _settled_mixture_init(self, classes: np.ndarray | None) -> str:
+        if self.mixture_init is not None:
+            return self.mixture_init
+        # Narrow components at random keep classes apart that overlap in the data. Nothing draws samples of unknown
+        # class to the right one of them, however.
+        all_known = classes is not None and bool((classes >= 0).all())
+        return "softball" if all_known or self.latent_init == "zero" else "gmm"
+
+    def _mixture_of(self, how: str, Z: np.ndarray, weights: np.ndarray, n_clusters: int, seed: int) -> FoundMixture:
         return mixture_of(
-            self.mixture_init,
+            how,
             Z,
             weights,
             n_clusters,

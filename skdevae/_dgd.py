@@ -52,10 +52,11 @@ class DGDEmbedder(DecoderModel):
         another table's rows before that table is passed.
     latent_init : {"pca", "zero"}, default="pca"
         Where representations start: at principal components (of log1p of normalised counts), or at zero, as published.
-    mixture_init : {"gmm", "kmeans", "softball"}, default="gmm"
+    mixture_init : {"gmm", "kmeans", "softball"}, default=None
         Where the mixture starts: at one fitted to the starting representations, with restarts and split-and-merge
         moves; at their k-means clusters; or at narrow components around draws from the prior of the means, as
-        published. Only the last can start from ``latent_init="zero"``.
+        published. None means "gmm", but "softball" with ``latent_init="zero"``, which leaves nothing to fit a mixture
+        to, and where every sample's class is given (``supervised``): such components keep classes apart.
     covariance_type : {"diag", "isotropic", "fixed"}, default="diag"
         A variance for each component and axis, one for each component, or variances that stay where they start.
     may_be_empty : bool, default=True
@@ -199,7 +200,7 @@ class DGDEmbedder(DecoderModel):
         likelihood="gaussian",
         size_factors="sum",
         latent_init="pca",
-        mixture_init="gmm",
+        mixture_init=None,
         covariance_type="diag",
         may_be_empty=True,
         dirichlet_alpha=1.0,

@@ -694,7 +694,7 @@ def overlapping():
 def test_classes_have_components(names, representation):
     table, truth = blobs()
     y = truth if names is None else np.array(names)[truth]
-    model = quick(supervised=True, n_clusters=8, representation=representation).fit(table, y)
+    model = quick(supervised=True, n_clusters=8, representation=representation, max_epochs=80).fit(table, y)
     assert_array_equal(model.classes_, np.unique(y))
     assert model.n_clusters_ == 3
     assert adjusted_rand_score(y, model.labels_) > 0.99
@@ -1198,13 +1198,22 @@ def test_after_a_fit_that_failed_there_is_no_model():
         model.transform(table)
 
 
-def test_published_starts_serve_classes_too():
+@pytest.mark.parametrize("mixture_init", ["gmm", "kmeans", "softball"])
+def test_every_start_serves_classes(mixture_init):
     table, y = blobs()
-    given = {"supervised": True, "mixture_init": "softball", "max_epochs": 60}
-    assert not np.allclose(
-        quick(**given).fit(table, y).means_, quick(supervised=True, max_epochs=60).fit(table, y).means_
-    )
-    assert adjusted_rand_score(y, quick(**given).fit(table, y).labels_) > 0.99
+    model = quick(supervised=True, mixture_init=mixture_init, max_epochs=60).fit(table, y)
+    assert adjusted_rand_score(y, model.labels_) > 0.99
+
+
+@pytest.mark.parametrize(("given", "same"), [({}, "gmm"), ({"latent_init": "zero"}, "softball")])
+def test_what_the_mixture_starts_from_if_nothing_is_said(given, same):
+    table, y = blobs()
+    assert_same_bits(quick(**given).fit(table), quick(**given, mixture_init=same).fit(table))
+    if not given:
+        supervised = quick(supervised=True)
+        assert_same_bits(clone(supervised).fit(table, y), quick(supervised=True, mixture_init="softball").fit(table, y))
+        y = np.where(np.arange(len(y)) % 3, y, -1)
+        assert_same_bits(clone(supervised).fit(table, y), quick(supervised=True, mixture_init="gmm").fit(table, y))
 
 
 def test_classes_are_kinds():

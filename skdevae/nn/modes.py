@@ -53,7 +53,8 @@ def minimize_rows(objective: Objective, start: Tensor, covariance: Tensor, max_s
     The searches share nothing but the batches in which they are evaluated: each has its own curvature, step length and
     end. ``covariance`` (B, Q, Q) are inverses of rough Hessians, which each search scales to what it meets.
     """
-    found = Search(start.clone(), torch.empty_like(start[:, 0]), torch.zeros(len(start), dtype=torch.bool))
+    arrived = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+    found = Search(start.clone(), torch.empty_like(start[:, 0]), arrived)
     rows = torch.arange(len(start), device=start.device)
     z, (f, gradient) = start, objective(start)
     scale, under_way = torch.ones_like(f), torch.ones_like(f, dtype=torch.bool)
