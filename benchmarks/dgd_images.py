@@ -12,6 +12,7 @@ training latents (mean over the components, at most 500 samples), adjusted Rand 
 from __future__ import annotations
 
 import argparse
+import math
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,9 @@ def load(name: str) -> tuple[sp.csr_array, sp.csr_array, np.ndarray]:
     return X[order[:cut]], X[order[cut:]], data["y"][order[:cut]]
 
 
-def models(seed: int) -> dict[str, DGDEmbedder | VAETransformer]:
-    """The three models of the table."""
+def models(seed: int, n_samples: int) -> dict[str, DGDEmbedder | VAETransformer]:
+    """The three models of the table, trained for as many epochs."""
+    epochs = max(200, math.ceil(2000 / math.ceil(n_samples / 128)))
     decoder = {"likelihood": "bernoulli", "hidden_layer_sizes": HIDDEN, "activation": "gelu", "random_state": seed}
     return {
         "DGD": DGDEmbedder(N_COMPONENTS, n_clusters=None, **decoder),
@@ -46,8 +48,8 @@ def models(seed: int) -> dict[str, DGDEmbedder | VAETransformer]:
             encoder_hidden_layer_sizes=HIDDEN[::-1],
             linear_skip=False,
             learning_rate=1e-3,
-            max_epochs=200,
-            n_iter_no_change=200,
+            max_epochs=epochs,
+            n_iter_no_change=epochs,
             **decoder,
         ),
     }
@@ -80,8 +82,9 @@ def main() -> None:
         train, test, labels = load(name)
         print(f"\n{name}: {train.shape[0]} x {train.shape[1]}, {test.shape[0]} held out", flush=True)
         rows = []
-        for model in models(0):
-            fits = pd.DataFrame([measure(models(seed)[model], train, test, labels) for seed in range(arguments.seeds)])
+        for model in models(0, len(labels)):
+            seeds = range(arguments.seeds)
+            fits = pd.DataFrame([measure(models(s, len(labels))[model], train, test, labels) for s in seeds])
             rows.append({"model": model, **fits.mean().round(4), "sd of BCE": round(fits["BCE a pixel"].std(), 4)})
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
         print_table(rows)
