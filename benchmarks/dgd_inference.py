@@ -4,9 +4,10 @@
 
 A model of 16 clusters and 20 latents is fitted to 2000 simulated cells (`make_cell_clusters`) for a few epochs; then
 representations of new cells are looked for with everything else fixed. Both searches start from the same points, the
-best of the component means, prior included. Adam (learning rate 0.01, betas 0.5 and 0.7, float32, 256 rows at a time)
-is given other learning rates as well, and its best is what counts. Printed: the mean of -log p(x | z) - log p(z) per
-cell, medians of the seconds, and their ratio.
+best of the component means, prior included (ours also from a linear prediction). Adam (betas 0.5 and 0.7, 256 rows at a
+time, on our code for the objective) takes the published learning rate, 0.01, and larger ones; in float32, and in float64
+as our search, whose results are not to depend on batches. Printed: the mean of -log p(x | z) - log p(z) per cell, medians
+of the seconds, and their ratio.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ N_CLUSTERS, N_COMPONENTS, N_STEPS, ROWS = 16, 20, 100, 256
 
 
 def adam(model, source, learning_rate: float) -> torch.Tensor:
-    """Representations after 100 steps of Adam, in float32, chunk by chunk."""
+    """Representations after 100 steps of Adam, chunk by chunk, in the precision of the model."""
     find, chunks = ModeFinder(model), []
     prior = model.latent_prior()
     for start in range(0, len(source), ROWS):
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--features", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.01, 0.03, 0.1])
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.01, 0.1])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     set_threads(arguments.threads)
@@ -78,7 +79,9 @@ def main() -> None:
     rows, times = [], {}
     searches = {"DGDEmbedder": lambda: model._modes_of(double, source).position}
     for rate in arguments.learning_rates:
-        searches[f"Adam, rate {rate}"] = lambda rate=rate: adam(single, single_source, rate)
+        searches[f"Adam, rate {rate}, float32"] = lambda rate=rate: adam(single, single_source, rate)
+    last = arguments.learning_rates[-1]
+    searches[f"Adam, rate {last}, float64"] = lambda: adam(double, source, last)
     for name, search in searches.items():
         found = []
         times[name] = statistics.median(

@@ -25,8 +25,8 @@ from .training.rows import RowSource
 
 #: steps of L-BFGS in which the mixture's parameters are settled
 _REFIT_STEPS = 500
-#: rows of which modes are looked for together: enough for the last few of them to cost little
-_SEARCHED_ROWS = 1024
+#: rows of which modes are looked for together: few enough for a processor's cache, enough for its products
+_SEARCHED_ROWS = 256
 
 
 class Modes(NamedTuple):
