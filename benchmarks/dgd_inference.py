@@ -2,12 +2,12 @@
 
     python benchmarks/dgd_inference.py [--cells 10000] [--features 2000] [--repeats 3]
 
-A model of 16 clusters and 20 latents is fitted to 2000 simulated cells (`make_cell_clusters`) for a few epochs; then
-representations of new cells are looked for with everything else fixed. Both searches start from the same points, the
-best of the component means, prior included (ours also from a linear prediction). Adam (betas 0.5 and 0.7, 256 rows at a
-time, on our code for the objective) takes the published learning rate, 0.01, and larger ones; in float32, and in float64
-as our search, whose results are not to depend on batches. Printed: the mean of -log p(x | z) - log p(z) per cell, medians
-of the seconds, and their ratio.
+A model of 16 clusters and 20 latents is fitted to 2000 simulated cells (`make_cell_clusters`); then representations of
+new cells are looked for with everything else fixed. Both searches start from the best of the component means, prior
+included (ours also from a linear prediction). Adam (betas 0.5 and 0.7, 256 rows at a time, on our code for the
+objective) takes the published learning rate, 0.01, and a larger one; in float32, and in float64 as our search, whose
+results are not to depend on batches. Printed: the mean of -log p(x | z) - log p(z) per cell, medians of the seconds,
+and their ratio.
 """
 
 from __future__ import annotations

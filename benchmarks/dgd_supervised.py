@@ -1,6 +1,6 @@
 """Components with given classes: DGDEmbedder(supervised=True) beside logistic regression on principal components.
 
-    python benchmarks/dgd_supervised.py [--sets mixology pbmc4k bladder paul15] [--seeds 3]
+    python benchmarks/dgd_supervised.py [--sets mixology pbmc4k bladder paul15] [--seeds 3] [--mixture-init gmm]
 
 The splits of `embeddings.py`. Printed: adjusted Rand index of the training samples' most probable components with their
 classes, and accuracy on held-out samples, of which no class is shown; once more with nine tenths of the training
@@ -40,12 +40,14 @@ def hidden(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.where(shown, classes, -1)
 
 
-def measure(name: str, seed: int) -> dict:
+def measure(name: str, seed: int, mixture_init: str | None) -> dict:
     """One seed of all methods."""
     split = load(name)
     kinds, train = np.unique(split.labels, return_inverse=True)
     test = np.searchsorted(kinds, split.test_labels)
-    model = DGDEmbedder(n_clusters=len(kinds), likelihood="nb", supervised=True, random_state=seed)
+    model = DGDEmbedder(
+        n_clusters=len(kinds), likelihood="nb", supervised=True, mixture_init=mixture_init, random_state=seed
+    )
     partly = hidden(train, 0.9, seed)
     row: dict = {"seed": seed}
     for label, y in (("", train), (", 10 % shown", partly)):
@@ -68,12 +70,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=["mixology", "pbmc4k", "bladder", "paul15"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--mixture-init", default=None, choices=["gmm", "kmeans", "softball"])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     set_threads(arguments.threads)
     rows = []
     for name in arguments.sets:
-        fits = pd.DataFrame([measure(name, seed) for seed in range(arguments.seeds)]).drop(columns="seed")
+        fits = pd.DataFrame([measure(name, s, arguments.mixture_init) for s in range(arguments.seeds)]).drop(
+            columns="seed"
+        )
         rows.append({"set": name, **fits.mean().round(3)})
         print(rows[-1], flush=True)
     print_table(rows)
