@@ -102,6 +102,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         "latent_learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "mixture_learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "betas": ["array-like"],
+        "latent_tol": [Interval(Real, 0, None, closed="neither")],
         "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -475,7 +476,7 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
 
     def _modes_of(self, model: MixtureModel, source: RowSource, classes: np.ndarray | None = None) -> Modes:
         projection = None if self._projection is None else Projection(**self._projection)
-        return posterior_modes(model, source, projection, classes)
+        return posterior_modes(model, source, projection, classes, float(self.latent_tol))
 
     def _posterior_mean(self, module: GenerativeModel, source: RowSource) -> Tensor:
         return self._modes(module, source).position

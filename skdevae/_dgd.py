@@ -107,6 +107,9 @@ class DGDEmbedder(DecoderModel):
         Epochs in each of which the training loss moves by less than ``tol`` before training stops.
     tol : float, default=1e-3
         In nats per sample.
+    latent_tol : float, default=1e-4
+        How near to its mode a representation is looked for, in nats: a search ends when its next step would promise
+        less than this. With larger values new samples take less time.
     n_init : int, default=10
         Starts of the search for the first mixture, or of its k-means.
     n_importance_samples : int, default=500
@@ -221,6 +224,7 @@ class DGDEmbedder(DecoderModel):
         max_epochs=None,
         n_iter_no_change=10,
         tol=1e-3,
+        latent_tol=1e-4,
         n_init=10,
         n_importance_samples=500,
         device="auto",
@@ -256,6 +260,7 @@ class DGDEmbedder(DecoderModel):
         self.max_epochs = max_epochs
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.latent_tol = latent_tol
         self.n_init = n_init
         self.n_importance_samples = n_importance_samples
         self.device = device
@@ -306,7 +311,7 @@ class DGDEmbedder(DecoderModel):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Found to about 1e-4 nats of the mode, row by row; nothing depends on which rows come together.
+            Found to about ``latent_tol`` nats of the mode, row by row; nothing depends on which rows come together.
         """
         return super().transform(X)
 

@@ -43,13 +43,14 @@ def posterior_modes(
     source: RowSource,
     projection: Projection | None,
     classes: np.ndarray | None = None,
+    tolerance: float | None = None,
 ) -> Modes:
     """The representation of every row: the mode of ``log p(x | z) + log p(z)``.
 
     ``projection``, where there is one, predicts it; ``classes`` (N,) are the components that rows are known to belong
-    to, -1 where that is not known.
+    to, -1 where that is not known; ``tolerance`` is how near to the mode, in nats, a search may end.
     """
-    find = ModeFinder(model)
+    find = ModeFinder(model, tolerance)
     position = torch.empty(len(source), model.n_components).to(source.like)
     log_joint = torch.empty(len(source)).to(source.like)
     converged = torch.empty(len(source), dtype=torch.bool)

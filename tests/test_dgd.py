@@ -24,6 +24,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skdevae import DGDEmbedder
+from skdevae.nn.importance import log_joint_at
 
 COUNTS = ("poisson", "nb", "zinb")
 LIKELIHOODS = ("gaussian", *COUNTS, "bernoulli")
@@ -1247,3 +1248,20 @@ def test_a_decoder_with_batch_normalisation_takes_batches_of_any_number_of_rows(
 def test_bounds_of_linear_models_are_exact_however_few_the_draws(n_draws):
     model = quick(2, n_clusters=None, hidden_layer_sizes=()).fit(factors()).set_params(n_importance_samples=n_draws)
     assert model.elbo(factors()) == pytest.approx(model.score(factors()), abs=1e-6)
+
+
+def test_representations_are_looked_for_to_the_tolerance_that_is_asked_for():
+    model = fitted("nb")
+    table = table_for("nb")
+    best = copy_of(model, latent_tol=1e-10).transform(table)
+
+    def missing(tolerance):
+        """Nats between where a search ends and the mode, the most of any sample."""
+        module, source, _ = model._for_inference(table)
+        ends = copy_of(model, latent_tol=tolerance).transform(table)
+        values = [log_joint_at(module, source.rows(slice(None)).dense(), torch.tensor(z)[None]) for z in (best, ends)]
+        return float((values[0] - values[1]).max())
+
+    rough, fine = missing(1.0), missing(1e-4)
+    assert fine < 5e-4
+    assert fine < rough

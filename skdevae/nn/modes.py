@@ -21,7 +21,7 @@ _ROUNDED_SIZE = 0.05
 _MEMORY = 8
 #: share of the linear prediction that a step must gain; how often it may be shortened
 _SUFFICIENT, _SHORTENINGS = 1e-4, 12
-#: fall (nats) that a step has to promise, or the search has arrived
+#: fall (nats) that a step has to promise, or the search has arrived, where nothing else is said
 _PROMISE = 1e-4
 #: share of the rows of a batch under way below which the others are left out of it
 _CROWDED = 0.6
@@ -47,12 +47,16 @@ class Search(NamedTuple):
     converged: Tensor
 
 
-def minimize_rows(objective: Objective, start: Tensor, covariance: Tensor, max_steps: int) -> Search:
+def minimize_rows(
+    objective: Objective, start: Tensor, covariance: Tensor, max_steps: int, tolerance: float | None = None
+) -> Search:
     """Minimise a function of each row's position from ``start`` (B, Q) by L-BFGS.
 
     The searches share nothing but the batches in which they are evaluated: each has its own curvature, step length and
-    end. ``covariance`` (B, Q, Q) are inverses of rough Hessians, which each search scales to what it meets.
+    end, where a step promises a fall of less than ``tolerance``. ``covariance`` (B, Q, Q) are inverses of rough
+    Hessians, which each search scales to what it meets.
     """
+    tolerance = _PROMISE if tolerance is None else tolerance
     arrived = torch.zeros(len(start), dtype=torch.bool, device=start.device)
     found = Search(start.clone(), torch.empty_like(start[:, 0]), arrived)
     rows = torch.arange(len(start), device=start.device)
@@ -62,7 +66,7 @@ def minimize_rows(objective: Objective, start: Tensor, covariance: Tensor, max_s
     for _ in range(max_steps):
         direction, promise = _direction(gradient, history, covariance, scale)
         moved, z_new, f_new, gradient_new = _line_search(objective, z, f, direction, promise, under_way)
-        arrived = under_way & (0.5 * promise < _PROMISE)
+        arrived = under_way & (0.5 * promise < tolerance)
         ended = arrived | (under_way & ~moved)
         step, difference = z_new - z, gradient_new - gradient
         z, f, gradient = z_new, f_new, torch.where(moved[:, None], gradient_new, gradient)
@@ -170,10 +174,12 @@ class ModeFinder:
     ----------
     model : MixtureModel
         In evaluation mode, its parameters without gradients.
+    tolerance : float, optional
+        See :func:`minimize_rows`.
     """
 
-    def __init__(self, model: MixtureModel):
-        self._model = model
+    def __init__(self, model: MixtureModel, tolerance: float | None = None):
+        self._model, self._tolerance = model, tolerance
         self._prior: GaussianMixture = model.latent_prior()
         means = self._prior.means
         self._curves = model.curves(means)  # (K, 1, D)
@@ -197,7 +203,7 @@ class ModeFinder:
         if predicted is not None:
             is_better = objective.value(predicted) < objective.value(start)
             start = torch.where(is_better[:, None], predicted, start)
-        found = minimize_rows(objective, start, self._covariances[nearest], _MAX_STEPS)
+        found = minimize_rows(objective, start, self._covariances[nearest], _MAX_STEPS, self._tolerance)
         return found._replace(value=found.value - self._model.likelihood.row_constant(rows))
 
     def best_means(self, rows: DenseRows, classes: Tensor | None = None) -> Tensor:
