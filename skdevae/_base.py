@@ -180,11 +180,6 @@ class LatentVariableModel(FittedModel):
 
     def _module_config(self, n_samples: int, n_features: int, has_missing: bool) -> dict[str, Any]:
         """All that :func:`~skdevae.nn.models.build_model` asks for."""
-        likelihood: dict[str, Any] = {"name": self.likelihood}
-        if self.likelihood == "gaussian":
-            likelihood["floor"] = float(self.noise_floor)
-        if self.likelihood == "zinb":
-            likelihood["n_components"] = int(self.n_components)
         encoder = None
         if self._resolved_inference() == "amortized":
             encoder = {
@@ -199,7 +194,7 @@ class LatentVariableModel(FittedModel):
             "n_features": n_features,
             "n_components": int(self.n_components),
             "decoder": self._decoder_config(n_features),
-            "likelihood": likelihood,
+            "likelihood": self._likelihood_config(),
             "assignment": self._assignment_config(),
             "encoder": encoder,
             **self._latent_config(n_samples),

@@ -172,18 +172,12 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         embedding = rows.spread(modes.position.cpu().numpy())
         without_weight = rows.inverse < 0
         if without_weight.any():
-            others = RowSource(
-                X[without_weight], self._center, self._scale, source.like, self._log_sizes_of(X, without_weight)
-            )
+            others = self._source(X, source.like).take(np.nonzero(without_weight)[0])
             of_others = None if classes is None else classes[without_weight]
             embedding[without_weight] = self._modes_of(model, others, of_others).position.cpu().numpy()
         shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(source.like))
         self.embedding_ = embedding.astype(X.dtype, copy=False)
         self.labels_ = shares.argmax(1).cpu().numpy()
-
-    def _log_sizes_of(self, X: Any, chosen: np.ndarray) -> np.ndarray | None:
-        log_sizes = self._log_sizes(X)
-        return None if log_sizes is None else log_sizes[chosen]
 
     def _check_parameters(self) -> None:
         if self.latent_init == "zero" and self.mixture_init in ("gmm", "kmeans") and self.n_clusters is not None:
@@ -232,8 +226,11 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         """Size factors (N,) where they are given, or what a function of X gives; None where X itself has them."""
         if self._has_no_sizes():
             return None
-        log_size_factors(X, self.size_factors, count_means(X))  # raises where a row has none
-        return None if isinstance(self.size_factors, str) else given_sizes(X, self.size_factors)
+        sizes = None if isinstance(self.size_factors, str) else given_sizes(X, self.size_factors)
+        log_size_factors(
+            X, self.size_factors if sizes is None else sizes, count_means(X)
+        )  # raises where a row has none
+        return sizes
 
     def _training_source(
         self, X: Any, table: np.ndarray | sp.csr_array, rows: WeightedRows, sizes: np.ndarray | None
@@ -357,17 +354,12 @@ class DecoderModel(ClusterMixin, SizeFactorModel):
         )
 
     def _module_config(self, n_samples: float, n_features: int, start: Start) -> dict[str, Any]:
-        likelihood: dict[str, Any] = {"name": self.likelihood}
-        if self.likelihood == "gaussian":
-            likelihood["floor"] = float(self.noise_floor)
-        if self.likelihood == "zinb":
-            likelihood["n_components"] = int(self.n_components)
         return {
             "n_samples": float(n_samples),
             "n_features": n_features,
             "n_components": int(self.n_components),
             "decoder": self._decoder_config(),
-            "likelihood": likelihood,
+            "likelihood": self._likelihood_config(),
             "assignment": None,
             "mixture": {
                 "n_mixture_components": len(start.weights),

@@ -138,7 +138,7 @@ def encoder_posterior(model: AmortizedModel, source: RowSource, credible_level: 
         else:
             encoded = _drawn_fields(model.posterior_family.draw(encoding, nodes)[0], credible_level)
         for field, value, empty in zip(fields, encoded, of_the_prior, strict=True):
-            field[index] = torch.where(_is_empty(rows, source.like)[:, None], empty, value)
+            field[index] = torch.where(without_entries(rows, source.like)[:, None], empty, value)
     return fields
 
 
@@ -161,7 +161,7 @@ def _moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
     return mean, (weights @ (torch.exp(2 * mixture.log_sds) + (mixture.means - mean) ** 2)).sqrt()
 
 
-def _is_empty(rows: DenseRows | SparseRows, like: Tensor) -> Tensor:
+def without_entries(rows: DenseRows | SparseRows, like: Tensor) -> Tensor:
     """Which rows have no observed entry: (B,)."""
     if rows.observed is None:
         return torch.zeros(len(rows), dtype=torch.bool, device=like.device)
@@ -192,7 +192,7 @@ def amortized_elbo(model: AmortizedModel, source: RowSource, n_draws: int = _ELB
             z, log_q = model.posterior_family.draw(encoding, node.expand_as(encoding.mean))
             latent = model.divergence(encoding, z, log_q, prior)
             values[index] += weight * (model.log_likelihood(dense, z) - latent)
-        values[index] = torch.where(_is_empty(rows, source.like), 0.0, values[index])
+        values[index] = torch.where(without_entries(rows, source.like), 0.0, values[index])
     return values
 
 
@@ -205,7 +205,7 @@ def prior_responsibilities(model: AmortizedModel, source: RowSource) -> Tensor:
     for index, rows in source.chunks(width=max(source.n_features, len(nodes) * values.shape[1])):
         z, _ = model.posterior_family.draw(model.encoder(rows.dense()), nodes)
         of_the_draws = prior.responsibilities(z).mean(0)
-        values[index] = torch.where(_is_empty(rows, source.like)[:, None], prior.log_weights.exp(), of_the_draws)
+        values[index] = torch.where(without_entries(rows, source.like)[:, None], prior.log_weights.exp(), of_the_draws)
     return values
 
 

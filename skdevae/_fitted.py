@@ -153,6 +153,15 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             stacklevel=4,  # past fit and the wrapper that validates its parameters
         )
 
+    def _likelihood_config(self) -> dict[str, Any]:
+        """Name (in ``LIKELIHOODS``) and constructor arguments of the likelihood."""
+        config: dict[str, Any] = {"name": self.likelihood}
+        if self.likelihood == "gaussian":
+            config["floor"] = float(self.noise_floor)
+        if self.likelihood == "zinb":
+            config["n_components"] = int(self.n_components)
+        return config
+
     def _store_results(self) -> None:
         """Set the fitted attributes that are read off ``module_``."""
         likelihood = self.module_.likelihood

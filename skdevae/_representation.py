@@ -14,13 +14,11 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from ._axis import Projection
-from ._evaluation import standard_normal_points
-from .nn.importance import GaussianApproximation, importance_log_evidence, log_joint_at, normal_draws, precision_at
+from ._evaluation import standard_normal_points, without_entries
+from .nn.importance import GaussianApproximation, covariance_at, importance_log_evidence, log_joint_at, normal_draws
 from .nn.models import MixtureModel
 from .nn.modes import ModeFinder
-from .nn.priors import GaussianMixture
 from .nn.representations import class_log_density
-from .nn.rows import DenseRows
 from .training.rows import RowSource
 
 #: steps of L-BFGS in which the mixture's parameters are settled
@@ -75,7 +73,7 @@ def laplace_factors(model: MixtureModel, source: RowSource, modes: Tensor) -> Te
     prior = model.latent_prior()
     factors = torch.empty(*modes.shape, modes.shape[1]).to(modes)
     for index, rows in source.chunks(width=model.entries_per_point * model.n_components):
-        factors[index] = torch.linalg.cholesky(_covariance(model, rows.dense(), modes[index], prior))
+        factors[index] = torch.linalg.cholesky(covariance_at(model, rows.dense(), modes[index], prior))
     return factors
 
 
@@ -84,13 +82,8 @@ def laplace_variances(model: MixtureModel, source: RowSource, modes: Tensor) -> 
     """Variances of Laplace's approximation at each row's mode (N, Q): (N, Q)."""
     prior, variances = model.latent_prior(), torch.empty_like(modes)
     for index, rows in source.chunks(width=model.entries_per_point * model.n_components):
-        variances[index] = _covariance(model, rows.dense(), modes[index], prior).diagonal(dim1=1, dim2=2)
+        variances[index] = covariance_at(model, rows.dense(), modes[index], prior).diagonal(dim1=1, dim2=2)
     return variances
-
-
-def _covariance(model: MixtureModel, rows: DenseRows, modes: Tensor, prior: GaussianMixture) -> Tensor:
-    """(B, Q, Q)."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, modes, prior)))
 
 
 @torch.no_grad()
@@ -113,15 +106,9 @@ def laplace_bound(model: MixtureModel, source: RowSource, modes: Tensor, n_draws
     for index, rows in source.chunks(width=model.entries_per_point * len(draws)):
         q = GaussianApproximation(modes[index], factors[index])
         z = q.mode + torch.einsum("bpq,sq->sbp", q.factor, draws)
-        values[index] = log_joint_at(model, rows.dense(), z, prior).mean(0) + entropy[index]
-    empty = torch.from_numpy(np.asarray(_is_empty(source))).to(values.device)
-    return torch.where(empty, 0.0, values)
-
-
-def _is_empty(source: RowSource) -> np.ndarray:
-    if source.is_sparse:
-        return np.zeros(len(source), dtype=bool)
-    return np.concatenate([np.isnan(source.table[index]).all(1) for index, _ in source.chunks()])
+        bound = log_joint_at(model, rows.dense(), z, prior).mean(0) + entropy[index]
+        values[index] = torch.where(without_entries(rows, source.like), 0.0, bound)
+    return values
 
 
 def refit_mixture_(

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+#: bytes of a digest
+_DIGEST_SIZE = 16
+
 
 @dataclass(frozen=True)
 class WeightedRows:
@@ -45,10 +48,6 @@ def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more
     inverse = np.full(X.shape[0], -1)
     inverse[counted] = position.ravel()
     return WeightedRows(counted[first], np.bincount(position.ravel(), sample_weight[counted]), inverse)
-
-
-#: bytes of a digest
-_DIGEST_SIZE = 16
 
 
 def _digest(X: Any, row: int, more: list[np.ndarray]) -> str:

@@ -85,8 +85,7 @@ def laplace(
         moving = moving[value - before >= _GAIN]
         if not len(moving):
             break
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, z, prior)))
-    return GaussianApproximation(z, torch.linalg.cholesky(covariance))
+    return GaussianApproximation(z, torch.linalg.cholesky(covariance_at(model, rows, z, prior)))
 
 
 def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
@@ -102,6 +101,11 @@ def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: Gaus
     if rows.observed is not None:
         information = information * rows.observed
     return prior.precision(z) + torch.einsum("bdp,bd,bdq->bpq", gradients, information, gradients)
+
+
+def covariance_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
+    """Inverse of :func:`precision_at`: (B, Q, Q)."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, z, prior)))
 
 
 def slopes(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
