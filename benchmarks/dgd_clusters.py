@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import pandas as pd
 from common import print_table, seconds, set_threads
+from embeddings import log_normalized
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
@@ -43,9 +43,7 @@ def measure(seed: int) -> dict:
         may_be_empty=False,
         random_state=seed,
     ).fit(cells.data)
-    X = cells.data.toarray()
-    size = X.sum(1, keepdims=True)
-    Z = PCA(20, random_state=0).fit_transform(np.log1p(X * (np.median(size) / size)))
+    Z = PCA(20, random_state=0).fit_transform(log_normalized(cells.data))
     mixture = GaussianMixture(N_CLUSTERS, covariance_type="diag", n_init=10, random_state=seed)
     return {
         "seed": seed,

@@ -84,12 +84,16 @@ def rand_index(Z: np.ndarray, labels: np.ndarray, n_init: int = 10, random_state
     return adjusted_rand_score(labels, found)
 
 
+def log_normalized(counts: sp.csr_array) -> np.ndarray:
+    """log1p of counts brought to the rows' median total."""
+    X = counts.toarray()
+    size = X.sum(1, keepdims=True)
+    return np.log1p(X * (np.median(size) / size))
+
+
 def principal_scores(split: Split, n_components: int = 20) -> np.ndarray:
     """Principal components of log1p of the training rows' normalised counts (of pixels)."""
-    X = split.train.toarray()
-    if split.likelihood == "nb":
-        size = X.sum(1, keepdims=True)
-        X = np.log1p(X * (np.median(size) / size))
+    X = log_normalized(split.train) if split.likelihood == "nb" else split.train.toarray()
     return PCA(n_components, random_state=0).fit_transform(X)
 
 
