@@ -20,7 +20,7 @@ from common import print_table, seconds, set_threads
 
 from skdevae import DGDEmbedder
 from skdevae.datasets import make_cell_clusters
-from skdevae.nn.modes import ModeFinder
+from skdevae.inference.modes import ModeFinder
 
 N_CLUSTERS, N_COMPONENTS, N_STEPS, ROWS = 16, 20, 100, 256
 

@@ -17,7 +17,7 @@ from common import median_seconds, peak_memory_gib, print_table, set_threads
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression_counts
 from skdevae.nn.models import GenerativeModel, build_model
-from skdevae.training.rows import RowSource
+from skdevae.table.source import RowSource
 
 
 def amortized_model(integrator: str, n_features: int, likelihood: str) -> GenerativeModel:

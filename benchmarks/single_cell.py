@@ -20,8 +20,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression_counts
+from skdevae.table.source import RowSource
 from skdevae.training.batches import ShuffledRows
-from skdevae.training.rows import RowSource
 
 
 def main() -> None:

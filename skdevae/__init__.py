@@ -1,14 +1,20 @@
 """Latent axes and feature clusters for tables whose columns mean something, as scikit-learn estimators."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from . import datasets, metrics
-from ._basisdevae import BasisDeVAEClusterer
-from ._basisvae import BasisVAEClusterer
-from ._devae import DeVAETransformer
-from ._dgd import DGDEmbedder
-from ._vae import VAETransformer
-from ._vamp import VampVAE
+from .embedding._dgd import DGDEmbedder
+from .embedding._vae import VAETransformer
+from .embedding._vamp import VampVAE
+from .trajectory._basisdevae import BasisDeVAEClusterer
+from .trajectory._basisvae import BasisVAEClusterer
+from .trajectory._devae import DeVAETransformer
+
+if TYPE_CHECKING:
+    from . import display
 
 try:
     __version__ = version("skdevae")
@@ -24,5 +30,17 @@ __all__ = [
     "VampVAE",
     "__version__",
     "datasets",
+    "display",
     "metrics",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Displays are imported when they are first asked for.
+    if name == "display":
+        return import_module(".display", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

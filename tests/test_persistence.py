@@ -21,12 +21,12 @@ from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DG
 from skdevae.datasets import make_progression, make_progression_counts
 
 OURS = {
-    "skdevae._basisdevae.BasisDeVAEClusterer",
-    "skdevae._basisvae.BasisVAEClusterer",
-    "skdevae._devae.DeVAETransformer",
-    "skdevae._dgd.DGDEmbedder",
-    "skdevae._vae.VAETransformer",
-    "skdevae._vamp.VampVAE",
+    "skdevae.trajectory._basisdevae.BasisDeVAEClusterer",
+    "skdevae.trajectory._basisvae.BasisVAEClusterer",
+    "skdevae.trajectory._devae.DeVAETransformer",
+    "skdevae.embedding._dgd.DGDEmbedder",
+    "skdevae.embedding._vae.VAETransformer",
+    "skdevae.embedding._vamp.VampVAE",
 }
 
 VARIANTS = {

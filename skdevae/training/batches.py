@@ -20,7 +20,7 @@ from ..nn.latent_grid import (
 )
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
-from .rows import RowSource
+from ..table.source import RowSource
 from .seeds import generator_from
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import expit, log_expit
 
 from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
-from skdevae.training.rows import RowSource, summarize_columns
+from skdevae.table.source import RowSource, summarize_columns
 
 ON_TWO_AXES = "zinb on two axes"
 ZINB = ["zinb", ON_TWO_AXES]

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.nn.models import AmortizedModel, ExactModel
-from skdevae.training import rows as rows_module
+from skdevae.table import source as rows_module
 from skdevae.training.net import LatentVariableNet
 
 INFERENCES = ("exact", "amortized")

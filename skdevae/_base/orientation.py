@@ -1,0 +1,62 @@
+"""Which end of an axis is up: z and -z fit alike, so somebody has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+
+from ..table.components import correlations
+from ..table.source import RowSource
+
+
+def orientation_reference(
+    X: Any, feature: str | int | None, per_sample: Any, feature_names: np.ndarray | None
+) -> np.ndarray | None:
+    """The variable that should rise along the first axis, (N,): one given by sample, or a column of X; or None."""
+    if per_sample is not None:
+        reference = check_array(per_sample, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64)
+        if reference.shape != (X.shape[0],):
+            raise ValueError(
+                f"orientation has shape {reference.shape}, but X has {X.shape[0]} samples: give one value a sample."
+            )
+        return reference
+    if feature is None:
+        return None
+    column = _column_index(feature, X.shape[1], feature_names)
+    values = X[:, [column]].toarray() if sp.issparse(X) else X[:, [column]]
+    return np.asarray(values, dtype=np.float64).ravel()
+
+
+def _column_index(feature: str | int, n_features: int, feature_names: np.ndarray | None) -> int:
+    if isinstance(feature, str):
+        if feature_names is None or feature not in feature_names:
+            where = "X has no column names" if feature_names is None else "it is not among the columns of X"
+            raise ValueError(f"orientation={feature!r} names a feature, but {where}.")
+        return int(np.nonzero(feature_names == feature)[0][0])
+    if not -n_features <= feature < n_features:
+        raise ValueError(f"orientation={feature} is no column of X, which has {n_features} features.")
+    return int(feature)
+
+
+def direction_of(behaviors: Sequence[str]) -> int:
+    """Whether features should rise (1) or fall (-1) where nothing else is asked: fall, if they cannot rise."""
+    return -1 if "decreasing" in behaviors and "increasing" not in behaviors else 1
+
+
+def axis_signs(
+    source: RowSource, positions: np.ndarray, reference: np.ndarray | None, directions: int | np.ndarray
+) -> np.ndarray:
+    """For each axis of positions (N, Q), 1 if it points as asked and -1 if it should be reversed: (Q,).
+
+    The first axis should rise with the reference. Where there is none, and for other axes, the features' correlations
+    with the axis should have a non-negative sum, once multiplied by their preferred directions (D,), or all by one.
+    """
+    agreement = np.array([(directions * correlations(source, axis)).sum() for axis in positions.T])
+    if reference is not None:
+        known = ~np.isnan(reference)
+        agreement[0] = np.cov(positions[known, 0], reference[known])[0, 1] if known.sum() > 1 else 0.0
+    return np.where(agreement < 0, -1, 1)

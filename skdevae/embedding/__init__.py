@@ -1,0 +1,1 @@
+"""Embedding models: estimators that embed samples in a latent of several dimensions."""

@@ -1,0 +1,227 @@
+"""Modes of many posteriors at once: every row's own quasi-Newton search, side by side in one batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..nn.models import MixtureModel
+from ..nn.priors import GaussianMixture
+from ..nn.representations import class_log_density
+from ..nn.rows import DenseRows
+from .importance import slopes
+
+#: steps of a search at the most
+_MAX_STEPS = 200
+#: steps of log size factors that rows share tables for
+_ROUNDED_SIZE = 0.05
+#: pairs of steps and gradient differences that a row's search remembers
+_MEMORY = 8
+#: share of the linear prediction that a step must gain; how often it may be shortened
+_SUFFICIENT, _SHORTENINGS = 1e-4, 12
+#: fall (nats) that a step has to promise, or the search has arrived, where nothing else is said
+_PROMISE = 1e-4
+#: share of the rows of a batch under way below which the others are left out of it
+_CROWDED = 0.6
+
+
+class Objective(Protocol):
+    """A function of each row's own position."""
+
+    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B,) and gradients (B, Q) at positions (B, Q)."""
+        ...
+
+    def take(self, index: Tensor) -> Objective:
+        """The function of some of the rows: of numbers, or as a mask."""
+        ...
+
+
+class Search(NamedTuple):
+    """Where the searches ended (B, Q), the values there (B,), and which of them had arrived (B,)."""
+
+    position: Tensor
+    value: Tensor
+    converged: Tensor
+
+
+def minimize_rows(
+    objective: Objective, start: Tensor, covariance: Tensor, max_steps: int, tolerance: float | None = None
+) -> Search:
+    """Minimise a function of each row's position from ``start`` (B, Q) by L-BFGS.
+
+    The searches share nothing but the batches in which they are evaluated: each has its own curvature, step length and
+    end, where a step promises a fall of less than ``tolerance``. ``covariance`` (B, Q, Q) are inverses of rough
+    Hessians, which each search scales to what it meets.
+    """
+    tolerance = _PROMISE if tolerance is None else tolerance
+    arrived = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+    found = Search(start.clone(), torch.empty_like(start[:, 0]), arrived)
+    rows = torch.arange(len(start), device=start.device)
+    z, (f, gradient) = start, objective(start)
+    scale, under_way = torch.ones_like(f), torch.ones_like(f, dtype=torch.bool)
+    history = z.new_zeros(0, 2, *z.shape)  # (M, 2, B, Q): steps, gradient differences
+    for _ in range(max_steps):
+        direction, promise = _direction(gradient, history, covariance, scale)
+        moved, z_new, f_new, gradient_new = _line_search(objective, z, f, direction, promise, under_way)
+        arrived = under_way & (0.5 * promise < tolerance)
+        ended = arrived | (under_way & ~moved)
+        step, difference = z_new - z, gradient_new - gradient
+        z, f, gradient = z_new, f_new, torch.where(moved[:, None], gradient_new, gradient)
+        history = torch.cat([history, torch.stack([step, difference])[None]])[-_MEMORY:]
+        curvature = (step * difference).sum(1)
+        expected = (difference * _apply(covariance, difference)).sum(1)
+        scale = torch.where(curvature > 0, curvature / expected.clamp(min=torch.finfo(z.dtype).tiny), scale)
+        for field, news in zip(found, (z, f, arrived), strict=True):
+            field[rows[under_way]] = news[under_way].to(field)
+        under_way = under_way & ~ended
+        if not under_way.any():
+            break
+        if under_way.double().mean() < _CROWDED:  # taking some of the rows costs about as much as a step with them
+            rows, z, f, gradient, scale = (part[under_way] for part in (rows, z, f, gradient, scale))
+            objective = objective.take(under_way)
+            history, covariance = history[:, :, under_way], covariance[under_way]
+            under_way = under_way[under_way]
+    return found
+
+
+def _direction(gradient: Tensor, history: Tensor, covariance: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Where to go (B, Q), and twice the fall that a quadratic function would have there (B,)."""
+    direction = -_inverse_hessian_product(gradient, history, covariance, scale)
+    promise = -(gradient * direction).sum(1)
+    # A kink, or rounding, can have spoiled what is remembered of the curvature.
+    lost = promise <= 0
+    direction = torch.where(lost[:, None], -_apply(covariance, gradient), direction)
+    return direction, torch.where(lost, -(gradient * direction).sum(1), promise)
+
+
+def _line_search(
+    objective: Objective, z: Tensor, f: Tensor, direction: Tensor, promise: Tensor, under_way: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which rows moved, and the positions, values and gradients then: each step is shortened until it leads down."""
+    length = torch.ones_like(f)
+    value, slope = objective(z + direction)
+    moved = under_way & (value <= f - _SUFFICIENT * promise)
+    pending = (under_way & ~moved).nonzero()[:, 0]
+    for _ in range(_SHORTENINGS):
+        if not len(pending):
+            break
+        # Where the parabola through what is known has its minimum.
+        excess = value[pending] - f[pending] + length[pending] * promise[pending]
+        shorter = 0.5 * promise[pending] * length[pending] ** 2 / excess.clamp(min=torch.finfo(f.dtype).tiny)
+        shorter = shorter.nan_to_num(nan=0.0)  # no parabola leads to where the function has no value
+        length[pending] = torch.maximum(torch.minimum(shorter, 0.5 * length[pending]), 0.1 * length[pending])
+        trial = z[pending] + length[pending, None] * direction[pending]
+        value[pending], slope[pending] = objective.take(pending)(trial)
+        good = value[pending] <= f[pending] - _SUFFICIENT * length[pending] * promise[pending]
+        moved[pending[good]] = True
+        pending = pending[~good]
+    position = torch.where(moved[:, None], z + length[:, None] * direction, z)
+    return moved, position, torch.where(moved, value, f), slope
+
+
+def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
+    return torch.einsum("bpq,bq->bp", matrices, vectors)
+
+
+def _inverse_hessian_product(gradient: Tensor, history: Tensor, covariance: Tensor, scale: Tensor) -> Tensor:
+    """The two-loop recursion (Nocedal, 1980), row by row; pairs without positive curvature are passed over."""
+    r, weights = gradient, []
+    for step, difference in reversed(history.unbind(0)) if len(history) else ():
+        curvature = (step * difference).sum(1)
+        share = torch.where(curvature > 0, 1 / curvature.clamp(min=torch.finfo(r.dtype).tiny), 0.0)
+        weight = share * (step * r).sum(1)
+        r = r - weight[:, None] * difference
+        weights.append((weight, share))
+    r = scale[:, None] * _apply(covariance, r)
+    for (step, difference), (weight, share) in zip(history.unbind(0), reversed(weights), strict=True):
+        r = r + (weight - share * (difference * r).sum(1))[:, None] * step
+    return r
+
+
+class _NegativeLogJoint:
+    """``-log p(x, z)`` of some rows, but for what does not depend on z."""
+
+    def __init__(self, model: MixtureModel, prior: GaussianMixture, rows: DenseRows, classes: Tensor | None):
+        self._model, self._prior, self._rows, self._classes = model, prior, rows, classes
+
+    def value(self, z: Tensor) -> Tensor:
+        likelihood = self._model.log_likelihood(self._rows, z, with_constant=False)
+        return -likelihood - _log_prior(self._prior, z, self._classes)
+
+    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            position = z.detach().requires_grad_()
+            value = self.value(position)
+            (gradient,) = torch.autograd.grad(value.sum(), position)
+        return value.detach(), gradient
+
+    def take(self, index: Tensor) -> _NegativeLogJoint:
+        classes = None if self._classes is None else self._classes[index]
+        return _NegativeLogJoint(self._model, self._prior, self._rows.take(index), classes)
+
+
+def _log_prior(prior: GaussianMixture, z: Tensor, classes: Tensor | None) -> Tensor:
+    return prior.log_density(z) if classes is None else class_log_density(prior.log_joint(z), classes)
+
+
+class ModeFinder:
+    """Looks for the modes of p(z | x) under a trained model, from the best of the mixture's means or a prediction.
+
+    Parameters
+    ----------
+    model : MixtureModel
+        In evaluation mode, its parameters without gradients.
+    tolerance : float, optional
+        See :func:`minimize_rows`.
+    """
+
+    def __init__(self, model: MixtureModel, tolerance: float | None = None):
+        self._model, self._tolerance = model, tolerance
+        self._prior: GaussianMixture = model.latent_prior()
+        means = self._prior.means
+        self._curves = model.curves(means)  # (K, 1, D)
+        # Rough Hessians: what a row of median size would have at each component's mean.
+        gradients = slopes(model.predictive_curves, means)
+        information = model.likelihood.information(self._curves[:, 0], means)
+        hessians = torch.einsum("kdp,kd,kdq->kpq", gradients, information, gradients)
+        hessians = hessians + torch.diag_embed(torch.exp(-2 * self._prior.log_sds))
+        self._covariances = torch.linalg.inv(hessians)
+
+    def __call__(self, rows: DenseRows, classes: Tensor | None = None, predicted: Tensor | None = None) -> Search:
+        """The mode of every row.
+
+        ``classes`` (B,), where given, say which component each is known to belong to, -1 where that is not known;
+        ``predicted`` (B, Q) are other places to start from than the means. The values of the search are
+        ``-log p(x, z)``.
+        """
+        objective = _NegativeLogJoint(self._model, self._prior, rows, classes)
+        nearest = self.best_means(rows, classes)
+        start = self._prior.means[nearest]
+        if predicted is not None:
+            is_better = objective.value(predicted) < objective.value(start)
+            start = torch.where(is_better[:, None], predicted, start)
+        found = minimize_rows(objective, start, self._covariances[nearest], _MAX_STEPS, self._tolerance)
+        return found._replace(value=found.value - self._model.likelihood.row_constant(rows))
+
+    def best_means(self, rows: DenseRows, classes: Tensor | None = None) -> Tensor:
+        """The component whose mean has the highest log joint density with each row: (B,).
+
+        Size factors are rounded to 5 %, so that rows share their tables.
+        """
+        model, means = self._model, self._prior.means
+        likelihood = torch.empty(len(rows), len(means)).to(means)
+        if rows.log_size is None:
+            likelihood[:] = rows.log_likelihood(model.likelihood.tables(self._curves[:, 0], means))
+        else:
+            rounded = torch.round(rows.log_size / _ROUNDED_SIZE)
+            for step in rounded.unique():
+                curves = self._curves[:, 0] + step * _ROUNDED_SIZE
+                these = (rounded == step).nonzero()[:, 0]
+                likelihood[these] = rows.take(these).log_likelihood(model.likelihood.tables(curves, means))
+        z = means.expand(len(rows), -1, -1)  # (B, K, Q)
+        of_class = None if classes is None else classes.repeat_interleave(len(means))
+        log_prior = _log_prior(self._prior, z.flatten(0, 1), of_class).view(len(rows), -1)
+        return (likelihood + log_prior).argmax(1)

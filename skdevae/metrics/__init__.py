@@ -1,0 +1,33 @@
+"""Measures: how well features are clustered, and how good an embedding of samples is."""
+
+from ._embedding import (
+    active_units,
+    active_units_scorer,
+    latent_correlation_scorer,
+    latent_covariance,
+    latent_divergence,
+    mean_absolute_correlation,
+    n_principal_components,
+    neg_n_principal_components_scorer,
+    neg_reconstruction_loss_scorer,
+    silhouette_scorer,
+    unit_activity,
+)
+from ._feature_clustering import FeatureClusteringScorer, coclustering_matrix, feature_clustering_scorer
+
+__all__ = [
+    "FeatureClusteringScorer",
+    "active_units",
+    "active_units_scorer",
+    "coclustering_matrix",
+    "feature_clustering_scorer",
+    "latent_correlation_scorer",
+    "latent_covariance",
+    "latent_divergence",
+    "mean_absolute_correlation",
+    "n_principal_components",
+    "neg_n_principal_components_scorer",
+    "neg_reconstruction_loss_scorer",
+    "silhouette_scorer",
+    "unit_activity",
+]

@@ -1,0 +1,218 @@
+"""Where a fit starts: samples in the order of a principal component, whatever the table is stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from scipy.linalg import eigh
+from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.stats import norm, rankdata
+from sklearn.cluster import KMeans
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from .size_factors import weighted_median
+from .source import DenseRows, RowSource, SparseRows, summarize_columns
+
+#: components, beside those that a fit starts from, that restarts draw their starting axes from
+_MORE_COMPONENTS = 2
+#: landmarks, and samples that each should stand for
+_MOST_LANDMARKS, _SAMPLES_PER_LANDMARK = 256, 4
+#: up to so many features the covariance matrix is formed and decomposed directly
+_DIRECT_FEATURES = 64
+
+
+class _NormalizedTable:
+    """The table as principal components should see it: standardised, or log1p of size-normalised counts.
+
+    Missing entries stand at their columns' means.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        counts: bool,
+        weights: np.ndarray | None = None,
+        size: float | None = None,
+        mean: np.ndarray | None = None,
+    ):
+        self._source = source
+        self._counts = counts
+        self._weights = np.ones(len(source)) if weights is None else weights
+        #: total that counts are brought to
+        self.size = size if size is not None else self._median_size() if counts else 1.0
+        #: of every column, over its observed entries: (D,)
+        self.mean = mean if mean is not None else self._mean()
+
+    def _median_size(self) -> float:
+        sizes = np.concatenate([np.asarray(self._values(rows).sum(1)).ravel() for _, rows in self._source.chunks()])
+        return weighted_median(sizes[sizes > 0], self._weights[sizes > 0]) if (sizes > 0).any() else 1.0
+
+    def _mean(self) -> np.ndarray:
+        total, n = 0.0, np.zeros(self._source.n_features)
+        for block, observed, w in self._blocks():
+            total = total + block.T @ w
+            n += w.sum() if observed is None else w @ observed
+        # Early stopping may hold out every row in which a column is observed.
+        return total / np.maximum(n, np.finfo(float).tiny)
+
+    @staticmethod
+    def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
+        return rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
+
+    def blocks(self) -> Iterator[np.ndarray | sp.csr_array]:
+        """Chunks of rows with their normalised values."""
+        return (block for block, _ in self._filled_blocks())
+
+    def _filled_blocks(self) -> Iterator[tuple[Any, np.ndarray]]:
+        for block, observed, w in self._blocks():
+            yield (block if observed is None else np.where(observed, block, self.mean)), w
+
+    def _blocks(self) -> Iterator[tuple[Any, np.ndarray | None, np.ndarray]]:
+        """Normalised values of some rows, which of them are observed, and the rows' weights."""
+        for index, rows in self._source.chunks():
+            values = self._values(rows)
+            observed = None if rows.observed is None else rows.observed.cpu().numpy() > 0
+            yield (self._normalize(values) if self._counts else values), observed, self._weights[index]
+
+    def _normalize(self, counts: Any) -> Any:
+        size = np.asarray(counts.sum(1)).ravel()
+        factor = self.size / np.where(size > 0, size, 1)
+        if sp.issparse(counts):
+            return sp.csr_array(sp.diags_array(factor) @ counts).log1p()
+        return np.log1p(counts * factor[:, None])
+
+    def times(self, directions: np.ndarray) -> np.ndarray:
+        """Rows times directions (D, C): (N, C)."""
+        return np.concatenate([block @ directions for block in self.blocks()])
+
+    def covariance_times(self, directions: np.ndarray) -> np.ndarray:
+        """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
+        total = sum(block.T @ ((block @ directions).T * w).T for block, w in self._filled_blocks())
+        return total / self._weights.sum() - np.multiply.outer(self.mean, self.mean @ directions)
+
+
+def normalized_counts(source: RowSource) -> np.ndarray:
+    """log1p of size-normalised counts, as a dense float32 array: for tables of which that can be held."""
+    blocks: Iterator[Any] = _NormalizedTable(source, counts=True).blocks()
+    return np.concatenate([np.asarray(b.toarray() if sp.issparse(b) else b, dtype=np.float32) for b in blocks])
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map from rows, as they are or as log1p of counts brought to ``size``, to C numbers each.
+
+    Attributes
+    ----------
+    directions : ndarray of shape (D, C)
+    offset : ndarray of shape (C,)
+    mean : ndarray of shape (D,)
+        What stands for missing entries.
+    size : float
+        Total that counts are brought to.
+    counts : bool
+    """
+
+    directions: np.ndarray
+    offset: np.ndarray
+    mean: np.ndarray
+    size: float
+    counts: bool
+
+    def __call__(self, source: RowSource) -> np.ndarray:
+        """Of every row: (N, C)."""
+        table = _NormalizedTable(source, self.counts, size=self.size, mean=self.mean)
+        return table.times(self.directions) + self.offset
+
+    def then(self, slopes: np.ndarray, offset: np.ndarray) -> Projection:
+        """The map followed by another: slopes (C, E) and offset (E,)."""
+        return replace(self, directions=self.directions @ slopes, offset=self.offset @ slopes + offset)
+
+
+def principal_projection(
+    source: RowSource, counts: bool, n_components: int, weights: np.ndarray | None = None
+) -> Projection:
+    """The map to the leading principal components, largest first, of rows with weights (N,); at most one a column."""
+    table = _NormalizedTable(source, counts, weights)
+    n_features = source.n_features
+    n_components = min(n_components, n_features)
+    if n_features <= max(_DIRECT_FEATURES, 4 * n_components):
+        covariance = table.covariance_times(np.eye(n_features))
+        _, vectors = eigh(covariance, subset_by_index=[n_features - n_components, n_features - 1])
+    else:
+        operator = LinearOperator((n_features, n_features), matvec=table.covariance_times, dtype=np.float64)
+        start = np.random.RandomState(0).standard_normal(n_features)
+        if not table.covariance_times(start).any():  # a table of copies of one row
+            directions = np.zeros((n_features, n_components))
+            return Projection(directions, np.zeros(n_components), table.mean, table.size, counts)
+        values, vectors = eigsh(operator, k=n_components, v0=start, tol=1e-4)
+        vectors = vectors[:, np.argsort(values)]
+    directions = vectors[:, ::-1]
+    return Projection(directions, -table.mean @ directions, table.mean, table.size, counts)
+
+
+def principal_components(source: RowSource, counts: bool, n_components: int) -> np.ndarray:
+    """Scores of the leading principal components, largest first: (N, C), C a few more than the latent has."""
+    return principal_projection(source, counts, n_components + _MORE_COMPONENTS)(source)
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Values replaced by the standard normal quantiles of their ranks."""
+    return norm.ppf((rankdata(values) - 0.5) / len(values))
+
+
+def starting_positions(scores: np.ndarray, n_components: int, restart: int, seed: int) -> np.ndarray:
+    """A first guess of every sample's latent, (N, Q): leading components, or for restarts random mixtures of them."""
+    mixture = np.eye(scores.shape[1], n_components)
+    if restart > 0:
+        mixture = check_random_state(seed).standard_normal(mixture.shape)
+    # A table with fewer columns than the latent has components leaves some of them to be found from noise.
+    mixed = scores @ mixture
+    return np.column_stack([normal_scores(column) for column in mixed.T])
+
+
+def landmarks(positions: np.ndarray, seed: int) -> np.ndarray:
+    """Places where samples are dense, (P, Q), for positions (N, Q) of more dimensions than a grid can have."""
+    n_distinct = len(np.unique(positions, axis=0))
+    n_landmarks = min(_MOST_LANDMARKS, max(1, n_distinct // _SAMPLES_PER_LANDMARK))
+    return KMeans(n_landmarks, n_init=1, max_iter=20, random_state=seed).fit(positions).cluster_centers_
+
+
+def projection_onto(
+    source: RowSource, positions: Tensor, inputs: Callable[[DenseRows], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """A linear map from ``inputs(rows)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
+
+    It has the positions' mean and a standard deviation of 1 over the table.
+    """
+    centered = positions - positions.mean(0)
+
+    def blocks() -> Iterator[tuple[slice, Tensor]]:
+        for index, rows in source.chunks(width=source.n_features):
+            yield index, inputs(rows.dense())
+
+    weights = torch.stack([block.T @ centered[index] for index, block in blocks()]).sum(0)
+    projected = torch.cat([block @ weights for _, block in blocks()])
+    scale = projected.std(0, correction=0).clamp(min=1e-12)
+    return weights / scale, positions.mean(0) - projected.mean(0) / scale
+
+
+def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every feature with the positions of the samples, over observed entries: (D,)."""
+    z = torch.from_numpy(positions).double()
+    powers = torch.stack([torch.ones_like(z), z, z**2], 1).to(source.like.device)
+    chunks = source.to(torch.float64).chunks()
+    sums = [rows.expectations(powers[index], with_positive=False) for index, rows in chunks]
+    x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0)
+    n, z1, z2 = torch.stack([mass.expand_as(weighted) for weighted, _, mass in sums]).sum(0)
+    sum_of_squares = summarize_columns(source, counts=False).sum_of_squares.double()
+    n = n.clamp(min=1)
+    covariance = xz - x * z1 / n
+    variance = (sum_of_squares - x**2 / n).clamp(min=0) * (z2 - z1**2 / n).clamp(min=0)
+    correlation = torch.where(variance > 0, covariance / variance.clamp(min=1e-300).sqrt(), 0.0)
+    return correlation.clamp(-1, 1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Trajectory models: estimators whose latent is an axis along which features behave."""

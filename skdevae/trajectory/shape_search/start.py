@@ -1,0 +1,249 @@
+"""Where a fit of shared basis functions starts: from shapes that a search on the standardised table has found.
+
+The search (:mod:`._shape_search`) takes columns to be gaussian. Counts are searched as log1p of size-normalised values;
+what it finds is then fitted to the model's own likelihood, with its clusters held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.isotonic import IsotonicRegression
+from torch import Tensor
+
+from ...nn.cluster_prior import ClusterAssignment
+from ...nn.copies import BasisDecoder, BehaviorBasis
+from ...nn.latent_grid import GridStatistics, LatentGrid, summarize, total
+from ...nn.likelihoods import Likelihood
+from ...nn.models import GenerativeModel
+from ...table.components import normalized_counts
+from ...table.source import RowSource
+from .grid import Array, ShapeGrid
+from .search import SearchResult, search_shapes
+from .shapes import ClusterPrior, Shapes, evidence_table, place_features, refine
+
+#: points of the grid that the search works on
+_N_POINTS = 129
+#: most rows and columns that it reads: more, at random, would say little more about what shapes there are
+_MOST_ROWS, _MOST_COLUMNS = 2000, 250
+#: ranges of shifts, as shares of the whole, that are searched
+_SHIFT_RANGES = (1.0, 2 / 3)
+#: rounds in which functions are fitted to the model's own likelihood
+_OWN_ROUNDS = 3
+#: width, in prior sds, of the kernel that smooths counts before the first working response is taken
+_SMOOTHING_WIDTH = 0.3
+#: what a knot far from the data weighs, relative to the one where most are, when a network is fitted to functions
+_LEAST_WEIGHT = 0.01
+#: log odds of the cluster that a feature starts in
+_STARTING_LOG_ODDS = 5.0
+#: Squares that a function must gain by each shape parameter of its behaviour: a transient whose peak lies outside the
+#: data mimics every rise.
+_SHAPE_COST = 0.01
+#: every so many knots are tried as the peak of a function that rises and falls
+_PEAK_STEP = 6
+
+
+@dataclass(frozen=True)
+class ShapeStart:
+    """Shapes that a search has found in some rows of a table, and in which ``columns`` of it (positions)."""
+
+    grid: ShapeGrid
+    found: SearchResult
+    table: RowSource
+    columns: np.ndarray
+
+
+def find_starts(
+    module: GenerativeModel, source: RowSource, positions: Tensor, *, alpha: float, moves: bool, seed: int
+) -> list[ShapeStart]:
+    """Where a one-dimensional model with a :class:`BasisDecoder` may start, from positions (N, 1) of the samples.
+
+    ``moves`` says whether clusters are dropped and merged, or all functions kept. With shifts there may be several
+    starts, of different clusterings: moves cannot part a function into which long shifts have brought two shapes, and
+    short ones do not bring them there.
+    """
+    decoder = cast(BasisDecoder, module.decoder)
+    grid = ShapeGrid.build(_N_POINTS, module.z_max, max_shift=decoder.max_shift, scale_bounds=decoder.scale_bounds)
+    random = np.random.default_rng(seed)
+    rows, columns = _some(len(source), _MOST_ROWS, random), _some(source.n_features, _MOST_COLUMNS, random)
+    table = source.take(rows)
+    standardized = _standardized(table, columns, module.likelihood.counts)
+    starts: list[ShapeStart] = []
+    for share in _SHIFT_RANGES if moves and decoder.max_shift > 0 else (1.0,):
+        found = search_shapes(
+            standardized,
+            positions[rows, 0].double().cpu().numpy(),
+            grid=grid.with_shifts_up_to(share * decoder.max_shift),
+            n_clusters=len(decoder.levels),
+            alpha=alpha,
+            seed=seed,
+            moves=moves,
+        )
+        if not any(_are_alike(found.shapes.labels, other.found.shapes.labels) for other in starts):
+            starts.append(ShapeStart(grid, found, table, columns))
+    return starts
+
+
+def _are_alike(labels: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two clusterings are the same partition."""
+    pairs = np.unique(np.column_stack([labels, others]), axis=0)
+    return len(pairs) == len(np.unique(labels)) == len(np.unique(others))
+
+
+def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: float, moves: bool) -> None:
+    """Put shapes into a model, in place."""
+    decoder, grid, found = cast(BasisDecoder, module.decoder), start.grid, start.found
+    n_clusters = len(decoder.levels)
+    statistics, latent = _statistics(start.table, found, module)
+    information, response = _working_response(module.likelihood, statistics, latent.points)
+    functions = found.shapes.functions
+    evidence, _ = evidence_table(grid, functions, information, response)
+    labels = evidence.argmax(1)
+    labels[start.columns] = found.shapes.labels
+    if moves:  # all functions have features, and have yet to be fitted to all of theirs
+        prior = ClusterPrior(n_clusters, alpha)
+        fitted = refine(grid, functions, labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
+        functions = fitted.shapes.functions
+    density = statistics.mass.mean(1).double().cpu().numpy()
+    seen = np.pad(density, grid.pad) / density.max()
+    # A behaviour is judged where data are: beyond, functions return to their prior. A network is fitted there too.
+    slots = _slots(decoder, functions, seen + 1e-6)
+    all_functions = np.zeros((n_clusters, len(grid.knots)))
+    all_functions[slots] = functions
+    _put_copies(decoder, grid, all_functions, information, response)
+    like = decoder.levels
+    decoder.basis.initialize_(
+        torch.from_numpy(all_functions.T).to(like),
+        torch.from_numpy(seen + _LEAST_WEIGHT).to(like),
+        torch.from_numpy(grid.knots)[:, None].to(like),
+    )
+    cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(slots[labels]), _STARTING_LOG_ODDS)
+
+
+def _some(n: int, most: int, random: np.random.Generator) -> np.ndarray:
+    """All of n positions, or that many of them at random, in order."""
+    return np.arange(n) if n <= most else np.sort(random.choice(n, most, replace=False))
+
+
+def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSource:
+    """Some columns of a table as the search takes them."""
+    if not counts:
+        center, scale = cast(np.ndarray, table.center), cast(np.ndarray, table.scale)
+        return RowSource(table.table[:, columns], center[columns], scale[columns], table.like)
+    values = normalized_counts(table)[:, columns]
+    scale = values.std(0)
+    return RowSource(values, values.mean(0), np.where(scale > 0, scale, 1.0), table.like)
+
+
+def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) -> tuple[GridStatistics, LatentGrid]:
+    """Sums of the model's own data under the posteriors that the search has ended with, and the grid they are on."""
+    latent = LatentGrid.standard_normal(found.posterior.shape[1], module.z_max).to(table.like)
+    q = torch.from_numpy(found.posterior).to(table.like)
+    with_positive = module.likelihood.has_positive_term
+    chunks = table.chunks(width=q.shape[1])
+    return total(summarize(rows, q[index], latent.log_mass, with_positive) for index, rows in chunks), latent
+
+
+def _working_response(likelihood: Likelihood, statistics: GridStatistics, z: Tensor) -> tuple[Array, Array]:
+    """Information and working response of every feature at every point, (P, D) each, around its smoothed mean.
+
+    The quadratic that has the log-likelihood's slope and expected curvature there: for gaussian features, itself.
+    """
+    kernel = torch.softmax(-0.5 * ((z - z.T) / _SMOOTHING_WIDTH) ** 2, 0)
+    smoothed = (kernel @ statistics.weighted) / (kernel @ statistics.mass).clamp(min=1e-6)
+    curves = likelihood.unlink(smoothed).requires_grad_()
+    log_likelihood = statistics.expected_log_likelihood(likelihood.tables(curves[:, None], z)).sum()
+    (score,) = torch.autograd.grad(log_likelihood, curves)
+    with torch.no_grad():
+        information = statistics.mass * likelihood.information(curves, z)
+        response = curves + score / information.clamp(min=1e-6)
+    return information.double().cpu().numpy(), response.double().cpu().numpy()
+
+
+def _put_copies(decoder: BasisDecoder, grid: ShapeGrid, functions: Array, information: Array, response: Array) -> None:
+    """Set the best shift, scale and level of every feature under every function (K, T)."""
+    _, shifts = evidence_table(grid, functions, information, response)
+    placed: list[Shapes] = []
+    for k in range(len(functions)):
+        labels = np.full(len(shifts), k)
+        placed.append(place_features(grid, functions, labels, shifts[:, k], information, response))
+    decoder.set_copies_(
+        *(
+            torch.from_numpy(np.stack([getattr(shapes, name) for shapes in placed])).to(decoder.levels)
+            for name in ("levels", "scales", "shifts")
+        )
+    )
+
+
+def _slots(decoder: BasisDecoder, functions: Array, weights: Array) -> np.ndarray:
+    """The decoder's function that each of the found ones (C, T) becomes: those whose behaviours fit best."""
+    if not isinstance(decoder.basis, BehaviorBasis):
+        return np.arange(len(functions))
+    weights = weights / weights.sum()
+    costs = []
+    for behavior, size in zip(decoder.basis.behaviors, decoder.basis.sizes, strict=True):
+        misfits = np.array([_misfit(behavior.name, function, weights) for function in functions])
+        costs += [misfits + _SHAPE_COST * behavior.n_shape_parameters] * size
+    _, slots = linear_sum_assignment(np.array(costs).T)
+    return slots
+
+
+def _misfit(behavior: str, function: Array, weights: Array) -> float:
+    """Weighted mean square by which a function (T,) on equally spaced knots fails to have a behaviour."""
+    match behavior:
+        case "increasing":
+            return _distance_from_rising(function, weights)
+        case "decreasing":
+            return _distance_from_rising(-function, weights)
+        case "transient":
+            return _distance_from_peaked(function, weights)
+        case "dip":
+            return _distance_from_peaked(-function, weights)
+        case "flat":
+            return float(weights @ (function - np.average(function, weights=weights)) ** 2)
+        case _:
+            return 0.0
+
+
+def _distance_from_rising(function: Array, weights: Array) -> float:
+    rising = IsotonicRegression().fit_transform(np.arange(len(function)), function, sample_weight=weights)
+    return float(weights @ (function - rising) ** 2)
+
+
+def _distance_from_peaked(function: Array, weights: Array) -> float:
+    return min(
+        _distance_from_rising(function[:peak], weights[:peak]) + _distance_from_rising(-function[peak:], weights[peak:])
+        for peak in range(_PEAK_STEP, len(function), _PEAK_STEP)
+    )
+
+
+def start_from_groups(module: GenerativeModel, statistics: GridStatistics, points: Tensor, seed: int) -> None:
+    """Start a model of any dimension, in place, from k-means of the features' smoothed curves at points (P, Q)."""
+    decoder = cast(BasisDecoder, module.decoder)
+    present, mass, smoothed = statistics.smoothed()
+    weights = mass.double().cpu().numpy()
+    curves = module.likelihood.unlink(smoothed).double().cpu().numpy()  # (P, D)
+    levels, scales = np.zeros(curves.shape[1]), np.ones(curves.shape[1])
+    if decoder.scale_bounds is not None:
+        levels = np.average(curves, axis=0, weights=weights)
+        scales = np.sqrt(np.average((curves - levels) ** 2, axis=0, weights=weights) + 1e-12)
+        curves = (curves - levels) / scales
+    n_clusters = min(len(decoder.levels), curves.shape[1])
+    groups = KMeans(n_clusters, n_init=1, random_state=seed).fit((np.sqrt(weights)[:, None] * curves).T)
+    functions = np.zeros((len(weights), len(decoder.levels)))
+    functions[:, :n_clusters] = groups.cluster_centers_.T / np.sqrt(weights)[:, None]
+    like = decoder.levels
+    decoder.set_copies_(
+        torch.from_numpy(levels).to(like).expand_as(like),
+        torch.from_numpy(scales).to(like).expand_as(like),
+        torch.zeros_like(like),
+    )
+    decoder.basis.initialize_(torch.from_numpy(functions).to(like), mass, points[present])
+    cast(ClusterAssignment, module.assignment).start_(
+        torch.from_numpy(groups.labels_.astype(np.int64)), _STARTING_LOG_ODDS
+    )
