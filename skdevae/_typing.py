@@ -1,0 +1,24 @@
+"""Type aliases: what the parameters of estimators and their methods take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+from skorch.callbacks import Callback
+
+#: a table of samples by features: an array, a data frame of any library, or a sparse array of counts
+TableLike: TypeAlias = Any
+RandomState: TypeAlias = int | np.random.RandomState | None
+#: names in the registry of likelihoods, to which more can be added
+LikelihoodName: TypeAlias = str
+LayerSizes: TypeAlias = Sequence[int]
+Activation: TypeAlias = Literal["tanh", "relu", "softplus", "elu", "gelu"]
+InferenceName: TypeAlias = Literal["exact", "amortized"]
+Assignment: TypeAlias = Literal["collapsed", "noncollapsed", "fixed"]
+Integrator: TypeAlias = Literal["grid", "gauss-legendre"]
+SizeFactors: TypeAlias = Literal["sum"] | ArrayLike | Callable[[Any], ArrayLike] | None
+#: callbacks of skorch, or pairs of a name and a callback
+Callbacks: TypeAlias = Sequence[Callback | tuple[str, Callback]] | None
