@@ -1,4 +1,4 @@
-"""The axis on which shapes are searched for: samples along a curve through a table of standardised columns."""
+"""The axis of a shape search: positions of the samples along a curve through a table of standardised columns."""
 
 from __future__ import annotations
 
@@ -10,30 +10,49 @@ import torch
 from torch import Tensor
 
 from ...nn.latent_grid import LatentGrid, log_joint
-from ...nn.likelihoods import LinearTables
+from ...nn.linear_tables import LinearTables
 from ...nn.rows import Rows
 from ...table.components import normal_scores
 from ...table.source import RowSource, summarize_columns
 from .grid import Array, ShapeGrid
 from .shapes import free_curves, residual_variances
 
-#: The axis is annealed: in the first so many rounds, smoothing along z narrows from wide to narrow (in prior sds) while
-#: the likelihood's power rises from cold to 1. Wide smoothing puts samples in order as a whole before curves bend.
-_AXIS_ROUNDS, _COOLING_ROUNDS = 60, 42
-_WIDE, _NARROW, _COLD = 1.0, 0.05, 0.05
-#: rounds of plain EM at the end, from samples spread evenly over the prior again
+# The axis is annealed. Wide smoothing along z and a weak likelihood first put the samples in order as a whole; only
+# then may curves bend.
+#: rounds of annealed EM
+_AXIS_ROUNDS = 60
+#: rounds at the end of which annealing is over
+_COOLING_ROUNDS = 42
+#: width of the smoothing kernel in the first round, in prior sds
+_WIDE = 1.0
+#: width of the smoothing kernel after annealing, in prior sds
+_NARROW = 0.05
+#: power of the likelihood in the first round; it is 1 after annealing
+_COLD = 0.05
+#: rounds of plain EM that follow, from samples spread evenly over the prior
 _POLISHING_ROUNDS = 10
-#: widths, in prior sds, of samples' posteriors where their places are taken from elsewhere: at the start and at the end
-_STARTING_WIDTH, _SPREAD_WIDTH = 0.3, 0.15
-#: residual variance, in units of a column's, to start from
+#: sd of the samples' posteriors around their first guesses, in prior sds
+_STARTING_WIDTH = 0.3
+#: sd of the samples' posteriors where they have been spread over the prior, in prior sds
+_SPREAD_WIDTH = 0.15
+#: first residual variance, in units of a column's variance
 _AXIS_VARIANCE = 0.5
 
 
 @dataclass(frozen=True)
 class AxisSums:
-    """What an E-step says: ``mass`` (P, D), or (P, 1) without missing entries, and ``weighted`` (P, D) sum 1 and x.
+    """Results of an E-step: sums over the samples, weighted by their posteriors q(z) on the grid.
 
-    ``means`` (N,) are the samples' posterior means; ``log_normalizer`` sums what the posteriors were divided by.
+    Attributes
+    ----------
+    mass : ndarray of shape (P, D), or (P, 1) without missing entries
+        Sums of q(z) over the samples in which a feature is observed.
+    weighted : ndarray of shape (P, D)
+        Sums of q(z) x.
+    means : ndarray of shape (N,)
+        Posterior mean of each sample.
+    log_normalizer : float
+        Sum over samples of the log of what their posteriors were divided by.
     """
 
     mass: Array
@@ -48,9 +67,9 @@ class GaussianAxis:
     Parameters
     ----------
     source : RowSource
-        The table; its dtype and device do the work.
+        The table. Sums over rows are computed with its dtype and on its device.
     grid : ShapeGrid
-        Its points, with standard normal prior mass, are those of the latent.
+        Its points, with the mass of a standard normal prior, are those of the latent.
     """
 
     def __init__(self, source: RowSource, grid: ShapeGrid):
@@ -61,23 +80,23 @@ class GaussianAxis:
         self._sum_of_squares = summary.sum_of_squares.cpu().numpy()
         self._n_observed = summary.n_observed.cpu().numpy()
 
-    def sums(self, curves: Array, noise_variances: Array, beta: float = 1.0) -> AxisSums:
-        """The E-step under curves (P, D) and noise (D,); ``beta`` is the likelihood's power."""
-        return self._sums(self._joint(curves, noise_variances, beta))
+    def sums(self, curves: Array, noise_variances: Array, power: float = 1.0) -> AxisSums:
+        """The E-step for curves (P, D) and noise variances (D,), with the likelihood raised to a power."""
+        return self._sums(self._joint(curves, noise_variances, power))
 
     def sums_around(self, positions: Array, width: float) -> AxisSums:
-        """Sums where posteriors are bumps around given positions (N,)."""
+        """Sums for posteriors that are Gaussians of a given sd around given positions (N,)."""
         centers = torch.from_numpy(positions).to(self._source.like)
         points = self._latent.points[:, 0]
         chunks = self._source.chunks(len(points))
         return self._sums((rows, -0.5 * ((centers[index, None] - points) / width) ** 2) for index, rows in chunks)
 
     def posterior(self, curves: Array, noise_variances: Array) -> np.ndarray:
-        """q(z) of every row: (N, P), in the source's dtype."""
+        """q(z) of every row, (N, P), in the source's dtype."""
         return np.concatenate([joint.softmax(1).cpu().numpy() for _, joint in self._joint(curves, noise_variances)])
 
     def log_constant(self, noise_variances: Array) -> float:
-        """What the log-likelihood of the table has beside :attr:`AxisSums.log_normalizer`."""
+        """The part of the table's log-likelihood that :attr:`AxisSums.log_normalizer` leaves out."""
         normalizers = self._n_observed * np.log(2 * np.pi * noise_variances)
         return float(-0.5 * (self._sum_of_squares / noise_variances + normalizers).sum())
 
@@ -85,14 +104,14 @@ class GaussianAxis:
         """Noise variances (D,) around curves (P, D)."""
         return residual_variances(sums.mass, sums.weighted, self._sum_of_squares, curves)
 
-    def _joint(self, curves: Array, noise_variances: Array, beta: float = 1.0) -> Iterator[tuple[Rows, Tensor]]:
-        """Chunks of rows with beta log p(x | z) + log p(z), up to the constants of x: (B, P)."""
+    def _joint(self, curves: Array, noise_variances: Array, power: float = 1.0) -> Iterator[tuple[Rows, Tensor]]:
+        """Chunks of rows, each with power * log p(x | z) + log p(z) up to constants of x: (B, P)."""
         slope = curves / noise_variances
         zero = -0.5 * curves * slope
         like = self._source.like
         tables = LinearTables(torch.from_numpy(zero).to(like), torch.from_numpy(slope).to(like), None)
         for _, rows in self._source.chunks(len(self._latent.points)):
-            yield rows, log_joint(rows, tables, self._latent, 1 / beta)
+            yield rows, log_joint(rows, tables, self._latent, temperature=1 / power)
 
     def _sums(self, chunks: Iterable[tuple[Rows, Tensor]]) -> AxisSums:
         n_points, n_features = len(self._latent.points), self._source.n_features
@@ -110,9 +129,10 @@ class GaussianAxis:
 
 
 def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
-    """An annealed axis with a free curve for every feature, from a first guess (N,) of the samples' positions.
+    """Find an axis with a free curve for every feature, from a first guess (N,) of the samples' positions.
 
-    A self-organising map: curves are smoothed along z by a kernel that narrows while samples are let go of.
+    This is a self-organising map. Curves are smoothed along z by a kernel that narrows, while the power of the
+    likelihood rises from nearly 0 to 1.
     """
     grid = axis.grid
     sums = axis.sums_around(positions, _STARTING_WIDTH)

@@ -1,4 +1,4 @@
-"""The grid on which curves and shared functions of one latent are known, and what smoothness costs there."""
+"""The grid of a shape search: points of z, knots of the functions, and priors that make functions smooth."""
 
 from __future__ import annotations
 
@@ -13,27 +13,37 @@ from scipy.linalg import cholesky_banded
 Array: TypeAlias = NDArray[np.float64]
 Labels: TypeAlias = NDArray[np.intp]
 
-#: Prior variances of a function of z, for columns of unit variance: of the integral of f''^2, of that of f'^2, and of f
-#: at every knot. The last is weak, and there so that the prior is proper.
-_CURVATURE_VARIANCE, _SLOPE_VARIANCE, _SIZE_VARIANCE = 30.0, 3.0, 100.0
+# The prior of a function f of z, for columns of unit variance, is Gaussian. It has three terms.
+#: prior variance of the integral of f''^2
+_CURVATURE_VARIANCE = 30.0
+#: prior variance of the integral of f'^2
+_SLOPE_VARIANCE = 3.0
+#: prior variance of f at every knot; this term is weak, and makes the prior proper
+_SIZE_VARIANCE = 100.0
 
 
 @dataclass(frozen=True)
 class ShapeGrid:
-    """Where curves and functions live, and the priors that only depend on that.
+    """Points and knots of z, the ranges of shifts and scales, and the priors of functions.
 
     Attributes
     ----------
     points : ndarray of shape (P,)
-        Equally spaced values of z, symmetric around 0, ``spacing`` apart.
+        Equally spaced values of z, symmetric around 0.
+    spacing : float
+        Distance between neighbouring points.
     max_shift : float
-        Largest shift. Coarse shifts are ``n_shift_steps`` grid steps to either side; 0 of them: no shifts.
+        Largest size of a shift.
+    n_shift_steps : int
+        The search tries shifts of up to so many whole grid steps to either side. 0 means no shifts.
     pad : int
-        Knots of a function beyond each end of the points.
+        Number of knots of a function beyond each end of the points.
     scale_bounds : (low, high) or None
         Range of scales. None: scales are 1 and levels are 0.
-    curve_prior, function_prior : ndarray of shape (3, P) and (3, T)
-        Banded (upper) precisions of a free curve, on the points, and of a function, on the knots.
+    curve_prior : ndarray of shape (3, P)
+        Prior precision of a free curve at the points, as the upper band of a matrix.
+    function_prior : ndarray of shape (3, T)
+        Prior precision of a function at the knots, as the upper band of a matrix.
     function_log_det : float
         Log determinant of ``function_prior``.
     """
@@ -52,12 +62,12 @@ class ShapeGrid:
     def build(
         cls, n_points: int, z_max: float, *, max_shift: float, scale_bounds: tuple[float, float] | None
     ) -> ShapeGrid:
-        """A grid from -z_max to z_max of ``n_points`` points, one more if that is even."""
+        """A grid from -z_max to z_max of ``n_points`` points, or one more if that is an even number."""
         half = np.linspace(0, z_max, n_points // 2 + 1)
         points = np.concatenate([-half[:0:-1], half])
         spacing = float(half[1])
         n_shift_steps = _whole_steps(max_shift, spacing)
-        pad = n_shift_steps + 2  # room for a shift's fraction of a step, and for the rounding of that
+        pad = n_shift_steps + 2  # room for the fraction of a step in a shift, and for rounding
         function_prior = _smoothness_precision(len(points) + 2 * pad, spacing)
         return cls(
             points=points,
@@ -72,7 +82,7 @@ class ShapeGrid:
         )
 
     def with_shifts_up_to(self, max_shift: float) -> ShapeGrid:
-        """The same grid and knots for a smaller range of shifts."""
+        """The same points and knots with a smaller range of shifts."""
         return replace(self, max_shift=max_shift, n_shift_steps=_whole_steps(max_shift, self.spacing))
 
     @property
@@ -83,22 +93,29 @@ class ShapeGrid:
 
     @property
     def coarse_shifts(self) -> Array:
-        """The shifts of whole grid steps: (S,), an odd number."""
+        """The shifts by whole grid steps: (S,), an odd number of them."""
         return self.spacing * np.arange(-self.n_shift_steps, self.n_shift_steps + 1, dtype=np.float64)
 
     @property
     def scale_rate(self) -> float:
-        """Rate of the exponential that scales' Gamma(1, 1) prior is: 0 where scales are fixed."""
+        """Rate of the exponential prior of scales, Gamma(1, 1); 0 where scales are fixed."""
         return 0.0 if self.scale_bounds is None else 1.0
 
     def best_scales(self, squares: Array, products: Array) -> Array:
-        """Scales of greatest evidence: ``squares`` are those of a function, ``products`` those with a response."""
+        """The scales that maximise the evidence of features under functions.
+
+        ``squares`` are the squared norms of the functions, ``products`` their inner products with the responses.
+        """
         if self.scale_bounds is None:
             return np.ones_like(squares)
         return np.clip((products - self.scale_rate) / squares, *self.scale_bounds)
 
     def knots_under(self, shifts: Array) -> tuple[NDArray[np.intp], Array]:
-        """The knot at or left of every shifted point, (P, M), and how far from it to the next, in [0, 1): (M,)."""
+        """Where shifted points fall between the knots.
+
+        Returns the knot at or left of every shifted point, (P, M), and the distance from it as a share of the spacing,
+        in [0, 1): (M,).
+        """
         steps = shifts / self.spacing
         whole = np.floor(steps)
         left = np.arange(len(self.points))[:, None] + self.pad + whole.astype(np.intp)
@@ -115,7 +132,7 @@ def _whole_steps(distance: float, spacing: float) -> int:
 
 
 def _smoothness_precision(n_knots: int, spacing: float) -> Array:
-    """Upper band (3, n) of the precision whose quadratic form sums curvature, slope and size of a function."""
+    """Upper band (3, n) of the precision whose quadratic form penalises curvature, slope and size of a function."""
     shape = (n_knots - 2, n_knots)
     curvature = sp.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=shape)
     slope = sp.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(n_knots - 1, n_knots))
@@ -129,5 +146,5 @@ def _smoothness_precision(n_knots: int, spacing: float) -> Array:
 
 
 def log_det(factor: Array) -> float:
-    """Log determinant of a matrix with this banded upper Cholesky factor."""
+    """Log determinant of the matrix whose upper Cholesky factor is given in banded form."""
     return float(2 * np.log(factor[-1]).sum())

@@ -1,6 +1,7 @@
-"""The search for shapes: an axis first, then too many functions of it, then fewer while the evidence rises.
+"""The search for clusters: which features share a function of the axis, and how many functions there are.
 
-Columns are gaussian and standardised. Every decision compares log posteriors in which functions are integrated over.
+The search finds an axis, takes too many functions of it, and removes functions while the log posterior rises. Columns
+are Gaussian and standardised. Functions are integrated out of every log posterior that is compared.
 """
 
 from __future__ import annotations
@@ -26,25 +27,50 @@ from .shapes import (
     working_response,
 )
 
-#: residual variance, in units of a column's, that free curves start from, and the rounds that they get
-_CURVE_VARIANCE, _CURVE_ROUNDS = 0.3, 3
-#: mass at either end of the data outside of which a feature's own curve says nothing
+#: residual variance that free curves start from, in units of a column's variance
+_CURVE_VARIANCE = 0.3
+#: rounds in which free curves and residual variances are fitted
+_CURVE_ROUNDS = 3
+#: share of the samples at either end of the axis where a feature's own curve is not trusted
 _TAIL = 0.005
-#: most features whose curves are candidates for a function: at first, and for that of two merged clusters
-_MOST_SEEDS, _MOST_MERGED_SEEDS = 200, 50
-#: rounds of refinement of the first functions, after a cluster is dropped, and after two are merged
-_FIRST_ROUNDS, _DROP_ROUNDS, _MERGE_ROUNDS = 3, 2, 4
-#: clusters that are tried for dropping, cheapest first, and mergers that get E-steps of their own, with how many
-_DROP_TRIALS, _MERGE_TRIALS, _EXPECTATION_ROUNDS, _HELD_ROUNDS = 5, 6, 10, 7
-#: among more clusters than that, only so many of the closest pairs are tried for merging
-_FEW_CLUSTERS, _CLOSEST_PAIRS = 12, 30
+#: largest number of features whose curves are candidates for the first functions
+_MOST_SEEDS = 200
+#: largest number of features whose curves are candidates for the function of two merged clusters
+_MOST_MERGED_SEEDS = 50
+#: rounds of refinement of the first functions
+_FIRST_ROUNDS = 3
+#: rounds of refinement after a cluster is dropped
+_DROP_ROUNDS = 2
+#: rounds of refinement after two clusters are merged
+_MERGE_ROUNDS = 4
+#: number of clusters that the search tries to drop, those that cost least first
+_DROP_TRIALS = 5
+#: number of mergers that are judged after E-steps of their own, the most promising first
+_MERGE_TRIALS = 6
+#: number of such E-steps
+_EXPECTATION_ROUNDS = 10
+#: number of the first of them in which features stay in their clusters
+_HELD_ROUNDS = 7
+#: up to this number of clusters, all pairs are tried for merging
+_FEW_CLUSTERS = 12
+#: number of pairs, the closest, that are tried if there are more clusters
+_CLOSEST_PAIRS = 30
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Shapes of the features, posteriors q(z) of the samples (N, P), residual variances (D,).
+    """What a search has found.
 
-    ``occam_cost`` is what all functions together cost; 0 where no moves were made.
+    Attributes
+    ----------
+    shapes : Shapes
+        Functions, and how each feature follows one of them.
+    posterior : ndarray of shape (N, P)
+        q(z) of every sample on the grid.
+    noise_variances : ndarray of shape (D,)
+        Residual variance of every feature.
+    occam_cost : float
+        What integrating out all functions takes off the log posterior; 0 if no moves were made.
     """
 
     shapes: Shapes
@@ -55,7 +81,10 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class _State:
-    """A place in the search that has had its E-step: ``objective`` is the log posterior, z and functions integrated."""
+    """A clustering together with its own E-step.
+
+    ``objective`` is the log posterior, with z and the functions integrated out.
+    """
 
     fit: ShapeFit
     noise_variances: Array
@@ -73,7 +102,7 @@ def search_shapes(
     seed: int,
     moves: bool = True,
 ) -> SearchResult:
-    """Find shapes, at most ``n_clusters`` of them, and how every feature follows one.
+    """Find at most ``n_clusters`` functions, and how every feature follows one of them.
 
     Parameters
     ----------
@@ -82,14 +111,18 @@ def search_shapes(
     positions : ndarray of shape (n_samples,)
         A first guess of the latent.
     grid : ShapeGrid
-        Where curves live; with or without shifts and scales.
+        Points and knots, and the ranges of shifts and scales.
     n_clusters, alpha : int, float
-        Of the :class:`~skdevae.trajectory.shape_search.shapes.ClusterPrior`.
+        Parameters of the :class:`~skdevae.trajectory.shape_search.shapes.ClusterPrior`.
     seed : int
-        Of the choice of candidate features in large tables; small ones leave nothing to chance.
+        Seed of the choice of candidate features in tables with many features. Tables with few need no choice.
     moves : bool
-        Whether clusters are dropped and merged. If not, all functions that the search starts from are returned, some
-        perhaps without features.
+        Whether to drop and merge clusters. If not, the result has all functions that the search starts from, even those
+        that no feature follows.
+
+    Returns
+    -------
+    SearchResult
     """
     axis, prior = GaussianAxis(source, grid), ClusterPrior(n_clusters, alpha)
     sums = find_axis(axis, positions)
@@ -98,7 +131,7 @@ def search_shapes(
         curves = free_curves(grid, sums.mass, sums.weighted, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
     information, response = working_response(sums.mass, sums.weighted, noise_variances)
-    candidates = curves[:, _some(np.arange(source.n_features), _MOST_SEEDS, seed)]
+    candidates = curves[:, _at_most(np.arange(source.n_features), _MOST_SEEDS, seed)]
     functions = seed_functions(grid, candidates, sums.mass, information, response, n_clusters)
     if not moves:
         table, shifts = evidence_table(grid, functions, information, response)
@@ -113,8 +146,8 @@ def search_shapes(
     return SearchResult(state.fit.shapes, posterior, state.noise_variances, float(state.fit.occam_costs.sum()))
 
 
-def _some(features: Labels, most: int, seed: int) -> Labels:
-    """These features, or that many of them at random."""
+def _at_most(features: Labels, most: int, seed: int) -> Labels:
+    """All features given, or ``most`` of them at random if there are more."""
     if len(features) <= most:
         return features
     return np.random.default_rng(seed).choice(features, most, replace=False)
@@ -123,9 +156,10 @@ def _some(features: Labels, most: int, seed: int) -> Labels:
 def seed_functions(
     grid: ShapeGrid, candidates: Array, mass: Array, information: Array, response: Array, n_functions: int
 ) -> Array:
-    """Functions (C, T) that together serve all features best, among features' own curves (P, M): facility location.
+    """Choose functions (C, T) that together describe all features best, from features' own curves (P, M).
 
-    Greedy. Functions go on flat outside of the data and have, where scales and levels are free, mean 0 and variance 1.
+    This is facility location, solved greedily: each step adds the function that raises the evidence most. Functions
+    continue as constants outside the data. If scales and levels are free, functions have mean 0 and variance 1.
     """
     density = mass.mean(1) / mass.mean(1).sum()
     first, last = np.searchsorted(np.cumsum(density), [_TAIL, 1 - _TAIL])
@@ -137,7 +171,7 @@ def seed_functions(
         functions /= np.sqrt(functions[:, on_points] ** 2 @ density + 1e-12)[:, None]
     evidence, _ = evidence_table(grid, functions, information, response)
     chosen: list[int] = []
-    best = np.zeros(len(evidence))  # that of no function at all
+    best = np.zeros(len(evidence))  # evidence of features that follow no function
     for _ in range(min(n_functions, len(functions))):
         gain = np.maximum(evidence, best[:, None]).sum(0)
         gain[chosen] = -np.inf
@@ -147,7 +181,7 @@ def seed_functions(
 
 
 def drop_clusters(grid: ShapeGrid, fit: ShapeFit, information: Array, response: Array, prior: ClusterPrior) -> ShapeFit:
-    """Remove clusters one by one, q(z) held, while the log posterior rises."""
+    """Drop clusters one by one while the log posterior rises. q(z) stays as it is."""
     while fit.shapes.n_clusters > 1:
         shapes = fit.shapes
         table, _ = evidence_table(grid, shapes.functions, information, response)
@@ -170,14 +204,14 @@ def _objective(trial: ShapeFit | _State) -> float:
 
 
 def _expect(axis: GaussianAxis, prior: ClusterPrior, fit: ShapeFit, noise_variances: Array) -> _State:
-    """Some rounds of EM, in the last of which features may change clusters."""
+    """Run a few rounds of EM. Features may change clusters in the last of them."""
     grid = axis.grid
     for round_ in range(_EXPECTATION_ROUNDS):
         curves = fit.shapes.curves(grid)
         sums = axis.sums(curves, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
         information, response = working_response(sums.mass, sums.weighted, noise_variances)
-        # The axis first adapts to the clusters as they are: that all features are judged anew is the costly part.
+        # The axis first adapts to the clusters as they are. Choosing the clusters of all features anew takes most time.
         held = round_ < _HELD_ROUNDS
         functions, labels = fit.shapes.functions, fit.shapes.labels
         fit = refine(grid, functions, labels, information, response, prior, n_rounds=1, hold_labels=held)
@@ -189,9 +223,10 @@ def _expect(axis: GaussianAxis, prior: ClusterPrior, fit: ShapeFit, noise_varian
 
 
 def merge_clusters(axis: GaussianAxis, prior: ClusterPrior, state: _State, seed: int) -> _State:
-    """Merge pairs of clusters while the log posterior rises, judged after E-steps of each proposal's own.
+    """Merge pairs of clusters while the log posterior rises.
 
-    Features of one shape at several shifts need these: curves and axis have to adapt to each other once they share it.
+    A merger is judged after E-steps of its own. Clusters of one shape at different shifts need them: the axis has to
+    adapt before one function fits the features of both.
     """
     while state.fit.shapes.n_clusters > 1:
         proposals = sorted(_mergers(axis.grid, prior, state, seed), key=_objective, reverse=True)
@@ -206,7 +241,7 @@ def merge_clusters(axis: GaussianAxis, prior: ClusterPrior, state: _State, seed:
 
 
 def _mergers(grid: ShapeGrid, prior: ClusterPrior, state: _State, seed: int) -> Iterator[ShapeFit]:
-    """Fits in which two clusters have become one; q(z) and all other clusters are held."""
+    """Fits in which two clusters have become one. q(z) and all other clusters stay as they are."""
     shapes, mass = state.fit.shapes, state.sums.mass
     information, response = working_response(mass, state.sums.weighted, state.noise_variances)
     curves = shapes.curves(grid)
@@ -214,8 +249,8 @@ def _mergers(grid: ShapeGrid, prior: ClusterPrior, state: _State, seed: int) -> 
     for kept, lost in _pairs_to_merge(table, shapes.labels):
         members = np.flatnonzero((shapes.labels == kept) | (shapes.labels == lost))
         its_information, its_response = information[:, members], response[:, members]
-        # Neither one's function: a medoid lies in the middle of what shifts have to reach.
-        candidates = curves[:, _some(members, _MOST_MERGED_SEEDS, seed)]
+        # The start is a medoid of both clusters, not the function of one: shifts can reach most features from there.
+        candidates = curves[:, _at_most(members, _MOST_MERGED_SEEDS, seed)]
         medoid = seed_functions(grid, candidates, mass, its_information, its_response, 1)
         alone = np.zeros(len(members), dtype=np.intp)
         merged = refine(
@@ -241,9 +276,10 @@ def _replaced(values: Array, index: Labels, new: Array) -> Array:
 
 
 def _pairs_to_merge(table: Array, labels: Labels) -> list[tuple[int, int]]:
-    """Pairs of clusters worth merging: all of a few, else the closest.
+    """Pairs of clusters to try for merging: all pairs of a few clusters, else the closest pairs.
 
-    Two are as close as the evidence (D, C) is that the features of one keep under the function of the other.
+    The distance of two clusters is the evidence that the features of one lose under the function of the other, in the
+    cheaper direction. ``table`` (D, C) is the evidence of every feature under every function.
     """
     n_clusters = table.shape[1]
     pairs = list(combinations(range(n_clusters), 2))

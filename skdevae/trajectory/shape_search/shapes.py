@@ -1,9 +1,9 @@
-"""Features as scaled and shifted copies of a few functions of one latent: the pieces that have a closed form.
+"""Shapes: features as scaled and shifted copies of a few functions of the latent, fitted in closed form.
 
-A feature of label k has the curve ``level + scale * f_k(z + shift)``. All that the data say about curves mu (P, D),
-given q(z), is an information I and a working response R, (P, D) each: the log-likelihood is, up to a constant,
-``-1/2 sum I (R - mu)^2``. Scales have a Gamma(1, 1) prior, shifts a standard normal one, levels a flat one, and
-functions a Gaussian one that asks for smoothness.
+A feature of cluster k has the curve ``level + scale * f_k(z + shift)``. Given q(z), the data enter through two arrays
+of shape (P, D): the information I and the working response R. The log-likelihood of curves mu is then
+``-1/2 sum I (R - mu)^2`` up to a constant. Scales have a Gamma(1, 1) prior, shifts a standard normal prior, levels a
+flat prior, and functions a Gaussian prior that favours smooth ones.
 """
 
 from __future__ import annotations
@@ -17,22 +17,29 @@ from scipy.special import gammaln
 
 from .grid import Array, Labels, ShapeGrid, log_det
 
-#: least residual variance; a feature that its curve follows exactly would otherwise outweigh all the others
+#: smallest residual variance; without it, a feature that its curve follows exactly would outweigh all others
 _LEAST_VARIANCE = 1e-3
-#: least squared norm that a function may have under a feature's information: keeps flat functions out of denominators
+#: smallest squared norm of a function under a feature's information, so that flat functions do not divide by zero
 _LEAST_SQUARES = 1e-9
-#: Weight of the functions' Laplace costs, from measuring: with 1, clusters of one shape were sometimes kept apart in
-#: resampled tables. (The costs are those at a given q(z), and leave out that q(z) adapts to every function.)
+#: Weight of the functions' Occam costs, chosen by experiment. With weight 1, the search sometimes left two clusters of
+#: one shape in resampled tables. The costs hold for a given q(z); they leave out that q(z) adapts to every function.
 _OCCAM_WEIGHT = 1.25
-#: passes over the features in which each moves to its best cluster given the others' labels
+#: passes over the features, each of which moves to its best cluster given the labels of the others
 _ASSIGNMENT_SWEEPS = 3
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Which function every feature follows, and how: functions (C, T) on a grid's knots, the others (D,).
+    """Functions, and how every feature follows one of them.
 
-    ``shifts`` are in units of z. Every function has at least one feature.
+    Attributes
+    ----------
+    functions : ndarray of shape (C, T)
+        Values at the knots of a grid.
+    labels : ndarray of shape (D,)
+        The function that each feature follows.
+    shifts, scales, levels : ndarray of shape (D,)
+        How each feature is a copy of its function. Shifts are in units of z.
     """
 
     functions: Array
@@ -53,7 +60,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class ClusterPrior:
-    """Labels drawn from weights that have a symmetric Dirichlet(``alpha``) prior and are integrated out."""
+    """Prior of labels. Weights of clusters have a symmetric Dirichlet(``alpha``) prior and are integrated out."""
 
     n_clusters: int
     alpha: float
@@ -66,7 +73,7 @@ class ClusterPrior:
         return float(by_cluster.sum() + gammaln(total) - gammaln(len(labels) + total))
 
     def assign(self, evidence: Array, labels: Labels) -> Labels:
-        """Labels that, one feature after another, maximise evidence (D, C) and the prior given the other labels."""
+        """Update labels one by one: to the greatest evidence (D, C) plus log prior given the other labels."""
         labels = labels.copy()
         sizes = np.bincount(labels, minlength=evidence.shape[1]).astype(np.float64)
         for _ in range(_ASSIGNMENT_SWEEPS):
@@ -79,10 +86,17 @@ class ClusterPrior:
 
 @dataclass(frozen=True)
 class ShapeFit:
-    """Shapes with what they cost: ``occam_costs`` (C,) of the functions, and terms of the log posterior.
+    """Shapes and their log posterior given q(z).
 
-    ``log_prior`` is that of labels, scales, shifts and functions, the latter integrated over; ``objective`` adds the
-    log-likelihood given q(z), up to a constant of information and response.
+    Attributes
+    ----------
+    shapes : Shapes
+    occam_costs : ndarray of shape (C,)
+        What integrating out each function takes off the log posterior.
+    log_prior : float
+        Log prior of labels, scales and shifts, less the Occam costs.
+    objective : float
+        ``log_prior`` plus the log-likelihood, up to a constant of information and response.
     """
 
     shapes: Shapes
@@ -92,7 +106,7 @@ class ShapeFit:
 
 
 def free_curves(grid: ShapeGrid, mass: Array, weighted: Array, noise_variances: Array) -> Array:
-    """One smooth curve for every feature, (P, D), given sums of mass (P, D) or (P, 1) and of the data (P, D)."""
+    """One smooth curve for every feature, (P, D), from the sums of an E-step and noise variances (D,)."""
     curves = np.empty_like(weighted)
     information = np.broadcast_to(mass / noise_variances, weighted.shape)
     for j, variance in enumerate(noise_variances):
@@ -103,20 +117,21 @@ def free_curves(grid: ShapeGrid, mass: Array, weighted: Array, noise_variances: 
 
 
 def residual_variances(mass: Array, weighted: Array, sum_of_squares: Array, curves: Array) -> Array:
-    """Noise variance of every feature around its curve: (D,). Arguments as for :func:`free_curves`."""
+    """Noise variance of every feature around its curve, (D,). ``sum_of_squares`` (D,) is that of the data."""
     squares = sum_of_squares - 2 * (weighted * curves).sum(0) + (mass * curves**2).sum(0)
     return np.maximum(squares / mass.sum(0), _LEAST_VARIANCE)
 
 
 def working_response(mass: Array, weighted: Array, noise_variances: Array) -> tuple[Array, Array]:
-    """Information and working response of Gaussian features, (P, D) each. Arguments as for :func:`free_curves`."""
+    """Information and working response of Gaussian features, (P, D) each, from the sums of an E-step."""
     return np.maximum(mass, 0) / noise_variances, weighted / np.maximum(mass, 1e-12)
 
 
 def evidence_table(grid: ShapeGrid, functions: Array, information: Array, response: Array) -> tuple[Array, Array]:
-    """Evidence of every feature under every function, and the shift that gives it: (D, C) each.
+    """Evidence of every feature under every function, and the shift at which it is greatest: (D, C) each.
 
-    The maximum over shift, scale and level. One function at a time: no array is larger than (D, number of shifts).
+    The evidence is the log posterior of the feature, maximised over shift, scale and level. Functions are taken one at
+    a time, so that no array is larger than (D, number of shifts).
     """
     columns = [_evidence_under(grid, function, information, response) for function in functions]
     return np.column_stack([e for e, _ in columns]), np.column_stack([shift for _, shift in columns])
@@ -128,7 +143,7 @@ def _evidence_under(grid: ShapeGrid, function: Array, information: Array, respon
     shifted = windows[grid.pad - grid.n_shift_steps : grid.pad + grid.n_shift_steps + 1].T  # (P, S)
     products = (information * response).T @ shifted
     squares = information.T @ shifted**2
-    if grid.scale_bounds is not None:  # with a free level, only what varies counts
+    if grid.scale_bounds is not None:  # levels are free: products and squares are taken around means
         total, means = information.sum(0)[:, None], information.T @ shifted
         products -= means * ((information * response).sum(0)[:, None] / total)
         squares -= means**2 / total
@@ -139,7 +154,10 @@ def _evidence_under(grid: ShapeGrid, function: Array, information: Array, respon
 
 
 def _peaks(evidence: Array, grid: ShapeGrid) -> tuple[Array, Array]:
-    """Height and place of each row's maximum, from evidence (D, S) at coarse shifts and a parabola through the best."""
+    """Greatest evidence of each feature, and its shift, from evidence (D, S) at coarse shifts.
+
+    Between coarse shifts, the maximum is that of a parabola through the best shift and its two neighbours.
+    """
     n_shifts = evidence.shape[1]
     if n_shifts == 1:
         return evidence[:, 0], np.zeros(len(evidence))
@@ -156,7 +174,7 @@ def _peaks(evidence: Array, grid: ShapeGrid) -> tuple[Array, Array]:
 def place_features(
     grid: ShapeGrid, functions: Array, labels: Labels, shifts: Array, information: Array, response: Array
 ) -> Shapes:
-    """Shapes with the best scale and level of every feature, given its function and shift."""
+    """Give every feature the best scale and level for its function and shift."""
     shifted = grid.shifted(functions, labels, shifts)
     if grid.scale_bounds is None:
         return Shapes(functions, labels, shifts, np.ones(len(labels)), np.zeros(len(labels)))
@@ -172,10 +190,11 @@ def place_features(
 def fit_function(
     grid: ShapeGrid, shifts: Array, scales: Array, levels: Array, information: Array, response: Array
 ) -> tuple[Array, float]:
-    """The function (T,) that M features (shifts, ... (M,), information (P, M)) follow, and its Occam cost.
+    """The function (T,) that M features follow, and its Occam cost.
 
-    It is penalised weighted least squares. The cost is what integrating over the function takes off the log-likelihood
-    at its optimum: Laplace's approximation, exact here.
+    The function is fitted by penalised weighted least squares. The cost is what integrating out the function takes off
+    the log-likelihood at the optimum, by Laplace's approximation, which is exact here. Shifts, scales and levels are
+    (M,), information and response (P, M).
     """
     left, fraction = grid.knots_under(shifts)
     precision, n_knots = grid.function_prior.copy(), grid.function_prior.shape[1]
@@ -201,10 +220,11 @@ def _sums_at(index: NDArray[np.intp], values: Array, n_knots: int) -> Array:
 
 
 def standardize_function(grid: ShapeGrid, function: Array, shifts: Array, scales: Array) -> Array:
-    """The function (T,) relative to which its features' shifts have mean 0 and scales lie in the middle of their range.
+    """Move and rescale a function (T,) so that shifts have mean 0 and scales lie in the middle of their range.
 
-    Shifts and scales are known relative to the function only, and a function at the end of their range could not be
-    followed by features beyond it. Where that would push a feature out of range, the shifts' mean gives way.
+    The data determine shifts and scales only relative to the function. Without this step they could drift to an end of
+    their range, where no more features could follow. The mean of the shifts may differ from 0 where a feature's shift
+    would leave its range otherwise.
     """
     lowest, highest = shifts.max() - grid.max_shift, shifts.min() + grid.max_shift
     centre = np.clip(shifts.mean(), min(lowest, highest), max(lowest, highest))
@@ -226,9 +246,9 @@ def refine(
     n_rounds: int,
     hold_labels: bool = False,
 ) -> ShapeFit:
-    """Update labels, shifts, scales, levels and functions (C, T) in turn; clusters without features vanish.
+    """Update labels, shifts, scales, levels and functions (C, T) in turn. Clusters without features are removed.
 
-    ``labels`` None starts from the function of greatest evidence, whatever the clusters' sizes.
+    If ``labels`` is None, features start with the functions of greatest evidence, whatever the sizes of the clusters.
     """
     for _ in range(n_rounds):
         shapes = _follow(grid, functions, labels, information, response, prior, hold_labels)
@@ -242,7 +262,7 @@ def refine(
 def appraise(
     grid: ShapeGrid, shapes: Shapes, occam_costs: Array, information: Array, response: Array, prior: ClusterPrior
 ) -> ShapeFit:
-    """The log posterior of shapes whose functions have known Occam costs (C,)."""
+    """Add up the log posterior of shapes whose functions have known Occam costs (C,)."""
     log_prior = prior.log_probability(shapes.labels) - float(occam_costs.sum())
     log_prior -= float(grid.scale_rate * shapes.scales.sum() + 0.5 * (shapes.shifts**2).sum())
     curves = shapes.curves(grid)
@@ -259,7 +279,7 @@ def _follow(
     prior: ClusterPrior,
     hold_labels: bool,
 ) -> Shapes:
-    """Labels (unless held), shifts, scales and levels of all features; functions that no feature follows vanish."""
+    """Update shifts, scales, levels and, unless held, labels. Functions without features are removed."""
     if labels is not None and hold_labels:
         shifts = np.empty(len(labels))
         for k, function in enumerate(functions):
@@ -274,7 +294,7 @@ def _follow(
 
 
 def _update_functions(grid: ShapeGrid, shapes: Shapes, information: Array, response: Array) -> tuple[Array, Array]:
-    """New functions (C, T) from their features, standardised, and the functions' Occam costs (C,)."""
+    """Fit and standardise the functions (C, T), and give their Occam costs (C,)."""
     functions, costs = np.empty_like(shapes.functions), np.empty(shapes.n_clusters)
     for k in range(shapes.n_clusters):
         members = np.flatnonzero(shapes.labels == k)

@@ -1,7 +1,8 @@
-"""Where a fit of shared basis functions starts: from shapes that a search on the standardised table has found.
+"""Starts of BasisVAE: puts the shapes that a search has found into a model.
 
-The search (:mod:`._shape_search`) takes columns to be gaussian. Counts are searched as log1p of size-normalised values;
-what it finds is then fitted to the model's own likelihood, with its clusters held.
+The search (:mod:`.search`) works on a standardised table and treats its columns as Gaussian. Counts are searched as
+log1p of size-normalised values. The shapes found are then fitted to the model's own likelihood, while their clusters
+stay as they are.
 """
 
 from __future__ import annotations
@@ -27,30 +28,44 @@ from .grid import Array, ShapeGrid
 from .search import SearchResult, search_shapes
 from .shapes import ClusterPrior, Shapes, evidence_table, place_features, refine
 
-#: points of the grid that the search works on
+#: number of grid points of the search
 _N_POINTS = 129
-#: most rows and columns that it reads: more, at random, would say little more about what shapes there are
-_MOST_ROWS, _MOST_COLUMNS = 2000, 250
-#: ranges of shifts, as shares of the whole, that are searched
+#: largest number of rows that the search reads, at random if there are more; it gains little from reading all
+_MOST_ROWS = 2000
+#: largest number of columns that the search reads, at random if there are more
+_MOST_COLUMNS = 250
+#: ranges of shifts to search, as shares of the model's range
 _SHIFT_RANGES = (1.0, 2 / 3)
 #: rounds in which functions are fitted to the model's own likelihood
 _OWN_ROUNDS = 3
-#: width, in prior sds, of the kernel that smooths counts before the first working response is taken
+#: sd of the kernel that smooths the data before the first working response, in prior sds
 _SMOOTHING_WIDTH = 0.3
-#: what a knot far from the data weighs, relative to the one where most are, when a network is fitted to functions
+#: weight of a knot far from the data when a network is fitted to functions; the knot with most data has weight 1
 _LEAST_WEIGHT = 0.01
-#: log odds of the cluster that a feature starts in
+#: log odds of the cluster in which a feature starts
 _STARTING_LOG_ODDS = 5.0
-#: Squares that a function must gain by each shape parameter of its behaviour: a transient whose peak lies outside the
-#: data mimics every rise.
+#: Mean square that each shape parameter of a behaviour has to save. Otherwise a transient, whose peak may lie outside
+#: the data, would be preferred for every function that rises.
 _SHAPE_COST = 0.01
-#: every so many knots are tried as the peak of a function that rises and falls
+#: distance, in knots, between the peaks that are tried for a function that rises and falls
 _PEAK_STEP = 6
 
 
 @dataclass(frozen=True)
 class ShapeStart:
-    """Shapes that a search has found in some rows of a table, and in which ``columns`` of it (positions)."""
+    """Shapes that a search has found in a table.
+
+    Attributes
+    ----------
+    grid : ShapeGrid
+        Grid of the shapes.
+    found : SearchResult
+        What the search has found.
+    table : RowSource
+        The rows that it has read, with all columns.
+    columns : ndarray of int
+        Positions of the columns that it has read.
+    """
 
     grid: ShapeGrid
     found: SearchResult
@@ -61,16 +76,19 @@ class ShapeStart:
 def find_starts(
     module: GenerativeModel, source: RowSource, positions: Tensor, *, alpha: float, moves: bool, seed: int
 ) -> list[ShapeStart]:
-    """Where a one-dimensional model with a :class:`BasisDecoder` may start, from positions (N, 1) of the samples.
+    """Search for starts of a one-dimensional model with a :class:`BasisDecoder`.
 
-    ``moves`` says whether clusters are dropped and merged, or all functions kept. With shifts there may be several
-    starts, of different clusterings: moves cannot part a function into which long shifts have brought two shapes, and
-    short ones do not bring them there.
+    ``positions`` (N, 1) are a first guess of the samples' latents. ``moves`` says whether clusters are dropped and
+    merged, or all functions kept.
+
+    With shifts there may be several starts that differ in their clusterings. Long shifts can bring two shapes into one
+    function, and moves cannot part them again. So shorter shifts are searched as well.
     """
     decoder = cast(BasisDecoder, module.decoder)
     grid = ShapeGrid.build(_N_POINTS, module.z_max, max_shift=decoder.max_shift, scale_bounds=decoder.scale_bounds)
     random = np.random.default_rng(seed)
-    rows, columns = _some(len(source), _MOST_ROWS, random), _some(source.n_features, _MOST_COLUMNS, random)
+    rows = _at_most(len(source), _MOST_ROWS, random)
+    columns = _at_most(source.n_features, _MOST_COLUMNS, random)
     table = source.take(rows)
     standardized = _standardized(table, columns, module.likelihood.counts)
     starts: list[ShapeStart] = []
@@ -96,7 +114,7 @@ def _are_alike(labels: np.ndarray, others: np.ndarray) -> bool:
 
 
 def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: float, moves: bool) -> None:
-    """Put shapes into a model, in place."""
+    """Put the shapes of a start into a model, in place."""
     decoder, grid, found = cast(BasisDecoder, module.decoder), start.grid, start.found
     n_clusters = len(decoder.levels)
     statistics, latent = _statistics(start.table, found, module)
@@ -105,13 +123,13 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
     evidence, _ = evidence_table(grid, functions, information, response)
     labels = evidence.argmax(1)
     labels[start.columns] = found.shapes.labels
-    if moves:  # all functions have features, and have yet to be fitted to all of theirs
+    if moves:  # every function has features, some of which the search has not seen
         prior = ClusterPrior(n_clusters, alpha)
         fitted = refine(grid, functions, labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
         functions = fitted.shapes.functions
     density = statistics.mass.mean(1).double().cpu().numpy()
     seen = np.pad(density, grid.pad) / density.max()
-    # A behaviour is judged where data are: beyond, functions return to their prior. A network is fitted there too.
+    # A behaviour is judged where data are: beyond them, functions return to their prior. Networks are fitted there too.
     slots = _slots(decoder, functions, seen + 1e-6)
     all_functions = np.zeros((n_clusters, len(grid.knots)))
     all_functions[slots] = functions
@@ -125,13 +143,13 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
     cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(slots[labels]), _STARTING_LOG_ODDS)
 
 
-def _some(n: int, most: int, random: np.random.Generator) -> np.ndarray:
-    """All of n positions, or that many of them at random, in order."""
+def _at_most(n: int, most: int, random: np.random.Generator) -> np.ndarray:
+    """Positions 0 to n - 1 in order, or ``most`` of them at random if there are more."""
     return np.arange(n) if n <= most else np.sort(random.choice(n, most, replace=False))
 
 
 def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSource:
-    """Some columns of a table as the search takes them."""
+    """Some columns of a table, standardised for the search."""
     if not counts:
         center, scale = cast(np.ndarray, table.center), cast(np.ndarray, table.scale)
         return RowSource(table.table[:, columns], center[columns], scale[columns], table.like)
@@ -141,7 +159,7 @@ def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSou
 
 
 def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) -> tuple[GridStatistics, LatentGrid]:
-    """Sums of the model's own data under the posteriors that the search has ended with, and the grid they are on."""
+    """Sums of the model's own data under the search's last posteriors, and the grid that these are on."""
     latent = LatentGrid.standard_normal(found.posterior.shape[1], module.z_max).to(table.like)
     q = torch.from_numpy(found.posterior).to(table.like)
     with_positive = module.likelihood.has_positive_term
@@ -152,7 +170,8 @@ def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) 
 def _working_response(likelihood: Likelihood, statistics: GridStatistics, z: Tensor) -> tuple[Array, Array]:
     """Information and working response of every feature at every point, (P, D) each, around its smoothed mean.
 
-    The quadratic that has the log-likelihood's slope and expected curvature there: for gaussian features, itself.
+    They define the quadratic that has the slope and the expected curvature of the log-likelihood there. For Gaussian
+    features it is the log-likelihood.
     """
     kernel = torch.softmax(-0.5 * ((z - z.T) / _SMOOTHING_WIDTH) ** 2, 0)
     smoothed = (kernel @ statistics.weighted) / (kernel @ statistics.mass).clamp(min=1e-6)
@@ -181,7 +200,7 @@ def _put_copies(decoder: BasisDecoder, grid: ShapeGrid, functions: Array, inform
 
 
 def _slots(decoder: BasisDecoder, functions: Array, weights: Array) -> np.ndarray:
-    """The decoder's function that each of the found ones (C, T) becomes: those whose behaviours fit best."""
+    """Which function of the decoder each function found (C, T) becomes: the pairing whose behaviours fit best."""
     if not isinstance(decoder.basis, BehaviorBasis):
         return np.arange(len(functions))
     weights = weights / weights.sum()
@@ -194,7 +213,7 @@ def _slots(decoder: BasisDecoder, functions: Array, weights: Array) -> np.ndarra
 
 
 def _misfit(behavior: str, function: Array, weights: Array) -> float:
-    """Weighted mean square by which a function (T,) on equally spaced knots fails to have a behaviour."""
+    """Weighted mean square by which a function (T,) at equally spaced knots departs from a behaviour."""
     match behavior:
         case "increasing":
             return _distance_from_rising(function, weights)
@@ -223,7 +242,7 @@ def _distance_from_peaked(function: Array, weights: Array) -> float:
 
 
 def start_from_groups(module: GenerativeModel, statistics: GridStatistics, points: Tensor, seed: int) -> None:
-    """Start a model of any dimension, in place, from k-means of the features' smoothed curves at points (P, Q)."""
+    """Start a model of any dimension, in place, from k-means clusters of smoothed curves at points (P, Q)."""
     decoder = cast(BasisDecoder, module.decoder)
     present, mass, smoothed = statistics.smoothed()
     weights = mass.double().cpu().numpy()
