@@ -1,34 +1,60 @@
-"""Warnings that point at the user's own line."""
+"""Warnings: every warning of this package points at the line of the user's own code that led to it."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from types import FrameType
 
-#: libraries that stand between a user's call and our code: wrappers of scikit-learn, training loops of skorch
-_LIBRARIES_BETWEEN = ("sklearn", "skorch", "torch", "joblib", "contextlib", "functools")
+#: this package, and what may call it on the user's behalf: wrappers, training loops and the standard library
+_IN_BETWEEN = sys.stdlib_module_names | {
+    "joblib",
+    "numpy",
+    "pandas",
+    "scipy",
+    "skdevae",
+    "sklearn",
+    "skorch",
+    "threadpoolctl",
+    "torch",
+}
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line of the first caller that is neither this package nor a library that it works with."""
-    warnings.warn(message, category, stacklevel=1 + _frames_up_to_the_user())
+    """Warn at the innermost line that is neither in this package nor in a library between it and the user.
+
+    A fit that a ``Pipeline`` or a ``GridSearchCV`` starts is thus reported where the user calls the outer estimator.
+    In a thread or process that runs no line of the user's, the warning points at the first line of this package.
+    """
+    frame = _frame_to_name()
+    warnings.warn_explicit(
+        message,
+        category,
+        filename=frame.f_code.co_filename,
+        lineno=frame.f_lineno,
+        module=frame.f_globals.get("__name__") or "<string>",
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
-def _frames_up_to_the_user() -> int:
-    """How many frames lie between :func:`warn_user` and the user's code, the user's own included."""
-    n_frames, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_inner_paths()):
-        n_frames, frame = n_frames + 1, frame.f_back
-    return n_frames - 1
+def _frame_to_name() -> FrameType:
+    """The frame that the warning names; to be called by :func:`warn_user` alone."""
+    caller: FrameType | None = sys._getframe(2)
+    assert caller is not None
+    entry = frame = caller
+    while frame is not None:
+        library = _library_of(frame)
+        if library not in _IN_BETWEEN:
+            return frame
+        if library == "skdevae":
+            entry = frame
+        frame = frame.f_back
+    return entry
 
 
-@cache
-def _inner_paths() -> tuple[str, ...]:
-    """Where the files of this package and of the libraries between lie: beginnings of file names."""
-    found = [find_spec(name) for name in _LIBRARIES_BETWEEN]
-    origins = [Path(spec.origin) for spec in found if spec is not None and spec.origin is not None]
-    folders = [f"{path.parent}/" if path.name == "__init__.py" else str(path) for path in origins]
-    return (f"{Path(__file__).parent}/", *folders)
+def _library_of(frame: FrameType) -> str:
+    """The top-level module whose code a frame runs. Unlike file names, module names are alike on all systems."""
+    # Under ``python -m package.module`` the module's own name is "__main__", and only its spec knows the package.
+    spec = frame.f_globals.get("__spec__")
+    name = frame.f_globals.get("__name__") if spec is None else spec.name
+    return str(name).partition(".")[0]
