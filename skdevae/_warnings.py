@@ -39,9 +39,8 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 
 def _frame_to_name() -> FrameType:
     """The frame that the warning names; to be called by :func:`warn_user` alone."""
-    caller: FrameType | None = sys._getframe(2)
-    assert caller is not None
-    entry = frame = caller
+    entry = sys._getframe(2)
+    frame: FrameType | None = entry
     while frame is not None:
         library = _library_of(frame)
         if library not in _IN_BETWEEN:
