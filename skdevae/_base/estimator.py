@@ -1,16 +1,16 @@
-"""What a fitted estimator answers: latents, likelihoods, expected and simulated tables; and how it is stored."""
+"""LatentEstimator: what every fitted model answers, from latents and likelihoods to simulated tables."""
 
 from __future__ import annotations
 
 import copy
-import warnings
-from dataclasses import dataclass
+from abc import abstractmethod
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -20,48 +20,45 @@ from skorch.history import History
 from torch import Tensor
 
 from .._sklearn import Interval, StrOptions, validate_params
-from ..inference.evaluation import (
-    amortized_elbo,
-    averaged_log_evidence,
-    conditional_log_likelihood,
-    encoder_posterior,
-    exact_posterior,
-    log_units,
-    predictive_log_evidence,
-)
-from ..inference.importance import slopes
+from .._typing import Activation, Callbacks, RandomState, TableLike
+from .._warnings import warn_user
+from ..inference import Inference, inference_for
+from ..inference.slopes import slopes
 from ..nn.layers import ACTIVATIONS
-from ..nn.likelihoods import LIKELIHOODS, Gaussian, NegativeBinomial
-from ..nn.models import AmortizedModel, GenerativeModel, build_model, sized
+from ..nn.likelihoods import LIKELIHOODS
+from ..nn.models import GenerativeModel, in_context
+from ..nn.priors import GaussianMixture
 from ..table.source import RowSource
-from ..table.units import standardization
-from ..table.validation import check_counts
+from ..table.table import Table, TableReader, Values
+from ..table.units import Units
+from ..table.validation import canonical_counts, check_counts
 from ..training.seeds import generator_from, spawn_seeds
+from ..training.settings import FitSettings
+from .persistence import restored, stored
+from .posterior import Posterior
+
+_SAMPLING_CONSTRAINTS = {
+    "n_samples": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+}
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """What the data say about the latent of each sample.
+class Query(NamedTuple):
+    """A user's table together with what answers questions about it."""
 
-    Attributes
-    ----------
-    mean, sd : ndarray of shape (n_samples, n_components)
-        Posterior mean and standard deviation, in units of a standard normal prior's sd; other priors have their own.
-    lower, upper : ndarray of shape (n_samples, n_components)
-        Ends of the central credible interval.
+    table: Table
+    source: RowSource
+    inference: Inference
+
+
+def require_density(estimator: Any) -> bool:
+    """True where an estimator has a distribution of latents, and so a likelihood of X; else an AttributeError.
+
+    A plain autoencoder has none.
     """
-
-    mean: np.ndarray
-    sd: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-
-
-def has_density(estimator: Any) -> bool:
-    """Whether an estimator has a distribution of latents, and so a likelihood of X: not so a plain autoencoder."""
     module = getattr(estimator, "module_", None)
-    fitted = module.variational if isinstance(module, AmortizedModel) else True
-    if (module is None and not getattr(estimator, "variational", True)) or not fitted:
+    variational = getattr(estimator, "variational", True) if module is None else module.variational
+    if not variational:
         raise AttributeError(
             "An autoencoder (variational=False) has no distribution of latents and so no likelihood of X: "
             "conditional_log_likelihood says how well it reconstructs X. The rest needs variational=True."
@@ -69,22 +66,51 @@ def has_density(estimator: Any) -> bool:
     return True
 
 
-class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """The methods that need no more than a trained module, ``module_``, and the units that it works in."""
+def is_fitted_state(name: str) -> bool:
+    """Whether an attribute is what a fit has found: its name, private or not, ends with an underscore."""
+    return name.endswith("_") and not name.endswith("__")
 
-    module_: GenerativeModel
+
+def _float64_like(module: GenerativeModel) -> Tensor:
+    """A tensor with the dtype of all inference, on the module's device."""
+    return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
+
+
+class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of all estimators: a fit that is whole or not there at all, and the answers of a fitted model.
+
+    Subclasses fill in :meth:`_fit`, which works on an estimator without fitted state, and may set attributes as it goes
+    along. Whatever ends with an underscore, private or not, is fitted state: it is taken over at the end of a fit, all
+    at once. A fit that fails leaves the last one as it was.
+    """
+
+    # Parameters that every estimator has.
+    likelihood: str
+    activation: Activation
+    noise_floor: float
+    batch_size: int
+    max_epochs: int | None
+    n_iter_no_change: int
+    tol: float
+    n_init: int
     device: str
-    #: of the module: what it was built from; means and sds of the columns where it works in those units; Q
-    _config: dict[str, Any]
-    _center: np.ndarray | None
-    _scale: np.ndarray | None
-    _n_features_out: int
+    random_state: RandomState
+    verbose: int
+    callbacks: Callbacks
+
+    # Fitted state that every estimator has.
+    module_: GenerativeModel
+    history_: History
     n_iter_: int
+    n_features_in_: int
+    #: what the module was built from: plain values
+    _config_: dict[str, Any]
+    #: how tables are read
+    _reader_: TableReader
 
     _parameter_constraints: ClassVar[dict] = {
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "likelihood": [StrOptions(LIKELIHOODS.keys())],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
         "noise_floor": [Interval(Real, 0, 1, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [None, Interval(Integral, 1, None, closed="left")],
@@ -97,17 +123,66 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "callbacks": [None, list, tuple],
     }
 
-    #: draws for scores of amortised models with several components; a parameter where there are such models
-    n_importance_samples = 500
+    # ---- a fit: whole, or not at all --------------------------------------------------------------------------------
 
-    # ---- data ---------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def _fit(self, X: TableLike, **facts: Any) -> None:
+        """Fit this estimator, which has no fitted state, and set all of it."""
+
+    def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
+        """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
+        trial = object.__new__(type(self))
+        own = {name: value for name, value in vars(self).items() if not is_fitted_state(name)}
+        trial.__dict__ = dict(own)
+        trial._fit(X, **facts)
+        found = {name: value for name, value in vars(trial).items() if is_fitted_state(name)}
+        self.__dict__ = own | found
+        return self
+
+    def _settings(self) -> FitSettings:
+        return FitSettings.of(self)
+
+    def _warn_of_interruption(self) -> None:
+        warn_user(
+            f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
+            ConvergenceWarning,
+        )
+
+    def _likelihood_config(self) -> dict[str, Any]:
+        """Name (in ``LIKELIHOODS``) and constructor arguments of the likelihood."""
+        options = LIKELIHOODS[self.likelihood].options(
+            noise_floor=self.noise_floor, n_components=self._settings().n_components
+        )
+        return {"name": self.likelihood, **options}
+
+    def _store_results(self) -> None:
+        """Set the fitted attributes that are read off ``module_``."""
+        device = next(self.module_.parameters()).device
+        units = torch.as_tensor(self._reader_.units.sizes, dtype=torch.float64, device=device)
+        for name, values in self.module_.likelihood.reported(units).items():
+            setattr(self, name, values.cpu().numpy())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        counts = self.likelihood in LIKELIHOODS and self._is_count_model()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = counts
+        tags.input_tags.positive_only = counts
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.module_.n_components
+
+    # ---- tables -----------------------------------------------------------------------------------------------------
 
     def _is_count_model(self) -> bool:
         return LIKELIHOODS[self.likelihood].counts
 
-    def _validate(self, X: Any, reset: bool) -> np.ndarray | sp.csr_array:
+    def _validate(self, X: TableLike, reset: bool) -> Values:
         # Parameters set after a fit are for the next one.
-        likelihood = self.likelihood if reset else self._config["likelihood"]["name"]
+        likelihood = self.likelihood if reset else self._config_["likelihood"]["name"]
         counts = LIKELIHOODS[likelihood].counts
         X = validate_data(
             self,
@@ -119,112 +194,42 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             ensure_min_samples=2 if reset else 1,
         )
         if sp.issparse(X):
-            X = sp.csr_array(X)
-            if np.isnan(X.data).any():
-                raise ValueError("A sparse X must not contain NaN: pass tables with missing entries as dense arrays.")
-            if not X.has_canonical_format or (X.data == 0).any():
-                X = X.copy()
-                X.sum_duplicates()
-                X.eliminate_zeros()
+            X = canonical_counts(X)
         if counts:
-            check_counts(X, likelihood, getattr(self, "feature_names_in_", None))
+            check_counts(X, likelihood, self._feature_names())
         return X
 
-    def _source(self, X: np.ndarray | sp.csr_array, like: Tensor) -> RowSource:
-        return RowSource(X, self._center, self._scale, like, self._log_sizes(X))
+    def _feature_names(self) -> np.ndarray | None:
+        return getattr(self, "feature_names_in_", None)
 
-    def _set_units(self, X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None) -> None:
-        """Gaussian tables are modelled in units of each column's sd; counts as they are."""
-        self._center, self._scale = (None, None) if self._is_count_model() else standardization(X, weights)
+    def _units(self, X: Values, weights: np.ndarray | None = None) -> Units:
+        """The units of a training table: measurements are modelled in each column's sd, counts as they are."""
+        return Units() if self._is_count_model() else Units.of_table(X, weights)
 
-    def _log_sizes(self, X: np.ndarray | sp.csr_array) -> np.ndarray | None:
-        """Log size factors of the rows, relative to the training table's median, for models that have any: (N,)."""
-        return None
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
-
-    def _warn_of_interruption(self) -> None:
-        warnings.warn(
-            f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
-            ConvergenceWarning,
-            stacklevel=4,  # past fit and the wrapper that validates its parameters
-        )
-
-    def _likelihood_config(self) -> dict[str, Any]:
-        """Name (in ``LIKELIHOODS``) and constructor arguments of the likelihood."""
-        config: dict[str, Any] = {"name": self.likelihood}
-        if self.likelihood == "gaussian":
-            config["floor"] = float(self.noise_floor)
-        if self.likelihood == "zinb":
-            config["n_components"] = int(self.n_components)
-        return config
-
-    def _store_results(self) -> None:
-        """Set the fitted attributes that are read off ``module_``."""
-        likelihood = self.module_.likelihood
-        if isinstance(likelihood, Gaussian):
-            self.noise_scale_ = likelihood.scale.double().cpu().numpy() * self._scale
-        if isinstance(likelihood, NegativeBinomial):
-            self.dispersion_ = likelihood.dispersion.double().cpu().numpy()
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        counts = self.likelihood in LIKELIHOODS and self._is_count_model()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = counts
-        tags.input_tags.positive_only = counts
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    # ---- inference, in float64 and independent of how rows are batched --------------------------------------------
+    # ---- inference, in float64 and independent of how rows are batched ----------------------------------------------
 
     def _float64_module(self) -> GenerativeModel:
         return copy.deepcopy(self.module_).double().eval()
 
-    def _for_inference(self, X: Any) -> tuple[GenerativeModel, RowSource, np.dtype]:
+    def _inference(self) -> Inference:
+        """How latents and likelihoods are inferred, with a float64 copy of the module."""
+        return inference_for(self._float64_module(), self._settings().n_importance_samples)
+
+    def _for_inference(self, X: TableLike) -> Query:
         check_is_fitted(self, "module_")
         X = self._validate(X, reset=False)
         if not sp.issparse(X):
             empty = np.nonzero(np.isnan(X).all(1))[0]
             if len(empty):
-                warnings.warn(
+                warn_user(
                     f"{len(empty)} rows have no observed entry (the first is row {empty[0]}): their latent is the "
-                    "prior's.",
-                    UserWarning,
-                    stacklevel=3,
+                    "prior's."
                 )
-        module = self._float64_module()
-        return module, self._source(X, self._float64_like()), X.dtype
+        inference = self._inference()
+        table = self._reader_.read(X, size_factors=self._settings().size_factors)
+        return Query(table, table.source(_float64_like(inference.model)), inference)
 
-    def _float64_like(self) -> Tensor:
-        return torch.zeros((), dtype=torch.float64, device=next(self.module_.buffers()).device)
-
-    def _posterior_mean(self, module: GenerativeModel, source: RowSource) -> Tensor:
-        if isinstance(module, AmortizedModel):
-            return encoder_posterior(module, source).mean
-        return exact_posterior(module, source, module.predictive_tables).mean
-
-    def _posterior_fields(
-        self, module: GenerativeModel, source: RowSource, credible_level: float
-    ) -> tuple[Tensor, ...]:
-        """Mean, sd and ends of the credible interval, (N, Q) each."""
-        if isinstance(module, AmortizedModel):
-            return encoder_posterior(module, source, credible_level)
-        exact = exact_posterior(module, source, module.predictive_tables, credible_level)
-        return exact.mean, exact.sd, exact.lower, exact.upper
-
-    def _log_evidence(self, module: GenerativeModel, source: RowSource) -> Tensor:
-        return predictive_log_evidence(module, source, self.n_importance_samples)
-
-    def _evidence_bound(self, module: GenerativeModel, source: RowSource) -> Tensor:
-        if isinstance(module, AmortizedModel):
-            return amortized_elbo(module, source)
-        return averaged_log_evidence(module, source)
-
-    def transform(self, X):
+    def transform(self, X: TableLike) -> np.ndarray:
         """Posterior mean of the latent.
 
         Parameters
@@ -237,12 +242,12 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Z : ndarray of shape (n_samples, n_components)
             In units of a standard normal prior's standard deviation; other priors have units of their own.
         """
-        module, source, dtype = self._for_inference(X)
-        return self._posterior_mean(module, source).cpu().numpy().astype(dtype, copy=False)
+        table, source, inference = self._for_inference(X)
+        return table.in_user_dtype(inference.mean(source))
 
-    @available_if(has_density)
+    @available_if(require_density)
     @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
-    def posterior(self, X, *, credible_level=0.95):
+    def posterior(self, X: TableLike, *, credible_level: float = 0.95) -> Posterior:
         """Posterior of the latent: mean, standard deviation and central credible interval of every sample.
 
         Parameters
@@ -256,14 +261,13 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         -------
         posterior : Posterior
             With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact for
-            ``inference="exact"``, for amortised models the encoder's Gaussian, or what flows make of it.
+            ``inference="exact"``. For models with an encoder, it is the encoder's Gaussian, or what flows make of it.
         """
-        module, source, dtype = self._for_inference(X)
-        fields = self._posterior_fields(module, source, credible_level)
-        return Posterior(*(field.cpu().numpy().astype(dtype, copy=False) for field in fields))
+        table, source, inference = self._for_inference(X)
+        return Posterior(*(table.in_user_dtype(field) for field in inference.posterior(source, credible_level)))
 
-    @available_if(has_density)
-    def score_samples(self, X):
+    @available_if(require_density)
+    def score_samples(self, X: TableLike) -> np.ndarray:
         """Log-likelihood of every sample, integrated over the latent.
 
         Parameters
@@ -274,19 +278,19 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X, and of counts given their size factors where the model has any. With
-            exact inference, and for amortised models of one component with a standard normal prior and no size
-            factors, it is an integral on a grid, accurate to 1e-4. Otherwise (and for posteriors too narrow for a grid
-            of two dimensions) it is estimated from quasi-random draws, always the same ones, around each sample's
-            posterior mode: a lower bound on average, too low by some hundredths of a nat where posteriors have several
-            modes, as under mixture priors. Where features choose between curves, each follows its most
-            probable one.
+            log p(x) in nats, in the units of X, and of counts given their size factors where the model has any.
+            With exact inference it is an integral on a grid, accurate to 1e-4. So it is for models with an encoder and
+            one component, if they have a standard normal prior and no size factors. Otherwise, and for posteriors too
+            narrow for a grid of two dimensions, it is estimated from quasi-random draws around each sample's posterior
+            mode, always the same ones. The estimate is a lower bound on average: too low by some hundredths of a nat
+            where posteriors have several modes, as under mixture priors. Where features choose between curves, each
+            follows its most probable one.
         """
-        module, source, _ = self._for_inference(X)
-        return self._in_user_nats(self._log_evidence(module, source), source)
+        table, source, inference = self._for_inference(X)
+        return table.in_user_nats(inference.log_evidence(source))
 
-    @available_if(has_density)
-    def score(self, X, y=None):
+    @available_if(require_density)
+    def score(self, X: TableLike, y: Any = None) -> float:
         """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
 
         Parameters
@@ -303,8 +307,8 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         return float(self.score_samples(X).mean())
 
-    @available_if(has_density)
-    def elbo(self, X):
+    @available_if(require_density)
+    def elbo(self, X: TableLike) -> float:
         """Evidence lower bound of the data, in nats per sample, without the divergence of the feature clusters.
 
         Parameters
@@ -318,10 +322,10 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             Mean of ``E_q(z) E_q(w) log p(x | z, w) - KL(q(z | x) || p(z))``, with q(z | x) the encoder's for
             ``inference="amortized"`` and the optimal one for ``inference="exact"``.
         """
-        module, source, _ = self._for_inference(X)
-        return float(self._in_user_nats(self._evidence_bound(module, source), source).mean())
+        table, source, inference = self._for_inference(X)
+        return float(table.in_user_nats(inference.bound(source)).mean())
 
-    def conditional_log_likelihood(self, X):
+    def conditional_log_likelihood(self, X: TableLike) -> float:
         """log p(x | z) at the posterior mean of z, in nats per sample: the BasisDeVAE paper's predictive likelihood.
 
         Parameters
@@ -334,13 +338,13 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         log_likelihood : float
             Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
         """
-        module, source, _ = self._for_inference(X)
-        values = conditional_log_likelihood(module, source, self._posterior_mean(module, source))
-        return float(self._in_user_nats(values, source).mean())
+        table, source, inference = self._for_inference(X)
+        values = inference.conditional_log_likelihood(source, inference.mean(source))
+        return float(table.in_user_nats(values).mean())
 
-    # ---- from the latent to the table ---------------------------------------------------------------------------
+    # ---- from the latent to the table -------------------------------------------------------------------------------
 
-    def trajectories(self, z):
+    def trajectories(self, z: ArrayLike) -> np.ndarray:
         """Expected value of every feature along the latent.
 
         Parameters
@@ -356,9 +360,9 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         module, positions = self._at_positions(z)
         with torch.no_grad():
             mean = module.likelihood.mean(module.predictive_curves(positions), positions)
-        return self._in_user_units(mean.cpu().numpy())
+        return self._reader_.units.to_user(mean.cpu().numpy())
 
-    def derivatives(self, z):
+    def derivatives(self, z: ArrayLike) -> np.ndarray:
         """Rate of change of the expected value of every feature along the latent.
 
         Parameters
@@ -369,28 +373,29 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Returns
         -------
         rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
-            In the units of the training table per prior standard deviation; the last axis is there where the latent
-            has more than one component.
+            In the units of the training table per prior standard deviation. The last axis is there where the latent has
+            more than one component.
         """
         module, positions = self._at_positions(z)
         with torch.no_grad():
             rates = slopes(lambda z: module.likelihood.mean(module.predictive_curves(z), z), positions)
-        in_user_units = rates.cpu().numpy() * (1.0 if self._scale is None else self._scale[:, None])
-        return in_user_units[:, :, 0] if self._n_features_out == 1 else in_user_units
+        in_user_units = rates.cpu().numpy() * np.reshape(self._reader_.units.sizes, (-1, 1))
+        return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
 
-    def _at_positions(self, z: Any) -> tuple[GenerativeModel, Tensor]:
-        check_is_fitted(self)
-        points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z")
-        if points.ndim == 1 and self._n_features_out == 1:
+    def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
+        check_is_fitted(self, "module_")
+        n_components = self._n_features_out
+        points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z", copy=True)
+        if points.ndim == 1 and n_components == 1:
             points = points[:, None]
-        if points.ndim != 2 or points.shape[1] != self._n_features_out:
+        if points.ndim != 2 or points.shape[1] != n_components:
             raise ValueError(
-                f"z has shape {points.shape}, but positions on this latent need shape (n_points, "
-                f"{self._n_features_out})."
+                f"z has shape {points.shape}, but positions on this latent need shape (n_points, {n_components})."
             )
-        return self._float64_module(), torch.from_numpy(points).to(self._float64_like())
+        module = self._float64_module()
+        return module, torch.from_numpy(points).to(_float64_like(module))
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
         """Expected value of every feature for samples at given latents.
 
         Parameters
@@ -403,18 +408,15 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X : ndarray of shape (n_samples, n_features)
             In the units of the training table.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "module_")
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {Z.shape[1]} columns, but the latent has {self._n_features_out}.")
         return self.trajectories(Z).astype(Z.dtype, copy=False)
 
-    @available_if(has_density)
-    @validate_params(
-        {"n_samples": [Interval(Integral, 1, None, closed="left")], "random_state": ["random_state"]},
-        prefer_skip_nested_validation=True,
-    )
-    def sample(self, n_samples=1, random_state=None):
+    @available_if(require_density)
+    @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw samples from the fitted model: the latent from its prior, then the features.
 
         Parameters
@@ -430,17 +432,11 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             In the units of the training table.
         """
         module, generator = self._for_sampling(random_state)
-        z, _ = module.latent_prior().draw(n_samples, generator)
-        with torch.no_grad():
-            drawn = module.likelihood.sample(self._drawn_curves(module, z, generator), z, generator)
-        return self._in_user_units(drawn.numpy())
+        return self._simulated(module, module.latent_prior(), n_samples, generator)
 
-    @available_if(has_density)
-    @validate_params(
-        {"n_samples": [Interval(Integral, 1, None, closed="left")], "random_state": ["random_state"]},
-        prefer_skip_nested_validation=True,
-    )
-    def sample_latent(self, n_samples=1, random_state=None):
+    @available_if(require_density)
+    @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
+    def sample_latent(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw latents from the prior.
 
         Parameters
@@ -458,71 +454,25 @@ class FittedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         module, generator = self._for_sampling(random_state)
         return module.latent_prior().draw(n_samples, generator)[0].numpy()
 
-    def _for_sampling(self, random_state: Any) -> tuple[GenerativeModel, torch.Generator]:
-        check_is_fitted(self)
+    def _for_sampling(self, random_state: RandomState) -> tuple[GenerativeModel, torch.Generator]:
+        check_is_fitted(self, "module_")
         return self._float64_module().cpu(), generator_from(spawn_seeds(random_state, 1)[0])
 
-    def _drawn_curves(self, module: GenerativeModel, z: Tensor, generator: torch.Generator) -> Tensor:
-        """Curves (P, D) of simulated samples with latents z (P, Q)."""
-        return module.predictive_curves(z)
+    def _simulated(
+        self, module: GenerativeModel, prior: GaussianMixture, n_samples: int, generator: torch.Generator
+    ) -> np.ndarray:
+        """Rows in the user's units whose latents come from a prior."""
+        z, _ = prior.draw(n_samples, generator)
+        with torch.no_grad():
+            curves = module.predictive_curves(z)
+            context = self._reader_.drawn_context(n_samples, generator, z.dtype)
+            drawn = module.likelihood.sample(in_context(curves, context), z, generator)
+        return self._reader_.units.to_user(drawn.numpy())
 
-    @staticmethod
-    def _in_user_nats(values: Tensor, source: RowSource) -> np.ndarray:
-        return values.cpu().numpy() - log_units(source)
-
-    def _in_user_units(self, values: np.ndarray) -> np.ndarray:
-        return values if self._scale is None else self._center + self._scale * values
-
-    # ---- persistence: plain arrays, so that files are small, free of devices, and safe to load --------------------
+    # ---- persistence ------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
-        if "module_" in state:
-            weights = state.pop("module_").state_dict()
-            state["_weights"] = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
-            state["history_"] = _plain_history(state["history_"])
-        return state
+        return stored(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
-        if "_weights" in state:
-            module = build_model(state["_config"], torch.Generator())
-            weights = {name: torch.from_numpy(np.array(array)) for name, array in state.pop("_weights").items()}
-            module.load_state_dict(weights)
-            state["module_"] = module.eval().requires_grad_(False)
-            state["history_"] = History(state["history_"])
-        super().__setstate__(state)
-
-
-class DenoisingModel(FittedModel):
-    """``predict`` of estimators whose prediction is the table itself."""
-
-    def predict(self, X):
-        """The table as the model expects it, given each sample's latent: X without its noise, and without gaps.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        X_expected : ndarray of shape (n_samples, n_features)
-            Expected value of every entry at the posterior mean of its sample's latent (and its size factor, where there
-            are any), in the units of X.
-        """
-        module, source, dtype = self._for_inference(X)
-        z = self._posterior_mean(module, source)
-        log_size = None if source.log_size is None else torch.from_numpy(source.log_size).to(source.like)
-        with torch.no_grad():
-            mean = module.likelihood.mean(sized(module.predictive_curves(z), log_size), z)
-        return self._in_user_units(mean.cpu().numpy()).astype(dtype, copy=False)
-
-
-def _plain_history(history: History) -> list[dict[str, Any]]:
-    """The history without its per-batch records, as built-in types."""
-    plain = {bool: bool, np.bool_: bool, int: int, np.int64: int}
-    return [
-        {name: plain.get(type(value), float)(value) for name, value in row.items() if name != "batches"}
-        for row in history
-    ]
+        super().__setstate__(restored(state, type(self).__name__))

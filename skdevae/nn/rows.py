@@ -1,13 +1,13 @@
-"""Rows of a table, in the one form that the models ask for."""
+"""Rows: some rows of a table, in the one form that the models ask for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .likelihoods import LinearTables
+from .linear_tables import LinearTables
+from .row_context import EMPTY, RowContext
 
 
 class Rows(Protocol):
@@ -15,8 +15,8 @@ class Rows(Protocol):
 
     #: mask of the entries that are there, (B, D) of 0 and 1; None where all are
     observed: Tensor | None
-    #: log size factors by which expected counts are multiplied, (B,); None where there are none
-    log_size: Tensor | None
+    #: what the rows carry beside their entries
+    context: RowContext[Tensor]
 
     def __len__(self) -> int: ...
 
@@ -35,25 +35,40 @@ class Rows(Protocol):
         """A subset of these rows."""
         ...
 
+    def dense(self) -> DenseRows:
+        """These rows as a dense tensor."""
+        ...
+
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column and value of every entry that is not zero."""
         ...
 
 
 class DenseRows:
-    """Rows as a tensor; missing entries are zeros with ``observed`` False, or ``observed`` is None."""
+    """Rows as a tensor (B, D). A missing entry is a zero with ``observed`` zero too.
+
+    Parameters
+    ----------
+    values : Tensor of shape (B, D)
+    observed : Tensor of shape (B, D), of 0 and 1, or None
+        None where no entry is missing.
+    context : RowContext
+        What the rows carry beside their entries.
+    entries : tuple of Tensor, default=None
+        What :meth:`nonzero` finds, where that is known already.
+    """
 
     def __init__(
         self,
         values: Tensor,
         observed: Tensor | None,
-        log_size: Tensor | None = None,
+        context: RowContext[Tensor] = EMPTY,
         entries: tuple[Tensor, Tensor, Tensor] | None = None,
     ):
-        self.values = values  # (B, D)
-        self.observed = observed  # (B, D) of 0 and 1, or None
-        self.log_size = log_size  # (B,), or None
-        self._entries = entries  # what nonzero() finds, where that is known
+        self.values = values
+        self.observed = observed
+        self.context = context
+        self._entries = entries
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,13 +86,13 @@ class DenseRows:
         mass = q.sum(0)[:, None] if self.observed is None else q.T @ self.observed
         return q.T @ self.values, q.T @ self._positive() if with_positive else None, mass
 
-    def take(self, index: Tensor) -> DenseRows:
+    def take(self, index: Any) -> DenseRows:
         """See :class:`Rows`."""
-        observed, log_size = (None if part is None else part[index] for part in (self.observed, self.log_size))
-        return DenseRows(self.values[index], observed, log_size)
+        observed = None if self.observed is None else self.observed[index]
+        return DenseRows(self.values[index], observed, self.context.take(index))
 
     def dense(self) -> DenseRows:
-        """These rows as a dense tensor: themselves."""
+        """See :class:`Rows`."""
         return self
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Where a fit starts: samples in the order of a principal component, whatever the table is stored as."""
+"""Principal components of any kind of table, and the positions of samples that a fit starts from."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ class _NormalizedTable:
         self,
         source: RowSource,
         counts: bool,
-        weights: np.ndarray | None = None,
         size: float | None = None,
         mean: np.ndarray | None = None,
     ):
         self._source = source
         self._counts = counts
-        self._weights = np.ones(len(source)) if weights is None else weights
+        self._weights = source.weights
         #: total that counts are brought to
         self.size = size if size is not None else self._median_size() if counts else 1.0
         #: of every column, over its observed entries: (D,)
@@ -134,11 +133,9 @@ class Projection:
         return replace(self, directions=self.directions @ slopes, offset=self.offset @ slopes + offset)
 
 
-def principal_projection(
-    source: RowSource, counts: bool, n_components: int, weights: np.ndarray | None = None
-) -> Projection:
-    """The map to the leading principal components, largest first, of rows with weights (N,); at most one a column."""
-    table = _NormalizedTable(source, counts, weights)
+def principal_projection(source: RowSource, counts: bool, n_components: int) -> Projection:
+    """The map to the leading principal components of weighted rows, largest first; at most one for each column."""
+    table = _NormalizedTable(source, counts)
     n_features = source.n_features
     n_components = min(n_components, n_features)
     if n_features <= max(_DIRECT_FEATURES, 4 * n_components):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
+
+from .._typing import SizeFactors
+from ..nn.likelihoods import LIKELIHOODS
 
 #: rows of a table that are looked at together
 _ROWS = 4096
@@ -16,9 +21,87 @@ _ROWS = 4096
 _ROUNDING = 1e-12
 
 
-def log_size_factors(
-    X: np.ndarray | sp.csr_array, size_factors: str | ArrayLike | Callable[[Any], ArrayLike], count_means: np.ndarray
-) -> np.ndarray:
+@dataclass(frozen=True)
+class SizeScale:
+    """What the training table says about size factors.
+
+    Attributes
+    ----------
+    log_unit : float
+        Log of the size that counts as 1: the median of the training table.
+    log_mean, log_sd : float
+        Mean and sd of the training table's log size factors, in that unit.
+    count_means : ndarray of shape (D,)
+        Mean of each column, by which the total of a row with missing entries is extrapolated.
+    is_total : bool
+        Whether a row's size factor is its own total.
+    given_for : tuple or None
+        Size factors given as an array, and a hash of the table that they belong to.
+    """
+
+    log_unit: float
+    log_mean: float
+    log_sd: float
+    count_means: np.ndarray
+    is_total: bool
+    given_for: tuple[Any, str] | None
+
+    @classmethod
+    def learn(
+        cls,
+        X: np.ndarray | sp.csr_array,
+        size_factors: SizeFactors,
+        weights: np.ndarray | None = None,
+        given_for: tuple[Any, str] | None = None,
+    ) -> tuple[SizeScale, np.ndarray]:
+        """The scale of a training table whose rows have weights (N,), and its rows' log size factors on it: (N,)."""
+        means = count_means(X, weights)
+        logs = log_size_factors(X, size_factors, means)
+        unit = weighted_median(logs, weights)
+        mean = np.average(logs, weights=weights)
+        sd = np.sqrt(np.average((logs - mean) ** 2, weights=weights))
+        is_total = isinstance(size_factors, str)
+        return cls(unit, float(mean - unit), float(sd), means, is_total, given_for), logs - unit
+
+    def log_sizes(self, X: np.ndarray | sp.csr_array, size_factors: SizeFactors) -> np.ndarray:
+        """Log size factors of a table's rows on the training table's scale: (N,)."""
+        if size_factors is None:
+            raise ValueError(
+                "The model was fitted with size factors: set_params(size_factors=...) those of the rows of this X, or "
+                "'sum'."
+            )
+        if self.given_for is not None:
+            sizes, table = self.given_for
+            if size_factors is sizes and joblib.hash(X) != table:
+                raise ValueError(
+                    "size_factors are still those of the training table's rows, and this X is another table: "
+                    "set_params(size_factors=...) those of its rows."
+                )
+        return log_size_factors(X, size_factors, self.count_means) - self.log_unit
+
+
+def takes_size_factors(size_factors: SizeFactors, likelihood: str) -> bool:
+    """Whether a fit has size factors; raise if some are given that the likelihood has no use for."""
+    if size_factors is None:
+        return False
+    if LIKELIHOODS[likelihood].has_log_link:
+        return True
+    if isinstance(size_factors, str):  # "sum": of counts, where there are any
+        return False
+    raise ValueError(
+        f"size_factors are given, but likelihood={likelihood!r} has no counts for them to multiply. Leave them out, or "
+        "choose 'poisson', 'nb' or 'zinb'."
+    )
+
+
+def belongs_to(size_factors: SizeFactors, X: np.ndarray | sp.csr_array) -> tuple[Any, str] | None:
+    """Size factors given as an array together with a hash of their table; None for a rule that holds for any table."""
+    if isinstance(size_factors, str) or callable(size_factors):
+        return None
+    return size_factors, joblib.hash(X)
+
+
+def log_size_factors(X: np.ndarray | sp.csr_array, size_factors: SizeFactors, count_means: np.ndarray) -> np.ndarray:
     """Log of every row's size factor, (N,): of its total (``"sum"``), of those given, or of what a function gives.
 
     ``count_means`` (D,) are the columns' means, by which the total of a row with missing entries is extrapolated.
@@ -51,12 +134,12 @@ def count_means(X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Median of values (N,); with weights (N,), that of values as often repeated."""
+    """Median of values (N,), each repeated as often as its weight (N,) says."""
     if weights is None:
         return float(np.median(values))
     order = np.argsort(values, kind="stable")
     ranks = np.cumsum(weights[order])
-    # Where exactly half of the weight lies below, halfway to the next value.
+    # Where exactly half of the weight lies below, the median is halfway to the next value.
     middle = np.searchsorted(ranks, 0.5 * ranks[-1] * np.array([1 - _ROUNDING, 1 + _ROUNDING]))
     return float(values[order[np.minimum(middle, len(values) - 1)]].mean())
 
@@ -75,7 +158,9 @@ def _block_totals(block: np.ndarray, count_means: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(block).all(1), count_means.sum(), totals)
 
 
-def given_sizes(X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike]) -> np.ndarray:
+def given_sizes(
+    X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike] | None
+) -> np.ndarray:
     """Size factors of the rows (N,) as given, or as a function gives them; raise unless there is a number for each."""
     values = size_factors(X) if callable(size_factors) else size_factors
     try:

@@ -1,6 +1,6 @@
-"""One interface to the rows of a table, whether it is dense, sparse or memory-mapped.
+"""Row sources: one interface to the rows of a table, whether it is dense, sparse or memory-mapped.
 
-A :class:`RowSource` hands out some rows at a time, as :class:`DenseRows` or :class:`SparseRows`; nothing else in the
+A :class:`RowSource` hands out some rows at a time, as :class:`DenseRows` or :class:`SparseRows`. Nothing else in the
 package knows how the table is stored, and no source ever holds a second, dense copy of it.
 """
 
@@ -14,7 +14,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ..nn.likelihoods import ColumnSummary, LinearTables
+from ..nn.likelihoods import ColumnSummary
+from ..nn.linear_tables import LinearTables
+from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows
 
 #: entries of a (rows, grid points) array that one chunk may hold: 16 MiB in float64
@@ -28,10 +30,10 @@ _LARGE_TABLE = 2_000_000
 class SparseRows:
     """Rows of counts as a scipy CSR matrix; the products are scipy's."""
 
-    def __init__(self, values: sp.csr_array, like: Tensor, log_size: Tensor | None = None):
+    def __init__(self, values: sp.csr_array, like: Tensor, context: RowContext[Tensor] = EMPTY):
         self.values = values
         self.observed: Tensor | None = None
-        self.log_size = log_size
+        self.context = context
         self._like = like
 
     def __len__(self) -> int:
@@ -53,12 +55,11 @@ class SparseRows:
 
     def take(self, index: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        log_size = None if self.log_size is None else self.log_size[index]
-        return SparseRows(self.values[index.cpu().numpy()], self._like, log_size)
+        return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index))
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
-        return DenseRows(self._tensor(self.values.toarray()), None, self.log_size, self.nonzero())
+        return DenseRows(self._tensor(self.values.toarray()), None, self.context, self.nonzero())
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""
@@ -89,8 +90,8 @@ class RowSource:
         What a dense table's entries are standardised with as they are read.
     like : Tensor
         Its dtype and device are what rows come in.
-    log_size : ndarray of shape (n_samples,), default=None
-        Log size factors, which rows take along.
+    context : RowContext of arrays
+        What rows carry beside their entries.
     divides_sizes : bool, default=False
         Whether rows come divided by their size factors.
     """
@@ -99,7 +100,7 @@ class RowSource:
     center: np.ndarray | None
     scale: np.ndarray | None
     like: Tensor
-    log_size: np.ndarray | None = None
+    context: RowContext[np.ndarray] = EMPTY
     divides_sizes: bool = False
 
     def __len__(self) -> int:
@@ -109,6 +110,11 @@ class RowSource:
     def n_features(self) -> int:
         """Columns of the table."""
         return self.table.shape[1]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How often each row counts, (N,): once where nothing else is said."""
+        return np.ones(len(self)) if self.context.weight is None else self.context.weight
 
     @property
     def n_stored(self) -> int:
@@ -127,17 +133,16 @@ class RowSource:
 
     def rows(self, index: slice | np.ndarray) -> DenseRows | SparseRows:
         """Some rows."""
-        log_size = None if self.log_size is None else self.log_size[index]
-        sizes = None if log_size is None else torch.from_numpy(log_size).to(self.like)
-        factor = None
-        if log_size is not None and self.divides_sizes:
-            factor, sizes = np.exp(-log_size), None
+        carried, factor = self.context.take(index), None
+        if carried.log_size is not None and self.divides_sizes:
+            carried, factor = carried.replaced(log_size=None), np.exp(-carried.log_size)
+        context = carried.tensors(self.like)
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
             values = sp.csr_array(self.table[index], dtype=dtype)
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
-            return SparseRows(values, self.like, sizes)
+            return SparseRows(values, self.like, context)
         block = np.array(self.table[index], dtype=np.float64)
         if self.center is not None and self.scale is not None:
             block -= self.center
@@ -149,7 +154,7 @@ class RowSource:
         if missing.any():
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
-        return DenseRows(torch.from_numpy(block).to(self.like), observed, sizes)
+        return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
 
     def to(self, dtype: torch.dtype) -> RowSource:
         """The same source with rows of another dtype."""
@@ -157,8 +162,7 @@ class RowSource:
 
     def take(self, index: np.ndarray | slice) -> RowSource:
         """The source of a subset of the rows."""
-        log_size = None if self.log_size is None else self.log_size[index]
-        return replace(self, table=self.table[index], log_size=log_size)
+        return replace(self, table=self.table[index], context=self.context.take(index))
 
     def normalized(self) -> RowSource:
         """The source with its counts divided by their size factors, as they are read."""

@@ -1,20 +1,71 @@
-"""The units in which tables of measurements are modelled."""
+"""Units: the centre and the scale of every column in which a table of measurements is modelled."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils import gen_batches
 
 #: rows of a table that are looked at together
 _ROWS = 4096
-#: sd of a column, relative to its values, that is rounding
+#: sd of a column, relative to its values, that is taken for rounding
 _ROUNDING = 1e-10
+
+
+@dataclass(frozen=True)
+class Units:
+    """A centre and a scale for each column, (D,) each; or None for tables that are modelled as they are, as counts are.
+
+    A value in the model's units is ``(x - center) / scale``.
+    """
+
+    center: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    @classmethod
+    def of_table(cls, X: np.ndarray, weights: np.ndarray | None = None) -> Units:
+        """The mean and the sd of every column over its observed entries."""
+        return cls(*standardization(X, weights))
+
+    def pooled(self) -> Units:
+        """One centre and one scale for all columns, so that columns that are equal stay equal."""
+        if self.center is None or self.scale is None:
+            return self
+        center = self.center.mean()
+        spread = np.sqrt(np.mean(self.scale**2 + (self.center - center) ** 2))
+        return Units(np.full_like(self.center, center), np.full_like(self.scale, spread))
+
+    def take(self, columns: np.ndarray) -> Units:
+        """The units of some of the columns."""
+        if self.center is None or self.scale is None:
+            return self
+        return Units(self.center[columns], self.scale[columns])
+
+    @property
+    def sizes(self) -> np.ndarray | float:
+        """What a difference of one in the model's units is in the user's: (D,), or 1 for all."""
+        return 1.0 if self.scale is None else self.scale
+
+    def to_user(self, values: np.ndarray) -> np.ndarray:
+        """Values (..., D) in the model's units, in the user's."""
+        return values if self.center is None else self.center + self.sizes * values
+
+    def log_volumes(self, X: np.ndarray) -> np.ndarray | float:
+        """Log of the factor from the user's units to the model's, summed over each row's observed entries: (N,).
+
+        A log density in the user's units is the one in the model's units, minus this.
+        """
+        if self.scale is None:
+            return 0.0
+        logs = np.log(self.scale)
+        return np.concatenate([~np.isnan(X[index]) @ logs for index in gen_batches(len(X), _ROWS)])
 
 
 def standardization(X: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd of every column over its observed entries, (D,) each, for rows (N, D) with weights (N,).
 
-    A constant column has no spread to be measured in; its own size keeps its units out of the fit.
+    A constant column has no spread to be measured in. It is measured in units of its own size.
     """
     origin = _first_observed(X)
     n, total, squares = (np.zeros_like(origin) for _ in range(3))

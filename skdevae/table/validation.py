@@ -1,4 +1,7 @@
-"""Checks of user input that scikit-learn has no words for. Every error says what is wrong, where, and what to do."""
+"""Validation: checks of user input that scikit-learn does not have.
+
+Every error says what is wrong, where, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,18 @@ def column_label(feature_names: np.ndarray | None, column: int) -> str:
 def _first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str:
     shown = ", ".join(column_label(feature_names, int(column)) for column in columns[:3])
     return f"{shown} and {len(columns) - 3} more" if len(columns) > 3 else shown
+
+
+def canonical_counts(X: Any) -> sp.csr_array:
+    """A sparse table as a CSR array with sorted indices, without duplicates and explicit zeros; NaN is an error."""
+    X = sp.csr_array(X)
+    if np.isnan(X.data).any():
+        raise ValueError("A sparse X must not contain NaN: pass tables with missing entries as dense arrays.")
+    if not X.has_canonical_format or (X.data == 0).any():
+        X = X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+    return X
 
 
 def check_counts(X: Any, likelihood: str, feature_names: np.ndarray | None) -> None:

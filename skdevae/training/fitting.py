@@ -1,4 +1,4 @@
-"""Training one module from one start."""
+"""Training runs: one module, from its start to its history."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
 from skorch.history import History
 from torch import nn
 
+from ..nn.models import GenerativeModel
 from .callbacks import (
     Convergence,
     PatientEarlyStopping,
@@ -54,6 +55,16 @@ class TrainingResult:
     """How training went; the module itself is trained in place."""
 
     history: History
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of one start: the trained module, how it got there, and its bound in nats per sample (model units)."""
+
+    module: GenerativeModel
+    history: History
+    lower_bound: float
     interrupted: bool
 
 

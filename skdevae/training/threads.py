@@ -1,4 +1,4 @@
-"""When a second thread is worth waiting for."""
+"""Threads: when a fit gains from a second one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def products_gain(*sizes: int) -> bool:
 def fitting_threads(gains: bool) -> AbstractContextManager:
     """As many OpenMP threads as there are where a fit gains from them, else one.
 
-    Small tables gain nothing, and on a busy machine threads that wait for each other cost most time. OpenMP alone: its
-    limit is the thread's own, while a BLAS library's would be the whole process's.
+    Small tables gain nothing from a second thread, and on a busy machine threads that wait for each other cost most of
+    the time. Only OpenMP's threads are limited: that limit holds for the thread that sets it, while the limit of a BLAS
+    library would hold for the whole process.
     """
     return nullcontext() if gains else threadpool_limits(1, user_api="openmp")

@@ -1,0 +1,33 @@
+"""Denoising: ``predict`` of estimators whose prediction is the table itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._typing import TableLike
+
+if TYPE_CHECKING:
+    from .estimator import LatentEstimator
+
+
+class DenoisingMixin:
+    """Adds a ``predict`` that gives the table without its noise."""
+
+    def predict(self: LatentEstimator, X: TableLike) -> np.ndarray:  # type: ignore[misc]  # a mixin of such estimators
+        """The table as the model expects it, given each sample's latent: X without its noise, and without gaps.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            As for :meth:`transform`.
+
+        Returns
+        -------
+        X_expected : ndarray of shape (n_samples, n_features)
+            Expected value of every entry at the posterior mean of its sample's latent (and its size factor, where there
+            are any), in the units of X.
+        """
+        table, source, inference = self._for_inference(X)
+        return table.in_user_units(inference.expected_table(source, inference.mean(source)))

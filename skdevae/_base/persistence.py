@@ -1,0 +1,101 @@
+"""Persistence: a fitted estimator's state as plain values.
+
+Files that hold only numbers, strings and NumPy arrays are small, know no device, and are safe to load: a reader such as
+skops has to trust no other type than the estimator's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.history import History
+
+from ..nn.models import build_model
+from ..table.size_factors import SizeScale
+from ..table.table import TableReader
+from ..table.units import Units
+
+#: Number of the form in which fitted state is stored. It goes up by one whenever a version cannot read the last one's.
+FORMAT = 1
+#: where the stamp stands in a stored state
+_STAMP = "_stored_by"
+
+
+def stored(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an estimator as it goes into a file: stamped, with its model as arrays."""
+    state = state.copy()
+    if "module_" not in state:
+        return state
+    state[_STAMP] = {"format": FORMAT, "skdevae": _own_version()}
+    weights = state.pop("module_").state_dict()
+    state["_weights_"] = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
+    state["history_"] = _plain_history(state["history_"])
+    state["_reader_"] = _plain_reader(state["_reader_"])
+    return state
+
+
+def restored(state: dict[str, Any], estimator: str) -> dict[str, Any]:
+    """The state of an estimator from what :func:`stored` has made of it; raises unless this version can read it."""
+    state = state.copy()
+    stamp = state.pop(_STAMP, None)
+    if "_weights_" not in state:
+        return state
+    _check_stamp(stamp, estimator)
+    module = build_model(state["_config_"], torch.Generator())
+    weights = {name: torch.from_numpy(np.array(array)) for name, array in state.pop("_weights_").items()}
+    module.load_state_dict(weights)
+    state["module_"] = module.eval().requires_grad_(False)
+    state["history_"] = History(state["history_"])
+    state["_reader_"] = _restored_reader(state["_reader_"])
+    return state
+
+
+def _check_stamp(stamp: Any, estimator: str) -> None:
+    known = isinstance(stamp, dict) and isinstance(stamp.get("format"), int)
+    if known and stamp["format"] == FORMAT:
+        return
+    if not known:
+        raise ValueError(
+            f"This {estimator} was saved without a format number, so nobody can say what its parts mean. Fit it again "
+            f"with skdevae {_own_version()} and save that."
+        )
+    age = "newer" if stamp["format"] > FORMAT else "older"
+    remedy = "Update skdevae" if age == "newer" else f"Load it with skdevae {stamp.get('skdevae')}"
+    raise ValueError(
+        f"This {estimator} was saved by skdevae {stamp.get('skdevae')} in format {stamp['format']}, which is {age} "
+        f"than format {FORMAT} of the installed skdevae {_own_version()}. {remedy}, or fit it again."
+    )
+
+
+def _own_version() -> str:
+    try:
+        return version("skdevae")
+    except PackageNotFoundError:  # a source tree that has not been installed
+        return "0+unknown"
+
+
+def _plain_history(history: History) -> list[dict[str, Any]]:
+    """The history without its per-batch records, as built-in types."""
+    plain = {bool: bool, np.bool_: bool, int: int, np.int64: int}
+    return [
+        {name: plain.get(type(value), float)(value) for name, value in row.items() if name != "batches"}
+        for row in history
+    ]
+
+
+def _plain_reader(reader: TableReader) -> dict[str, Any]:
+    return {"units": _fields(reader.units), "sizes": None if reader.sizes is None else _fields(reader.sizes)}
+
+
+def _restored_reader(plain: dict[str, Any]) -> TableReader:
+    sizes = plain["sizes"]
+    return TableReader(Units(**plain["units"]), None if sizes is None else SizeScale(**sizes))
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass, uncopied."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}

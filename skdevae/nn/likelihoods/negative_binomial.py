@@ -1,0 +1,158 @@
+"""Negative-binomial likelihoods: counts more variable than Poisson's, with or without excess zeros."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
+
+from ..linear_tables import LinearTables
+from .counts import CountLikelihood
+from .poisson import LEAST_MEAN
+
+#: least and largest dispersion that a feature starts with
+_STARTING_DISPERSION = (0.1, 100)
+#: least excess of the variance over the mean that the starting dispersion is worked out from
+_LEAST_EXCESS = 1e-3
+#: mean and sd of the prior on log dispersions
+_LOG_DISPERSION_PRIOR = (1, 3)
+#: mean and sd of the prior on the logit of an excess zero, where z is 0; the logit starts at the mean
+_INFLATION_PRIOR = (-2, 2)
+
+
+class NegativeBinomial(CountLikelihood):
+    """x ~ NB with mean exp(curve) and variance mean + mean^2 / dispersion; one dispersion for each feature."""
+
+    has_log_link = True
+
+    def __init__(self, n_features: int):
+        super().__init__(n_features)
+        self.log_dispersion = nn.Parameter(torch.zeros(n_features))
+
+    @property
+    def dispersion(self) -> Tensor:
+        """Inverse overdispersion theta, (D,): the Poisson limit is at infinity."""
+        return self.log_dispersion.exp()
+
+    def own_parameters(self) -> tuple[Tensor, ...]:
+        return (self.log_dispersion,)
+
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        (log_dispersion,) = own
+        # Signs are moved to the small operands, here and below: each pass over the curves counts, going back too.
+        return -log_dispersion.exp() * softplus(curves + (-log_dispersion))
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        (log_dispersion,) = own
+        ratio = curves - log_dispersion  # log(mean / dispersion)
+        excess = softplus(ratio)
+        return LinearTables(-log_dispersion.exp() * excess, ratio - excess, None)
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        return self.dispersion * torch.sigmoid(curves - self.log_dispersion)
+
+    def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
+        dispersion = self.dispersion
+        at_zero = torch.lgamma(dispersion)
+        return torch.lgamma(x + dispersion[column]) - at_zero[column] - torch.lgamma(x + 1)
+
+    def mean(self, curves: Tensor, z: Tensor) -> Tensor:
+        return curves.exp()
+
+    def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
+        dispersion = self.dispersion.expand_as(curves)
+        rate = torch._standard_gamma(dispersion, generator=generator) * curves.exp() / dispersion
+        return torch.poisson(rate, generator=generator)
+
+    def unlink(self, mean: Tensor) -> Tensor:
+        return (mean + LEAST_MEAN).log()
+
+    def initialize_(self, mean: Tensor, variance: Tensor) -> None:
+        dispersion = (mean**2 / (variance - mean).clamp(min=_LEAST_EXCESS)).clamp(*_STARTING_DISPERSION)
+        with torch.no_grad():
+            self.log_dispersion.copy_(dispersion.log())
+
+    def log_prior(self) -> Tensor:
+        # Weak: where counts are Poisson the likelihood is flat in the dispersion, which would drift to infinity.
+        mean, sd = _LOG_DISPERSION_PRIOR
+        return -0.5 * ((self.log_dispersion - mean) / sd).square().sum()
+
+    def reported(self, units: Tensor) -> dict[str, Tensor]:
+        return {"dispersion_": self.dispersion.double()}
+
+
+class ZeroInflatedNegativeBinomial(NegativeBinomial):
+    """NB, replaced by a zero with probability sigmoid(a + b z); a and b for each feature, b for each component of z.
+
+    ``inflation_logits`` (1 + Q, D) holds a in its first row, and b in the others.
+    """
+
+    has_positive_term = True
+    sees_latent = True
+
+    def __init__(self, n_features: int, n_components: int = 1):
+        super().__init__(n_features)
+        self.inflation_logits = nn.Parameter(torch.zeros(1 + n_components, n_features))
+        with torch.no_grad():
+            self.inflation_logits[0] = _INFLATION_PRIOR[0]
+
+    @classmethod
+    def options(cls, *, noise_floor: float, n_components: int) -> dict[str, Any]:
+        return {"n_components": int(n_components)}
+
+    def own_parameters(self) -> tuple[Tensor, ...]:
+        return (self.log_dispersion, *self.inflation_logits)
+
+    @staticmethod
+    def _inflate(nb_zero: Tensor, logits: Tensor) -> Tensor:
+        """log(pi + (1 - pi) exp(nb_zero)) for pi = sigmoid(logits)."""
+        return logsigmoid(logits) + softplus(nb_zero + (-logits))
+
+    def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
+        log_dispersion, *inflation = own
+        return self._inflate(super().log_zero(curves, z, log_dispersion), self._logits(z, *inflation))
+
+    def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
+        log_dispersion, *inflation = own
+        nb = super().coefficients(curves, z, log_dispersion)
+        logits = self._logits(z, *inflation)
+        zero = self._inflate(nb.zero, logits)
+        return LinearTables(zero, nb.slope, logsigmoid(-logits) + nb.zero - zero)
+
+    @staticmethod
+    def _logits(z: Tensor, level: Tensor, *slopes: Tensor) -> Tensor:
+        """Logits of an excess zero."""
+        for component, slope in enumerate(slopes):
+            level = level + slope * z[..., component]
+        return level
+
+    def _kept(self, z: Tensor) -> Tensor:
+        """Probability that an entry is not an excess zero, (P, D), for z (P, Q)."""
+        return torch.sigmoid(-(self.inflation_logits[0] + z @ self.inflation_logits[1:]))
+
+    def information(self, curves: Tensor, z: Tensor) -> Tensor:
+        # That of an NB entry, times the probability of one. It is a little too much: nobody can tell for certain which
+        # zeros are excess zeros.
+        return super().information(curves, z) * self._kept(z)
+
+    def mean(self, curves: Tensor, z: Tensor) -> Tensor:
+        return curves.exp() * self._kept(z)
+
+    def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(self._kept(z), generator=generator) * super().sample(curves, z, generator)
+
+    def unlink(self, mean: Tensor) -> Tensor:
+        # The curve alone cannot say how much of a mean the excess zeros have taken: it is corrected by their share at
+        # the origin of the axis.
+        return super().unlink(mean * (1 + self.inflation_logits[0].exp()))
+
+    def mirror_(self, component: int) -> None:
+        with torch.no_grad():
+            self.inflation_logits[1 + component].neg_()
+
+    def log_prior(self) -> Tensor:
+        level, slopes = self.inflation_logits[0], self.inflation_logits[1:]
+        mean, sd = _INFLATION_PRIOR
+        return super().log_prior() - 0.5 * ((level - mean) / sd).square().sum() - 0.5 * slopes.square().sum()

@@ -1,0 +1,43 @@
+"""Linear tables: the coefficients of a log-likelihood that is linear in the data.
+
+For one entry x of a feature, such a log-likelihood is
+
+    log p(x | z) = zero(z) + x slope(z) + 1[x > 0] positive(z) + constant(x)
+
+with ``zero`` collecting everything that does not depend on x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LinearTables(NamedTuple):
+    """The coefficients that depend on z, each (..., D); ``positive`` is None where a likelihood has no such term."""
+
+    zero: Tensor
+    slope: Tensor
+    positive: Tensor | None
+
+    def average(self, weights: Tensor) -> LinearTables:
+        """Expectation over candidates: from (P, K, D) with weights (K, D) to (P, D)."""
+        return self._map(lambda table: (table * weights).sum(-2))
+
+    def unflatten(self, sizes: Sequence[int]) -> LinearTables:
+        """The first dimension as several."""
+        return self._map(lambda table: table.unflatten(0, sizes))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> LinearTables:
+        positive = None if self.positive is None else change(self.positive)
+        return LinearTables(change(self.zero), change(self.slope), positive)
+
+
+def concatenate(parts: Sequence[LinearTables]) -> LinearTables:
+    """Coefficients at one set of points after another."""
+    zero, slope = torch.cat([part.zero for part in parts]), torch.cat([part.slope for part in parts])
+    positive = [part.positive for part in parts if part.positive is not None]
+    return LinearTables(zero, slope, torch.cat(positive) if positive else None)

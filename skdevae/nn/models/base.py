@@ -1,0 +1,206 @@
+"""GenerativeModel: a latent, curves over it, and features that follow them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..behaviors import Bump
+from ..cluster_prior import ClusterAssignment, OnlyCandidate
+from ..decoders import Decoder, DerivativeDecoder
+from ..latent_grid import GridStatistics
+from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
+from ..linear_tables import LinearTables, concatenate
+from ..priors import GaussianMixture
+from ..row_context import RowContext
+from ..rows import DenseRows
+
+#: entries of the curves' (P, K, D) array above which grid points are taken a few at a time
+_CURVE_ENTRIES = 16_000_000
+
+
+def in_context(curves: Tensor, context: RowContext[Tensor]) -> Tensor:
+    """Curves (P, ..., D) of P rows, as what the rows carry beside their entries changes them."""
+    if context.log_size is None:
+        return curves
+    return curves + context.log_size.view(-1, *[1] * (curves.ndim - 1))
+
+
+class GenerativeModel(nn.Module):
+    """z ~ N(0, I), and each feature follows one of the candidate curves that the decoder has for it.
+
+    Parameters
+    ----------
+    n_samples : float
+        Samples of the training table, or their total weight.
+    n_components : int
+        Dimensions Q of the latent.
+    decoder : Decoder
+    likelihood : Likelihood
+    assignment : ClusterAssignment or OnlyCandidate
+        Which candidate a feature follows.
+    z_max : float
+        How far from 0 the latent is looked for.
+    weight_precision : float
+        Precision of the Gaussian prior on the output weights of the decoder's network, in nats for the whole table.
+    beta, gamma : float
+        Weights of the latent's and the clusters' divergences.
+    """
+
+    #: whether q(z | x) comes from an encoder
+    amortized = False
+    #: whether there is a distribution of latents, and so a likelihood of rows: not so in a plain autoencoder
+    variational = True
+
+    def __init__(
+        self,
+        n_samples: float,
+        n_components: int,
+        decoder: Decoder,
+        likelihood: Likelihood,
+        assignment: ClusterAssignment | OnlyCandidate,
+        *,
+        z_max: float,
+        weight_precision: float,
+        beta: float,
+        gamma: float,
+    ):
+        super().__init__()
+        self.n_samples, self.n_components = n_samples, n_components
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.assignment = assignment
+        self.z_max = z_max
+        self.weight_precision = weight_precision
+        self.beta, self.gamma = beta, gamma
+
+    # ---- curves -----------------------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> Tensor:
+        """The most probable candidate of every feature, (D,)."""
+        return self.assignment.labels
+
+    def curves(self, z: Tensor) -> Tensor:
+        """Curves of all candidates at z (P, Q): (P, K, D)."""
+        return self.decoder(self.decoder.prepare(z))
+
+    def predictive_curves(self, z: Tensor) -> Tensor:
+        """The curve of every feature's most probable candidate: (P, D). Predictions and held-out scores use these."""
+        labels, prepare = self.labels, self.decoder.prepare
+        return torch.cat([self.decoder.select(prepare(part), labels) for part in z.split(self._points_at_once())])
+
+    def predictive_log_prob(self, rows: DenseRows, z: Tensor) -> Tensor:
+        """log p(x | z) under the predictive curves, for rows at positions z (..., B, Q) of their own: (..., B)."""
+        flat = z.flatten(0, -2)
+        curves = in_context(self.predictive_curves(flat), rows.context.repeat(len(flat) // max(1, len(rows))))
+        return self.likelihood.row_log_prob(rows, curves.unflatten(0, z.shape[:-1]), z)
+
+    def predictive_mean(self, context: RowContext[Tensor], z: Tensor) -> Tensor:
+        """Expected values (B, D) of rows with a context, at positions z (B, Q)."""
+        return self.likelihood.mean(in_context(self.predictive_curves(z), context), z)
+
+    def peaks(self) -> Tensor:
+        """Where on the axis each transient feature has its maximum, NaN for the others: (D,)."""
+        labels = self.labels
+        peaks = torch.full(labels.shape, torch.nan, device=labels.device)
+        if isinstance(self.decoder, DerivativeDecoder):
+            for k, behavior in enumerate(self.decoder.behaviors):
+                if isinstance(behavior, Bump) and behavior.has_peak:
+                    peaks = torch.where(labels == k, behavior.peak, peaks)
+        return peaks
+
+    @property
+    def entries_per_point(self) -> int:
+        """Size of the largest arrays that curves at one point of the latent need."""
+        return max(
+            self.decoder.nodes_per_point * self.assignment.responsibilities.numel(), self.decoder.weights_per_point
+        )
+
+    def _points_at_once(self) -> int:
+        return max(1, _CURVE_ENTRIES // self.entries_per_point)
+
+    # ---- coefficients, of likelihoods that are linear in the data ---------------------------------------------------
+
+    @property
+    def linear_likelihood(self) -> LinearLikelihood:
+        """The likelihood, where it is linear in the data; else a ValueError."""
+        if not self.likelihood.is_linear:
+            raise ValueError(
+                f"{type(self.likelihood).__name__} is not linear in the data, which a latent on a grid needs: infer by "
+                "an encoder (inference='amortized')."
+            )
+        return cast(LinearLikelihood, self.likelihood)
+
+    def predictive_tables(self, z: Tensor) -> LinearTables:
+        """Likelihood coefficients of each feature under its most probable candidate, at z (P, Q): (P, D)."""
+        return self.linear_likelihood.tables(self.predictive_curves(z), z)
+
+    def averaged_tables(self, points: Any, z: Tensor) -> LinearTables:
+        """Likelihood coefficients at z (P, Q), prepared as ``points``, averaged over q(w): (P, D)."""
+        tables = self.linear_likelihood.tables(self.decoder(points), z)
+        return tables.average(self.assignment.responsibilities.T)
+
+    def averaged_tables_at(self, z: Tensor) -> LinearTables:
+        """:meth:`averaged_tables` at z (P, Q), a few points at a time."""
+        parts = z.split(self._points_at_once())
+        return concatenate([self.averaged_tables(self.decoder.prepare(part), part) for part in parts])
+
+    def expected_log_likelihood(self, statistics: GridStatistics, z: Tensor) -> Tensor:
+        """Log-likelihood of each feature under each of its candidates, (K, D), for the sums at z (P, Q)."""
+        step = self._points_at_once()
+        parts = [slice(start, start + step) for start in range(0, len(z), step)]
+        tables = self.linear_likelihood.tables
+        return torch.stack(
+            [statistics.at(part).expected_log_likelihood(tables(self.curves(z[part]), z[part])) for part in parts]
+        ).sum(0)
+
+    # ---- priors -----------------------------------------------------------------------------------------------------
+
+    def latent_prior(self) -> GaussianMixture:
+        """p(z), a mixture of Gaussians: here of one, the standard normal."""
+        return GaussianMixture.standard_normal(self.n_components, next(self.parameters()))
+
+    def candidate_log_prior(self) -> Tensor:
+        """Log prior of each candidate's parameters for each feature, (K, D), with Schwarz's term for their number.
+
+        The curves are fitted, not integrated over. So a candidate with more freedom would win wherever two fit alike: a
+        transient whose peak lies outside the data looks like a monotone curve. Half of log N for each parameter of the
+        shape is what integrating over it would cost, to leading order.
+        """
+        log_prior = self.decoder.log_prior(self.weight_precision)
+        complexity = self.decoder.n_shape_parameters.to(log_prior)
+        return log_prior - 0.5 * math.log(self.n_samples) * complexity[:, None]
+
+    def shared_log_prior(self) -> Tensor:
+        """Log prior of the parameters that are not one candidate's, up to a constant: a scalar."""
+        return self.decoder.shared_log_prior(self.weight_precision) + self.likelihood.log_prior()
+
+    def log_prior(self) -> Tensor:
+        """Log prior of all parameters in use, up to a constant: a scalar."""
+        phi = self.assignment.responsibilities.T
+        return (phi * self.candidate_log_prior()).sum() + self.shared_log_prior()
+
+    # ---- changes in place -------------------------------------------------------------------------------------------
+
+    @property
+    def can_mirror(self) -> bool:
+        """Whether :meth:`mirror_` is possible."""
+        return self.decoder.can_mirror
+
+    def mirror_(self, component: int) -> None:
+        """Reverse one latent axis, in place."""
+        self.assignment.permute_(self.decoder.mirror_(component))
+        self.likelihood.mirror_(component)
+
+    def initialize_(self, statistics: GridStatistics, summary: ColumnSummary, z: Tensor) -> None:
+        """Start from the smoothed mean of every feature at points z (P, Q) of a first guess of the latent."""
+        present, mass, smoothed = statistics.smoothed()
+        self.decoder.initialize_(self.likelihood.unlink(smoothed), mass, z[present])
+        # At least one: early stopping may hold out every row in which a column is observed.
+        n_observed = summary.n_observed.clamp(min=1)
+        mean = statistics.weighted.sum(0) / n_observed
+        self.likelihood.initialize_(mean, summary.sum_of_squares / n_observed - mean**2)

@@ -1,0 +1,89 @@
+"""ExactModel: the latent integrated on a grid, fitted by variational expectation maximisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..cluster_prior import FINAL_STEPS, OnlyCandidate
+from ..latent_grid import GridStatistics, LatentGrid, log_joint, summarize
+from ..likelihoods import ColumnSummary
+from ..linear_tables import LinearTables
+from ..losses import LossTerms
+from ..rows import Rows
+from .base import GenerativeModel
+
+
+class ExactModel(GenerativeModel):
+    """The model with its latent integrated on a grid: variational EM in which only q(w) is approximate.
+
+    The E-step (:meth:`expected_statistics`) finds the optimal q(z) of every sample and sums the data under it. The
+    M-step is the loss of :meth:`forward`, a function of those sums alone. At the q(z) of the present parameters that
+    loss is the negative bound, and its gradient is the gradient of the log evidence (Fisher's identity).
+
+    Attributes
+    ----------
+    latent_temperature, cluster_temperature : float
+        What the likelihood is divided by when q(z) and q(w) are updated; 1 but for deterministic annealing.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.latent_temperature = self.cluster_temperature = 1.0
+        # Updated in closed form, between gradient steps.
+        self.assignment.hold_(True)
+        self._prepared: tuple[LatentGrid, Any] | None = None
+
+    def points_on(self, grid: LatentGrid) -> Any:
+        """The grid's points as the decoder wants them, kept for as long as the grid is the same."""
+        if self._prepared is None or self._prepared[0] is not grid:
+            self._prepared = grid, self.decoder.prepare(grid.points)
+        return self._prepared[1]
+
+    def tables_on(self, grid: LatentGrid) -> LinearTables:
+        """Coefficients averaged over q(w) on a grid: (P, D)."""
+        return self.averaged_tables(self.points_on(grid), grid.points)
+
+    def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
+        """The E-step for some rows, given coefficients averaged over q(w)."""
+        q = log_joint(rows, tables, grid, self.beta * self.latent_temperature).softmax(1)
+        return summarize(rows, q, grid.log_mass, tables.positive is not None)
+
+    def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
+        """Set q(w) to its optimum given q(z)."""
+        if isinstance(self.assignment, OnlyCandidate):
+            return
+        tables = self.linear_likelihood.tables(self.decoder(self.points_on(grid)), grid.points)
+        evidence = statistics.expected_log_likelihood(tables) + self.candidate_log_prior()
+        self.assignment.update_(evidence.T / self.cluster_temperature, self.gamma, max_steps)
+
+    def forward(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> LossTerms:
+        """The objective given q(z), with a gradient that fits *every* candidate to every feature.
+
+        Given q(z), the K candidate curves of a feature are K separate regressions. In the bound's gradient candidate k
+        has the factor phi_jk: one with phi near zero would stop learning, and an early mistake would never be revised.
+        The loss has the bound's value, but in its gradient the candidates' own parameters have the factor 1. What
+        candidates or features share (noise, dispersion, basis functions) keeps the bound's gradient.
+        """
+        phi = self.assignment.responsibilities.T  # (K, D)
+        likelihood = self.linear_likelihood
+        curves = self.decoder(self.points_on(grid), phi)
+        tables = likelihood.tables(curves, grid.points, weights=phi)
+        candidates = statistics.expected_log_likelihood(tables)  # (K, D)
+        constant = likelihood.column_constant(summary).sum()
+        return LossTerms(
+            reconstruction=-(_bound_with_full_gradient(candidates, phi) + constant) / statistics.n_rows,
+            latent=statistics.divergence / statistics.n_rows,
+            clusters=self.assignment.divergence(),
+            parameters=-_bound_with_full_gradient(self.candidate_log_prior(), phi) - self.shared_log_prior(),
+            n_samples=self.n_samples,
+            beta=self.beta,
+            gamma=self.gamma,
+        )
+
+
+def _bound_with_full_gradient(candidates: Tensor, phi: Tensor) -> Tensor:
+    """The value of sum(phi * candidates) with the gradient of sum(candidates)."""
+    fit = candidates.sum()
+    return (phi * candidates.detach()).sum() + fit - fit.detach()

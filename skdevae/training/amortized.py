@@ -1,0 +1,94 @@
+"""Amortised training: one start of a model with an encoder, by reparameterised gradients of minibatches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inference.columns import column_evidence
+from ..inference.encoder import amortized_elbo
+from ..nn.layers import noise_from
+from ..nn.models import AmortizedModel
+from ..table.components import projection_onto
+from ..table.source import RowSource
+from .batches import RowsInOrder, ShuffledRows
+from .callbacks import DivergenceWarmUp
+from .fitting import Fit, train
+from .seeds import generator_from
+from .settings import FitSettings, TrainingDefaults
+
+#: log of the posterior sd that the encoder starts from
+_STARTING_LOG_SD = -1.0
+#: fewest and most draws for each row in the bound of a whole table
+_BOUND_DRAWS = (32, 256)
+#: entries of a table, draws included, that its bound may evaluate
+_BOUND_ENTRIES = 100_000_000
+#: Adam's decay rates
+_BETAS = (0.9, 0.999)
+
+
+def fit_amortized(
+    module: AmortizedModel,
+    source: RowSource,
+    validation: RowSource | None,
+    start: Tensor,
+    starting_inputs: Tensor | None,
+    seed: int,
+    settings: FitSettings,
+    defaults: TrainingDefaults,
+) -> Fit:
+    """Train a module whose decoder has been started, on the rows of a source.
+
+    Parameters
+    ----------
+    module : AmortizedModel
+    source, validation : RowSource
+        Training rows, and those of early stopping, if any.
+    start : Tensor of shape (N, Q)
+        First guess of the latent of every row, which the encoder's linear map starts from.
+    starting_inputs : Tensor of shape (K, D) or None
+        Rows, on the encoder's scale, that a prior with components of its own starts from.
+    seed : int
+        Of batches and noise.
+    settings, defaults
+        How long and how fast.
+    """
+    if module.encoder.projection is not None:
+        weights, offset = projection_onto(source, start, module.encoder.inputs)
+        module.encoder.initialize_(weights, offset, _STARTING_LOG_SD)
+    if starting_inputs is not None:
+        module.initialize_prior_(starting_inputs)
+    steps = math.ceil(len(source) / settings.batch_size)
+    max_epochs = settings.max_epochs or max(defaults.amortized_epochs, math.ceil(defaults.least_steps / steps))
+    options = settings.options(
+        max_epochs,
+        steps,
+        learning_rate=defaults.amortized_learning_rate,
+        betas=_BETAS,
+        annealed_share=settings.kl_warmup,
+    )
+    generator = generator_from(seed)
+    batches = ShuffledRows(source, settings.n_components, settings.batch_size, generator)
+    batches_valid = None
+    if validation is not None:
+        batches_valid = RowsInOrder(validation, settings.n_components, settings.batch_size, seed)
+    warm_up = DivergenceWarmUp(settings.kl_warmup, max_epochs)
+    with noise_from(module, generator):
+        result = train(module, batches, batches_valid, options, warm_up, settings.callbacks or ())
+    module.eval()
+    module.divergence_weight = 1.0
+    if module.assignment.is_held:  # training ended before warm-up did
+        module.assignment.update_(column_evidence(module, source), settings.gamma)
+    return Fit(module, result.history, _bound(module, source, settings.gamma), result.interrupted)
+
+
+def _bound(module: AmortizedModel, source: RowSource, gamma: float) -> float:
+    """The bound of the training table, in nats per sample."""
+    with torch.no_grad():
+        of_the_model = module.log_prior() - gamma * module.assignment.divergence()
+    # The mean over many rows needs fewer draws of each.
+    n_draws = int(np.clip(_BOUND_ENTRIES // (len(source) * source.n_features), *_BOUND_DRAWS))
+    return float(amortized_elbo(module, source, n_draws).mean() + of_the_model / len(source))
