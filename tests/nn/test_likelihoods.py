@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, log_expit
 
-from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
+from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
 from skdevae.table.source import RowSource, summarize_columns
 
 ON_TWO_AXES = "zinb on two axes"
@@ -69,7 +69,7 @@ def _scipy_log_density(name, likelihood, x, curve, z):
         counted = stats.nbinom.logpmf(x, dispersion, dispersion / (dispersion + mean))
         if name == "nb":
             return counted
-        level, *slopes = likelihood.dropout.numpy()
+        level, *slopes = likelihood.inflation_logits.numpy()
         logits = level + z @ np.array(slopes)
         kept = log_expit(-logits) + counted
         return np.where(x == 0, np.logaddexp(log_expit(logits), kept), kept)
@@ -180,7 +180,7 @@ def test_log_likelihood_of_rows_sums_scipys_over_observed_entries(name, storage)
     rows = source.rows(slice(None))
     # every row at a z of its own
     curves, z = _curves_and_z(name, (40, 6))
-    ours = likelihood.row_log_likelihood(rows.dense(), likelihood.tables(curves, z))
+    ours = likelihood.row_log_prob(rows.dense(), curves, z)
     theirs = _scipy_log_density(name, likelihood, x.numpy(), curves.numpy(), z.numpy())
     np.testing.assert_allclose(ours.detach().numpy(), (theirs * observed.numpy()).sum(1), rtol=1e-9, atol=1e-8)
     # every row at every z
@@ -202,12 +202,12 @@ def test_expected_log_likelihood_of_rows_averages_over_behaviors(name, missing):
     phi = torch.rand(3, 6, generator=generator, dtype=torch.float64)
     phi /= phi.sum(0)
     inputs = [t.requires_grad_() for t in (curves, z, phi)]
-    ours = likelihood.expected_row_log_likelihood(rows, *inputs)
+    ours = likelihood.expected_row_log_prob(rows, *inputs)
     with torch.no_grad():
         each = _scipy_log_density(name, likelihood, x.numpy()[:, None], curves.numpy(), z.numpy()[:, None])
         theirs = ((each * phi.numpy()).sum(1) * observed.numpy()).sum(1)
     np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-9, atol=1e-8)
-    dense = likelihood.row_log_likelihood(rows, likelihood.tables(curves, z).average(phi))
+    dense = likelihood.row_log_prob_from(rows, likelihood.tables(curves, z).average(phi))
     variables = [*inputs, *likelihood.parameters()]
     factors = torch.randn(30, generator=generator, dtype=torch.float64)
     gradients = (torch.autograd.grad((t * factors).sum(), variables, materialize_grads=True) for t in (ours, dense))
@@ -281,8 +281,8 @@ def test_information_with_excess_zeros_is_that_of_the_other_entries(name):
     assert (information >= _expected_curvature(likelihood, curves, z) - 1e-9).all()
     # dropout switched off
     with torch.no_grad():
-        likelihood.dropout.zero_()
-        likelihood.dropout[0] = -50.0
+        likelihood.inflation_logits.zero_()
+        likelihood.inflation_logits[0] = -50.0
     torch.testing.assert_close(likelihood.information(curves, z), without)
     torch.testing.assert_close(likelihood.information(curves, z), _expected_curvature(likelihood, curves, z))
 
@@ -436,7 +436,7 @@ def test_log_prior_is_a_log_density_up_to_a_constant(name):
         if name in ("nb", *ZINB):
             density += stats.norm(1, 3).logpdf(likelihood.log_dispersion.detach()).sum()
         if name in ZINB:
-            level, *slopes = likelihood.dropout.detach().numpy()
+            level, *slopes = likelihood.inflation_logits.detach().numpy()
             assert len(slopes) == _n_components(name)
             density += stats.norm(-2, 2).logpdf(level).sum() + stats.norm(0, 1).logpdf(slopes).sum()
         return density
@@ -444,3 +444,61 @@ def test_log_prior_is_a_log_density_up_to_a_constant(name):
     one, other = _likelihood(name, 4, seed=0), _likelihood(name, 4, seed=1)
     difference = (one.log_prior() - other.log_prior()).item()
     assert difference == pytest.approx(expected(one) - expected(other), abs=1e-9)
+
+
+# ---- the contract that every likelihood keeps, linear or not ---------------------------------------------------------
+
+
+class _ByLogProbAlone(Likelihood):
+    """Another likelihood, of which nothing is used but ``log_prob``: sums over features are those of the base class."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def log_prob(self, x, curves, z):
+        return self.linear.log_prob(x, curves, z)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_prob_is_scipys_for_every_entry(name):
+    likelihood = _likelihood(name, 6)
+    x = torch.from_numpy(_data(name, (5, 1, 6)))
+    curves, z = _curves_and_z(name, (4, 6))
+    ours = likelihood.log_prob(x, curves, z[:, None]).detach().numpy()  # (5, 4, 6)
+    theirs = _scipy_log_density(name, likelihood, x.numpy(), curves.numpy(), z.numpy())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_sums_over_features_need_no_more_than_log_prob(name, missing):
+    likelihood = _likelihood(name, 6)
+    general = _ByLogProbAlone(likelihood)
+    assert likelihood.is_linear
+    assert not general.is_linear
+    _, _, source = _table(name, "dense with missing entries" if missing else "dense", n_rows=7)
+    rows = source.rows(slice(None))
+    phi = torch.rand(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).softmax(0)
+    with torch.no_grad():
+        curves, z = _curves_and_z(name, (7, 3, 6))
+        ours, fast = (each.expected_row_log_prob(rows, curves, z, phi) for each in (general, likelihood))
+        torch.testing.assert_close(ours, fast)
+        several = curves.transpose(0, 1)  # (3, 7, 6): every row at three curves of its own
+        ours, fast = (each.row_log_prob(rows, several, z.expand(3, -1, -1)) for each in (general, likelihood))
+        torch.testing.assert_close(ours, fast)
+        curves, z = _curves_and_z(name, (4, 6))
+        ours, fast = (
+            each.pair_log_prob(rows, curves, z) + each.row_constant(rows)[:, None] for each in (general, likelihood)
+        )
+        torch.testing.assert_close(ours, fast)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_likelihood_says_which_parameters_of_an_estimator_it_takes(name):
+    options = LIKELIHOODS[name].options(noise_floor=0.2, n_components=3)
+    likelihood = LIKELIHOODS[name](4, **options)
+    if name == "gaussian":
+        assert likelihood.floor == 0.2
+    if name == "zinb":
+        assert likelihood.inflation_logits.shape == (1 + 3, 4)

@@ -57,7 +57,7 @@ def _model(likelihood, behaviors=BEHAVIORS, *, seed=0, kind="behaviours", assign
         "assignment": clusters,
         "encoder": None,
         "z_max": 4.0,
-        "weight_decay": 0.3,
+        "weight_precision": 0.3,
         "beta": 1.0,
         "gamma": 1.0,
     }
@@ -116,9 +116,9 @@ def _log_likelihood_by_loops(model, table):
             return stats.norm.logpdf(x, curve, scale[j])
         dispersion = np.exp(own["log_dispersion"][j])
         counted = stats.nbinom.logpmf(x, dispersion, dispersion / (dispersion + np.exp(curve)))
-        if "dropout" not in own:
+        if "inflation_logits" not in own:
             return counted
-        level, *slopes = own["dropout"][:, j]
+        level, *slopes = own["inflation_logits"][:, j]
         assert len(slopes) == z.shape[1]
         dropped = expit(level + sum(slope * axis for slope, axis in zip(slopes, z.T, strict=True)))
         return np.log(dropped * (x == 0) + (1 - dropped) * np.exp(counted))
@@ -138,7 +138,7 @@ def _expected_loss(model, table):
     with torch.no_grad():
         phi = model.assignment.responsibilities.T
         clusters = model.assignment.divergence().item()
-        shared = model.decoder.shared_log_prior(model.weight_decay) + model.likelihood.log_prior()
+        shared = model.decoder.shared_log_prior(model.weight_precision) + model.likelihood.log_prior()
         parameters = -(phi * model.candidate_log_prior()).sum().item() - shared.item()
     return -evidence.mean() + (model.gamma * clusters + parameters) / model.n_samples
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from skdevae.nn.likelihoods import LinearTables
+from skdevae.nn.linear_tables import LinearTables
 from skdevae.table import source as rows_module
 from skdevae.table.source import RowSource, summarize_columns
 
