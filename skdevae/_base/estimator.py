@@ -22,8 +22,7 @@ from torch import Tensor
 from .._sklearn import Interval, StrOptions, validate_params
 from .._typing import Activation, Callbacks, RandomState, TableLike
 from .._warnings import warn_user
-from ..inference import Inference, inference_for
-from ..inference.slopes import slopes
+from ..inference import Inference, inference_for, slopes
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel, in_context
@@ -126,8 +125,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     # ---- a fit: whole, or not at all --------------------------------------------------------------------------------
 
     @abstractmethod
-    def _fit(self, X: TableLike, **facts: Any) -> None:
-        """Fit this estimator, which has no fitted state, and set all of it."""
+    def _fit(self, *table: Any, **facts: Any) -> None:
+        """Fit this estimator, which has no fitted state, to a table and facts about its rows, and set all of it."""
 
     def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
         """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
@@ -409,10 +408,10 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             In the units of the training table.
         """
         check_is_fitted(self, "module_")
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(f"Z has {Z.shape[1]} columns, but the latent has {self._n_features_out}.")
-        return self.trajectories(Z).astype(Z.dtype, copy=False)
+        latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if latents.shape[1] != self._n_features_out:
+            raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
+        return self.trajectories(latents).astype(latents.dtype, copy=False)
 
     @available_if(require_density)
     @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)

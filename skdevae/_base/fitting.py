@@ -19,7 +19,7 @@ from torch import Tensor
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import Integrator, LayerSizes, TableLike
 from .._warnings import warn_user
-from ..inference.grid import LatentPosterior
+from ..inference import LatentPosterior
 from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model

@@ -1,4 +1,4 @@
-"""Which end of an axis is up: z and -z fit alike, so somebody has to say."""
+"""Orientation: which end of an axis is up. z and -z fit alike, so a rule or the user has to say."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _column_index(feature: str | int, n_features: int, feature_names: np.ndarray
 
 
 def direction_of(behaviors: Sequence[str]) -> int:
-    """Whether features should rise (1) or fall (-1) where nothing else is asked: fall, if they cannot rise."""
+    """Whether features should rise (1) or fall (-1) where nothing else is asked. They fall if they cannot rise."""
     return -1 if "decreasing" in behaviors and "increasing" not in behaviors else 1
 
 
@@ -52,8 +52,9 @@ def axis_signs(
 ) -> np.ndarray:
     """For each axis of positions (N, Q), 1 if it points as asked and -1 if it should be reversed: (Q,).
 
-    The first axis should rise with the reference. Where there is none, and for other axes, the features' correlations
-    with the axis should have a non-negative sum, once multiplied by their preferred directions (D,), or all by one.
+    The first axis should rise with the reference. Without a reference, and for other axes, a rule decides: the sum over
+    features of their correlations with the axis, each times its preferred direction (one for all, or (D,)), should not
+    be negative.
     """
     agreement = np.array([(directions * correlations(source, axis)).sum() for axis in positions.T])
     if reference is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +17,7 @@ from .source import RowSource
 from .units import Units
 
 #: a validated table: dense with NaN for missing entries, or a CSR array of counts
-Values = np.ndarray | sp.csr_array
+Values: TypeAlias = np.ndarray | sp.csr_array
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.columns import column_evidence
-from ..inference.encoder import amortized_elbo
+from ..inference import amortized_elbo, column_evidence
 from ..nn.layers import noise_from
 from ..nn.models import AmortizedModel
 from ..table.components import projection_onto

@@ -1,0 +1,105 @@
+"""Saved models carry a version: what is too new, or from before there were versions, is a clear error."""
+
+import pickle
+from importlib.metadata import version
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from agreement import assert_agree
+from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
+from skdevae._base.persistence import FORMAT
+
+IRIS = load_iris().data
+
+#: Estimators that tests/_base/saved/format_1.joblib holds; see :func:`save`.
+ESTIMATORS = {
+    "BasisDeVAEClusterer": BasisDeVAEClusterer(4, max_epochs=5, random_state=0),
+    "BasisVAEClusterer": BasisVAEClusterer(3, translation_invariant=True, max_epochs=5, random_state=0),
+    "DeVAETransformer": DeVAETransformer(2, monotonic_cst="increasing", max_epochs=3, random_state=0),
+    "VAETransformer": VAETransformer(2, max_epochs=2, random_state=0),
+    "VampVAE": VampVAE(2, likelihood="nb", max_epochs=2, random_state=0),
+    "DGDEmbedder": DGDEmbedder(2, n_clusters=3, hidden_layer_sizes=(8,), n_init=1, max_epochs=5, random_state=0),
+}
+FILE = Path(__file__).parent / "saved" / f"format_{FORMAT}.joblib"
+
+
+def table_of(model):
+    return np.round(10 * IRIS) if model.likelihood == "nb" else IRIS
+
+
+def save():
+    """Write the file that later versions have to read: ``python tests/_base/test_versions_of_files.py``."""
+    models = {name: estimator.fit(table_of(estimator)) for name, estimator in ESTIMATORS.items()}
+    answers = {
+        name: {
+            "transform": model.transform(table_of(model)),
+            "score_samples": model.score_samples(table_of(model)),
+            "trajectories": model.trajectories(np.ones((2, model.transform(table_of(model)).shape[1]))),
+        }
+        for name, model in models.items()
+    }
+    FILE.parent.mkdir(exist_ok=True)
+    joblib.dump({"skdevae": version("skdevae"), "models": models, "answers": answers}, FILE, compress=9)
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return joblib.load(FILE)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_file_of_this_format_gives_the_answers_that_it_gave_when_it_was_saved(saved, name):
+    model = saved["models"][name]
+    assert type(model).__name__ == name
+    z = np.ones((2, model.transform(table_of(model)).shape[1]))
+    assert_agree(model.transform(table_of(model)), saved["answers"][name]["transform"])
+    assert_agree(model.score_samples(table_of(model)), saved["answers"][name]["score_samples"])
+    assert_agree(model.trajectories(z), saved["answers"][name]["trajectories"])
+
+
+def _state(**stamp):
+    model = DeVAETransformer(max_epochs=2, random_state=0).fit(IRIS)
+    state = model.__getstate__()
+    return state | {"_stored_by": state["_stored_by"] | stamp}
+
+
+def test_fitted_state_says_who_has_stored_it_and_in_which_format():
+    assert _state()["_stored_by"] == {"format": FORMAT, "skdevae": version("skdevae")}
+
+
+def test_a_newer_format_is_a_clear_error():
+    state = _state(format=FORMAT + 1, skdevae="9.8")
+    message = rf"DeVAETransformer was saved by skdevae 9\.8 in format {FORMAT + 1}, which is newer.*Update skdevae"
+    with pytest.raises(ValueError, match=message):
+        DeVAETransformer().__setstate__(state)
+
+
+def test_an_older_format_is_a_clear_error():
+    state = _state(format=FORMAT - 1, skdevae="0.0.1")
+    with pytest.raises(ValueError, match=r"which is older.*Load it with skdevae 0\.0\.1, or fit it again"):
+        DeVAETransformer().__setstate__(state)
+
+
+@pytest.mark.parametrize("stamp", [None, {}, {"format": "one"}, 3])
+def test_a_file_without_a_format_is_a_clear_error(stamp):
+    state = _state()
+    state["_stored_by"] = stamp
+    with pytest.raises(ValueError, match="saved without a format number"):
+        DeVAETransformer().__setstate__(state)
+    del state["_stored_by"]
+    with pytest.raises(ValueError, match="saved without a format number"):
+        DeVAETransformer().__setstate__(state)
+
+
+def test_an_unfitted_estimator_needs_no_stamp():
+    state = DeVAETransformer(2).__getstate__()
+    assert "_stored_by" not in state
+    assert pickle.loads(pickle.dumps(DeVAETransformer(2))).get_params()["n_components"] == 2
+
+
+if __name__ == "__main__":
+    save()
