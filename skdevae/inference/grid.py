@@ -1,182 +1,69 @@
-"""Exact inference of a latent of one or two dimensions, to a stated accuracy, for a fitted model and new rows."""
+"""Inference on grids: the exact posterior of a latent of one or two dimensions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from ..nn.latent_grid import LatentGrid, log_joint
-from ..nn.likelihoods import LinearTables
-from ..nn.rows import Rows
+from ..nn.linear_tables import LinearTables
+from ..nn.models import GenerativeModel
+from ..table.source import RowSource
+from .base import Inference, PosteriorFields
+from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
+from .importance import sampled_log_evidence
 
-#: by number of dimensions: the coarsest grid's points along each axis, and how often its spacing may be halved where a
-#: posterior is narrower than that
-_COARSE_POINTS, _REFINEMENTS = {1: 129, 2: 65}, {1: 5, 2: 3}
-#: entries of one (points, features) table, beyond which a grid of two dimensions is not refined
-_TABLE_ENTRIES = 30_000_000
-#: How far, in nats, the evidence from every second point may be from that of all points. Where the spacing is below a
-#: posterior's sd, halving it takes the error to about its fourth power, so the latter is right to far less than 1e-4.
-_TOLERANCE = 1e-2
-#: most posterior mass that may lie on the ends of a grid, and how often a grid may be doubled in length to get there
-_MASS_AT_ENDS, _EXTENSIONS = 1e-7, 3
+#: grid points, by number of dimensions, that chunks of rows leave room for
+_POSTERIOR_WIDTH = {1: 1025, 2: 129**2}
 
 
-@dataclass(frozen=True)
-class LatentPosterior:
-    """What the data say about each sample's latent.
+class GridInference(Inference):
+    """The latent is integrated on grids that all rows share, to a stated accuracy.
 
-    ``mean``, ``sd``, ``lower`` and ``upper`` are (B, Q), by component. The others are (B,): ``log_evidence`` is
-    log p(x) without the constants of x; ``resolved`` is 1 where a grid was fine enough, else 0; ``beyond`` is how much
-    posterior mass lies beyond ``z_max``.
+    The likelihood has to be linear in the data, and the same function of the latent for all rows: no size factors. The
+    prior is the standard normal. Posteriors too narrow for any grid of two dimensions have their evidence sampled.
     """
 
-    log_evidence: Tensor
-    mean: Tensor
-    sd: Tensor
-    lower: Tensor
-    upper: Tensor
-    resolved: Tensor
-    beyond: Tensor
+    def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
+        exact = self.grid_posterior(source, credible_level)
+        return PosteriorFields(exact.mean, exact.sd, exact.lower, exact.upper)
 
-    @staticmethod
-    def empty(n_rows: int, n_components: int, like: Tensor) -> LatentPosterior:
-        """Room for ``n_rows`` samples."""
-        by_component = {"mean", "sd", "lower", "upper"}
-        return LatentPosterior(
-            *(
-                like.new_empty((n_rows, n_components) if field.name in by_component else (n_rows,))
-                for field in fields(LatentPosterior)
-            )
-        )
+    @torch.no_grad()
+    def log_evidence(self, source: RowSource) -> Tensor:
+        model, posterior = self.model, self.grid_posterior(source)
+        evidence = self._with_constants(source, posterior.log_evidence)
+        narrow = (posterior.resolved == 0).nonzero()[:, 0]
+        if model.n_components > 1 and len(narrow):
+            rows = source.take(narrow.cpu().numpy())
+            evidence[narrow] = sampled_log_evidence(model, rows, posterior.mean[narrow], self.n_draws)
+        return evidence
 
-    def put_(self, index: Tensor | slice, other: LatentPosterior) -> None:
-        """Write the fields of some rows."""
-        for field in fields(self):
-            getattr(self, field.name)[index] = getattr(other, field.name)
+    @torch.no_grad()
+    def bound(self, source: RowSource) -> Tensor:
+        """log of the integral over z of ``exp(E_q(w) log p(x | z, w)) p(z)``, for every row: (N,)."""
+        posterior = exact_posterior(self.model, source, self.model.averaged_tables_at)
+        return self._with_constants(source, posterior.log_evidence)
 
+    def grid_posterior(self, source: RowSource, credible_level: float = 0.95) -> LatentPosterior:
+        return exact_posterior(self.model, source, self.model.predictive_tables, credible_level)
 
-class GridLadder:
-    """Ever finer grids with the model's coefficients on each, computed when first asked for.
-
-    Parameters
-    ----------
-    tables : callable
-        From grid points (P, Q) to the likelihood's coefficients (P, D).
-    z_max : float
-        Where the model's curves end; the grids reach a third further.
-    n_components : int
-        Dimensions Q of the latent, one or two.
-    like : Tensor
-        dtype and device.
-    n_extensions : int
-        How often the grids' length has been doubled.
-    """
-
-    def __init__(
-        self,
-        tables: Callable[[Tensor], LinearTables],
-        z_max: float,
-        n_components: int,
-        like: Tensor,
-        n_extensions: int = 0,
-    ):
-        self.z_max = z_max
-        self.n_components = n_components
-        self._tables = tables
-        self._like = like
-        self._n_extensions = n_extensions
-        self._steps: list[tuple[LatentGrid, LinearTables]] = []
-        self._extended: GridLadder | None = None
-
-    def __getitem__(self, step: int) -> tuple[LatentGrid, LinearTables]:
-        while len(self._steps) <= step:
-            n_intervals = (_COARSE_POINTS[self.n_components] - 1) * 2 ** (len(self._steps) + self._n_extensions)
-            reach = 4 / 3 * self.z_max * 2**self._n_extensions
-            grid = LatentGrid.standard_normal(n_intervals + 1, reach, self.n_components).to(self._like)
-            self._steps.append((grid, self._tables(grid.points)))
-        return self._steps[step]
-
-    def is_last(self, step: int) -> bool:
-        """Whether there is no finer grid than this one."""
-        return step == _REFINEMENTS[self.n_components] or self._is_full(step)
-
-    def extended(self) -> GridLadder | None:
-        """The ladder of grids of twice the length, for samples that lie beyond these; None where there is no more."""
-        if self._n_extensions == _EXTENSIONS or self._is_full(0):
-            return None
-        if self._extended is None:
-            self._extended = GridLadder(self._tables, self.z_max, self.n_components, self._like, self._n_extensions + 1)
-        return self._extended
-
-    def _is_full(self, step: int) -> bool:
-        """Whether a grid of two dimensions with twice the points along each axis would take too much memory."""
-        return self.n_components > 1 and 4 * self[step][1].slope.numel() > _TABLE_ENTRIES
+    def _with_constants(self, source: RowSource, evidence: Tensor) -> Tensor:
+        for index, rows in source.chunks():
+            evidence[index] += self.model.likelihood.row_constant(rows)
+        return evidence
 
 
-def latent_posterior(rows: Rows, ladder: GridLadder, credible_level: float = 0.95) -> LatentPosterior:
-    """Posterior and evidence of every row, each on the coarsest grid that resolves it and the shortest that holds it.
-
-    The trapezoidal rule converges faster than any power of the spacing once the spacing is below the posterior's sd. A
-    row's integral is accepted where the estimate from every second point agrees, otherwise the row goes on to a grid
-    of half the spacing; rows are judged one by one, so results do not depend on which rows come together.
-    """
-    posterior = LatentPosterior.empty(len(rows), ladder.n_components, ladder[0][0].points)
-    at_ends = torch.zeros_like(posterior.beyond)
-    pending = torch.arange(len(rows), device=at_ends.device)
-    step = 0
-    while len(pending):
-        grid, tables = ladder[step]
-        joint = log_joint(rows.take(pending), tables, grid)
-        evidence = torch.logsumexp(joint, 1)
-        resolved = (evidence - _evidence_from_every_second_point(joint, grid)).abs() < _TOLERANCE
-        done = resolved | ladder.is_last(step)
-        q = torch.exp(joint[done] - evidence[done, None])
-        summary = _summarize(q, evidence[done], resolved[done], grid, ladder.z_max, credible_level)
-        posterior.put_(pending[done], summary)
-        at_ends[pending[done]] = q[:, (grid.points.abs() == grid.axis[-1]).any(1)].sum(1)
-        pending = pending[~done]
-        step += 1
-    outside = at_ends > _MASS_AT_ENDS
-    longer = ladder.extended() if outside.any() else None
-    if longer is not None:
-        posterior.put_(outside, latent_posterior(rows.take(outside.nonzero()[:, 0]), longer, credible_level))
-    return posterior
-
-
-def _evidence_from_every_second_point(joint: Tensor, grid: LatentGrid) -> Tensor:
-    every_second = grid.unravel(joint)[(slice(None), *[slice(None, None, 2)] * grid.n_components)]
-    return torch.logsumexp(every_second.flatten(1), 1) + grid.n_components * math.log(2)
-
-
-def _summarize(
-    q: Tensor, evidence: Tensor, resolved: Tensor, grid: LatentGrid, z_max: float, credible_level: float
+@torch.no_grad()
+def exact_posterior(
+    model: GenerativeModel,
+    source: RowSource,
+    tables: Callable[[Tensor], LinearTables],
+    credible_level: float = 0.95,
 ) -> LatentPosterior:
-    mean = q @ grid.points
-    sd = (q @ grid.points**2 - mean**2).clamp(min=0).sqrt()
-    tail = 0.5 * (1 - credible_level)
-    marginals = [_marginal(grid.unravel(q), component) for component in range(grid.n_components)]
-    lower, upper = (
-        torch.stack([_quantile(marginal, grid.axis, level) for marginal in marginals], 1) for level in (tail, 1 - tail)
-    )
-    beyond = q[:, (grid.points.abs() > z_max).any(1)].sum(1)
-    return LatentPosterior(evidence, mean, sd, lower, upper, resolved.to(q), beyond)
-
-
-def _marginal(q: Tensor, component: int) -> Tensor:
-    """Distribution of one component, (B, n), from that of all, (B, n, ..., n)."""
-    others = [axis for axis in range(1, q.ndim) if axis != component + 1]
-    return q.sum(others) if others else q
-
-
-def _quantile(q: Tensor, z: Tensor, level: float) -> Tensor:
-    """Quantile of each row's distribution: its cumulative mass is taken as linear between points."""
-    cumulative = q.cumsum(1) - 0.5 * q
-    target = torch.full((len(q), 1), level, dtype=q.dtype, device=q.device)
-    right = torch.searchsorted(cumulative, target).clamp(1, len(z) - 1)
-    below, above = (cumulative.gather(1, right + shift) for shift in (-1, 0))
-    share = ((target - below) / (above - below).clamp(min=torch.finfo(q.dtype).tiny)).clamp(0, 1)
-    return (z[right - 1] + share * (z[right] - z[right - 1])).squeeze(1)
+    """Posterior of every row's latent under the coefficients that ``tables`` gives at points z (P, Q)."""
+    ladder = GridLadder(tables, model.z_max, model.n_components, source.like)
+    posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
+    for index, rows in source.chunks(width=_POSTERIOR_WIDTH[model.n_components]):
+        posterior.put_(index, latent_posterior(rows, ladder, credible_level))
+    return posterior

@@ -1,4 +1,4 @@
-"""Modes of many posteriors at once: every row's own quasi-Newton search, side by side in one batch."""
+"""Modes: the highest points of many rows' posteriors, by quasi-Newton searches side by side in one batch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..nn.models import MixtureModel
+from ..nn.models import MixtureModel, in_context
 from ..nn.priors import GaussianMixture
 from ..nn.representations import class_log_density
+from ..nn.row_context import RowContext
 from ..nn.rows import DenseRows
-from .importance import slopes
+from .slopes import slopes
 
 #: steps of a search at the most
 _MAX_STEPS = 200
@@ -19,11 +20,13 @@ _MAX_STEPS = 200
 _ROUNDED_SIZE = 0.05
 #: pairs of steps and gradient differences that a row's search remembers
 _MEMORY = 8
-#: share of the linear prediction that a step must gain; how often it may be shortened
-_SUFFICIENT, _SHORTENINGS = 1e-4, 12
-#: fall (nats) that a step has to promise, or the search has arrived, where nothing else is said
+#: share of the fall that a straight line predicts which a step must bring
+_SUFFICIENT = 1e-4
+#: how often one step may be shortened
+_SHORTENINGS = 12
+#: fall (nats) that a step must promise, or else the search has arrived, where no tolerance is given
 _PROMISE = 1e-4
-#: share of the rows of a batch under way below which the others are left out of it
+#: share of the rows of a batch that are still searched for, below which the others are left out of it
 _CROWDED = 0.6
 
 
@@ -144,12 +147,12 @@ def _inverse_hessian_product(gradient: Tensor, history: Tensor, covariance: Tens
 class _NegativeLogJoint:
     """``-log p(x, z)`` of some rows, but for what does not depend on z."""
 
-    def __init__(self, model: MixtureModel, prior: GaussianMixture, rows: DenseRows, classes: Tensor | None):
-        self._model, self._prior, self._rows, self._classes = model, prior, rows, classes
+    def __init__(self, model: MixtureModel, prior: GaussianMixture, rows: DenseRows):
+        self._model, self._prior, self._rows = model, prior, rows
 
     def value(self, z: Tensor) -> Tensor:
         likelihood = self._model.log_likelihood(self._rows, z, with_constant=False)
-        return -likelihood - _log_prior(self._prior, z, self._classes)
+        return -likelihood - _log_prior(self._prior, z, self._rows.context.component)
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -159,12 +162,12 @@ class _NegativeLogJoint:
         return value.detach(), gradient
 
     def take(self, index: Tensor) -> _NegativeLogJoint:
-        classes = None if self._classes is None else self._classes[index]
-        return _NegativeLogJoint(self._model, self._prior, self._rows.take(index), classes)
+        return _NegativeLogJoint(self._model, self._prior, self._rows.take(index))
 
 
-def _log_prior(prior: GaussianMixture, z: Tensor, classes: Tensor | None) -> Tensor:
-    return prior.log_density(z) if classes is None else class_log_density(prior.log_joint(z), classes)
+def _log_prior(prior: GaussianMixture, z: Tensor, component: Tensor | None) -> Tensor:
+    """log p(z) at z (B, Q), under the component that a row is known to belong to if it is known: (B,)."""
+    return prior.log_density(z) if component is None else class_log_density(prior.log_joint(z), component)
 
 
 class ModeFinder:
@@ -182,23 +185,22 @@ class ModeFinder:
         self._model, self._tolerance = model, tolerance
         self._prior: GaussianMixture = model.latent_prior()
         means = self._prior.means
-        self._curves = model.curves(means)  # (K, 1, D)
+        self._curves = model.curves(means)[:, 0]  # (K, D)
         # Rough Hessians: what a row of median size would have at each component's mean.
         gradients = slopes(model.predictive_curves, means)
-        information = model.likelihood.information(self._curves[:, 0], means)
+        information = model.likelihood.information(self._curves, means)
         hessians = torch.einsum("kdp,kd,kdq->kpq", gradients, information, gradients)
         hessians = hessians + torch.diag_embed(torch.exp(-2 * self._prior.log_sds))
         self._covariances = torch.linalg.inv(hessians)
 
-    def __call__(self, rows: DenseRows, classes: Tensor | None = None, predicted: Tensor | None = None) -> Search:
-        """The mode of every row.
+    def __call__(self, rows: DenseRows, predicted: Tensor | None = None) -> Search:
+        """The mode of every row, under its own component where ``rows.context`` says which that is.
 
-        ``classes`` (B,), where given, say which component each is known to belong to, -1 where that is not known;
-        ``predicted`` (B, Q) are other places to start from than the means. The values of the search are
+        ``predicted`` (B, Q), where given, are other places to start from than the means. The values of the search are
         ``-log p(x, z)``.
         """
-        objective = _NegativeLogJoint(self._model, self._prior, rows, classes)
-        nearest = self.best_means(rows, classes)
+        objective = _NegativeLogJoint(self._model, self._prior, rows)
+        nearest = self.best_means(rows)
         start = self._prior.means[nearest]
         if predicted is not None:
             is_better = objective.value(predicted) < objective.value(start)
@@ -206,22 +208,23 @@ class ModeFinder:
         found = minimize_rows(objective, start, self._covariances[nearest], _MAX_STEPS, self._tolerance)
         return found._replace(value=found.value - self._model.likelihood.row_constant(rows))
 
-    def best_means(self, rows: DenseRows, classes: Tensor | None = None) -> Tensor:
+    def best_means(self, rows: DenseRows) -> Tensor:
         """The component whose mean has the highest log joint density with each row: (B,).
 
-        Size factors are rounded to 5 %, so that rows share their tables.
+        Size factors are rounded to 5 %, so that rows share the curves at the means.
         """
-        model, means = self._model, self._prior.means
+        means, log_size, component = self._prior.means, rows.context.log_size, rows.context.component
+        pair_log_prob = self._model.likelihood.pair_log_prob
         likelihood = torch.empty(len(rows), len(means)).to(means)
-        if rows.log_size is None:
-            likelihood[:] = rows.log_likelihood(model.likelihood.tables(self._curves[:, 0], means))
+        if log_size is None:
+            likelihood[:] = pair_log_prob(rows, self._curves, means)
         else:
-            rounded = torch.round(rows.log_size / _ROUNDED_SIZE)
+            rounded = torch.round(log_size / _ROUNDED_SIZE)
             for step in rounded.unique():
-                curves = self._curves[:, 0] + step * _ROUNDED_SIZE
+                shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(means)))
                 these = (rounded == step).nonzero()[:, 0]
-                likelihood[these] = rows.take(these).log_likelihood(model.likelihood.tables(curves, means))
+                likelihood[these] = pair_log_prob(rows.take(these), in_context(self._curves, shared), means)
         z = means.expand(len(rows), -1, -1)  # (B, K, Q)
-        of_class = None if classes is None else classes.repeat_interleave(len(means))
-        log_prior = _log_prior(self._prior, z.flatten(0, 1), of_class).view(len(rows), -1)
+        of_each = None if component is None else component.repeat_interleave(len(means))
+        log_prior = _log_prior(self._prior, z.flatten(0, 1), of_each).view(len(rows), -1)
         return (likelihood + log_prior).argmax(1)
