@@ -134,8 +134,9 @@ class RowSource:
     def rows(self, index: slice | np.ndarray) -> DenseRows | SparseRows:
         """Some rows."""
         carried, factor = self.context.take(index), None
-        if carried.log_size is not None and self.divides_sizes:
-            carried, factor = carried.replaced(log_size=None), np.exp(-carried.log_size)
+        if self.divides_sizes and carried.log_size is not None:
+            factor = np.exp(-carried.log_size)
+            carried = carried.replaced(log_size=None)
         context = carried.tensors(self.like)
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
