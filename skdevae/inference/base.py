@@ -1,0 +1,98 @@
+"""Inference: the questions that every trained model answers about rows, however it finds the answers.
+
+A strategy is an object of a subclass of :class:`Inference`. Which one suits a model is decided once, by
+:func:`~skdevae.inference.strategies.inference_for`. All of them work chunk by chunk, in the precision of the model
+(float64 for whatever a user sees), and draw nothing at random: a row has the same answers whatever rows come with it.
+Log-likelihoods are in the model's units.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from ..nn.models import GenerativeModel
+from ..nn.rows import DenseRows, Rows
+from ..table.source import RowSource, SparseRows
+from .grid_ladder import LatentPosterior
+
+
+class PosteriorFields(NamedTuple):
+    """Mean, standard deviation and ends of the central credible interval of q(z | x): (N, Q) each."""
+
+    mean: Tensor
+    sd: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, sd: Tensor, credible_level: float) -> PosteriorFields:
+        """The fields of Gaussians with independent components."""
+        half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
+        return cls(mean, sd, mean - half_width, mean + half_width)
+
+
+class Inference(ABC):
+    """How the posterior q(z | x) and the evidence log p(x) of a trained model are found.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        In evaluation mode.
+    n_draws : int
+        Draws for each row where an integral is sampled. It is rounded up to a power of two.
+    """
+
+    def __init__(self, model: GenerativeModel, n_draws: int):
+        self.model = model
+        self.n_draws = n_draws
+
+    @abstractmethod
+    def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
+        """What is known of the latent of every row; the prior for rows without any observed entry."""
+
+    def mean(self, source: RowSource) -> Tensor:
+        """Where every row is placed on the latent: (N, Q)."""
+        return self.posterior(source).mean
+
+    @abstractmethod
+    def log_evidence(self, source: RowSource) -> Tensor:
+        """log p(x) of every row, with each feature on its most probable curve: (N,)."""
+
+    @abstractmethod
+    def bound(self, source: RowSource) -> Tensor:
+        """The evidence lower bound of every row, averaged over q(w) where features choose between curves: (N,)."""
+
+    def grid_posterior(self, source: RowSource) -> LatentPosterior | None:
+        """The posterior on a grid, where one grid can serve all rows; else None."""
+        return None
+
+    @torch.no_grad()
+    def conditional_log_likelihood(self, source: RowSource, positions: Tensor) -> Tensor:
+        """log p(x | z) of every row at a given z (N, Q), with each feature on its most probable curve: (N,)."""
+        values = torch.empty(len(source)).to(source.like)
+        for index, rows in narrow_chunks(self.model, source):
+            values[index] = self.model.predictive_log_prob(rows.dense(), positions[index])
+        return values
+
+    @torch.no_grad()
+    def expected_table(self, source: RowSource, positions: Tensor) -> Tensor:
+        """Expected value of every entry of rows with given latents (N, Q): (N, D)."""
+        return self.model.predictive_mean(source.context.tensors(source.like), positions)
+
+
+def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
+    """Chunks few enough in rows for an array of (rows, candidates, features)."""
+    return source.chunks(width=model.entries_per_point)
+
+
+def without_entries(rows: Rows, like: Tensor) -> Tensor:
+    """Which rows have no observed entry: (B,)."""
+    if rows.observed is None:
+        return torch.zeros(len(rows), dtype=torch.bool, device=like.device)
+    return rows.observed.sum(1) == 0

@@ -1,0 +1,67 @@
+"""Evidence of columns: how well each candidate curve describes a feature, for features that choose between curves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize, total
+from ..nn.models import GenerativeModel, in_context
+from ..nn.rows import DenseRows
+from ..table.source import RowSource
+from .base import narrow_chunks
+from .strategies import inference_for
+
+#: points of the grid on which columns are judged along each axis, by number of dimensions
+_COLUMN_POINTS = {1: 513, 2: 65}
+
+
+@torch.no_grad()
+def column_evidence(model: GenerativeModel, source: RowSource) -> Tensor:
+    """Evidence of each column for each candidate, given the latents that all columns imply: (D, K).
+
+    As in the fit, it is the log-likelihood under the candidate's curve plus the log prior of the parameters that the
+    curve takes. The latents are integrated on a grid. Where no grid can serve all rows (latents of more dimensions,
+    likelihoods that are not linear in the data, rows with size factors), they are taken to be at the posterior means.
+    """
+    has_grid = model.n_components in _COLUMN_POINTS and model.likelihood.is_linear and source.context.log_size is None
+    evidence = _evidence_on_grid(model, source) if has_grid else _evidence_at_means(model, source)
+    return (evidence + model.candidate_log_prior()).T
+
+
+def _evidence_on_grid(model: GenerativeModel, source: RowSource) -> Tensor:
+    """Log-likelihood of each column under each candidate, with the latents integrated: (K, D)."""
+    grid = LatentGrid.standard_normal(_COLUMN_POINTS[model.n_components], model.z_max, model.n_components)
+    grid = grid.to(source.like)
+    tables = model.predictive_tables(grid.points)
+    statistics = total(
+        summarize(rows, log_joint(rows, tables, grid).softmax(1), grid.log_mass, tables.positive is not None)
+        for _, rows in source.chunks(width=len(grid.points))
+    )
+    return model.expected_log_likelihood(statistics, grid.points)
+
+
+def _evidence_at_means(model: GenerativeModel, source: RowSource) -> Tensor:
+    """Log-likelihood of each column under each candidate, with the latents at the posterior means: (K, D)."""
+    positions = inference_for(model, n_draws=1).mean(source)
+    evidence = torch.zeros_like(model.assignment.responsibilities.T)
+    for index, rows in narrow_chunks(model, source):
+        z, dense = positions[index], rows.dense()
+        evidence += _summed_over_rows(model, dense, in_context(model.curves(z), dense.context), z)
+    return evidence
+
+
+def _summed_over_rows(model: GenerativeModel, rows: DenseRows, candidates: Tensor, z: Tensor) -> Tensor:
+    """Log-likelihood of each column under candidates (B, K, D) at the rows' own z (B, Q): (K, D)."""
+    likelihood = model.likelihood
+    if not likelihood.is_linear:
+        log_prob = likelihood.log_prob(rows.values[:, None], candidates, z[:, None, None, :])
+        return (log_prob if rows.observed is None else torch.where(rows.observed[:, None] > 0, log_prob, 0.0)).sum(0)
+    at_rows = GridStatistics(
+        rows.values,
+        (rows.values > 0).to(rows.values) if likelihood.has_positive_term else None,
+        torch.ones_like(rows.values) if rows.observed is None else rows.observed,
+        torch.zeros(()),
+        len(rows),
+    )
+    return at_rows.expected_log_likelihood(model.linear_likelihood.tables(candidates, z))

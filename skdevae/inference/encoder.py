@@ -1,0 +1,134 @@
+"""Inference by an encoder: its posterior, and the evidence from draws around it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..nn.models import AmortizedModel
+from ..nn.priors import GaussianMixture, StandardNormal
+from ..table.source import RowSource
+from .base import Inference, PosteriorFields, narrow_chunks, without_entries
+from .draws import standard_normal_points, standard_normal_rule
+from .grid import GridInference
+from .grid_ladder import LatentPosterior
+from .importance import sampled_log_evidence
+
+#: quasi-random draws for expectations under each row's posterior
+_POSTERIOR_DRAWS = 256
+#: the same for probabilities of a prior's components
+_RESPONSIBILITY_DRAWS = 64
+
+
+class EncoderInference(Inference):
+    """An encoder, and the flow behind it if there is one, say where a row lies.
+
+    The evidence is integrated on a grid where one grid can serve all rows. That takes a latent of one dimension with a
+    standard normal prior, a likelihood that is linear in the data, and no size factors, which make the likelihood at a
+    grid point another one for every row. Otherwise it is sampled, with the encoder's Gaussian as one of the proposals.
+
+    Of a plain autoencoder only the mean and the likelihoods given it mean anything.
+    """
+
+    model: AmortizedModel
+
+    def __init__(self, model: AmortizedModel, n_draws: int):
+        super().__init__(model, n_draws)
+        self._on_grid = GridInference(model, n_draws)
+
+    def integrates_on_grid(self, source: RowSource) -> bool:
+        """Whether the latent can be integrated on a grid."""
+        model = self.model
+        return (
+            model.n_components == 1
+            and isinstance(model.prior, StandardNormal)
+            and model.likelihood.is_linear
+            and source.context.log_size is None
+        )
+
+    @torch.no_grad()
+    def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
+        """Moments and quantiles of the encoder's posterior; the prior's for rows without any observed entry."""
+        model = self.model
+        fields = PosteriorFields(*(torch.empty(len(source), model.n_components).to(source.like) for _ in range(4)))
+        of_the_prior = PosteriorFields.gaussian(*_moments(model.latent_prior()), credible_level)
+        nodes = None if model.posterior_family.is_gaussian else self._nodes(source, _POSTERIOR_DRAWS)
+        for index, rows in source.chunks(width=max(source.n_features, 0 if nodes is None else nodes.numel())):
+            encoding = model.encoder(rows.dense())
+            if nodes is None:
+                encoded = PosteriorFields.gaussian(encoding.mean, encoding.log_sd.exp(), credible_level)
+            else:
+                encoded = _drawn_fields(model.posterior_family.draw(encoding, nodes)[0], credible_level)
+            for field, value, empty in zip(fields, encoded, of_the_prior, strict=True):
+                field[index] = torch.where(without_entries(rows, source.like)[:, None], empty, value)
+        return fields
+
+    @torch.no_grad()
+    def log_evidence(self, source: RowSource) -> Tensor:
+        if self.integrates_on_grid(source):
+            return self._on_grid.log_evidence(source)
+        encoded = self.posterior(source)
+        sd = encoded.sd if self.model.posterior_family.is_gaussian else None
+        return sampled_log_evidence(self.model, source, encoded.mean, self.n_draws, sd)
+
+    def bound(self, source: RowSource) -> Tensor:
+        return amortized_elbo(self.model, source)
+
+    def grid_posterior(self, source: RowSource) -> LatentPosterior | None:
+        """The exact posterior, not the encoder's, where the latent can be integrated on a grid; else None."""
+        return self._on_grid.grid_posterior(source) if self.integrates_on_grid(source) else None
+
+    @torch.no_grad()
+    def prior_responsibilities(self, source: RowSource) -> Tensor:
+        """Posterior probability of every component of the prior, ``E_q(z | x) p(k | z)``: (N, K)."""
+        prior = self.model.latent_prior()
+        nodes = self._nodes(source, _RESPONSIBILITY_DRAWS)
+        values = torch.empty(len(source), len(prior.log_weights)).to(source.like)
+        for index, rows in source.chunks(width=max(source.n_features, len(nodes) * values.shape[1])):
+            z, _ = self.model.posterior_family.draw(self.model.encoder(rows.dense()), nodes)
+            of_the_draws = prior.responsibilities(z).mean(0)
+            is_empty = without_entries(rows, source.like)[:, None]
+            values[index] = torch.where(is_empty, prior.log_weights.exp(), of_the_draws)
+        return values
+
+    def _nodes(self, source: RowSource, n_draws: int) -> Tensor:
+        """Noise (S, 1, Q), of equal weight, for expectations under every row's posterior."""
+        return standard_normal_points(n_draws, self.model.n_components)[:, None].to(source.like)
+
+
+@torch.no_grad()
+def amortized_elbo(model: AmortizedModel, source: RowSource, n_draws: int = _POSTERIOR_DRAWS) -> Tensor:
+    """Evidence lower bound of every row with the encoder's q(z | x) and q(w): (N,).
+
+    Expectations over z are quadratures in one or two dimensions. In more, they are means over ``n_draws`` quasi-random
+    draws, rounded up to a power of two. For a plain autoencoder the value is log p(x | z) at the encoder's z.
+    """
+    nodes, weights = (t.to(source.like) for t in standard_normal_rule(n_draws, model.n_components))
+    prior = model.latent_prior()
+    values = torch.zeros(len(source)).to(source.like)
+    for index, rows in narrow_chunks(model, source):
+        dense = rows.dense()
+        encoding = model.encoder(dense)
+        if not model.variational:
+            values[index] = model.log_likelihood(dense, encoding.mean)
+            continue
+        for node, weight in zip(nodes, weights, strict=True):
+            z, log_q = model.posterior_family.draw(encoding, node.expand_as(encoding.mean))
+            latent = model.divergence(encoding, z, log_q, prior)
+            values[index] += weight * (model.log_likelihood(dense, z) - latent)
+        values[index] = torch.where(without_entries(rows, source.like), 0.0, values[index])
+    return values
+
+
+def _drawn_fields(z: Tensor, credible_level: float) -> PosteriorFields:
+    """From draws (S, B, Q)."""
+    tail = 0.5 - 0.5 * credible_level
+    levels = torch.tensor([tail, 1 - tail], dtype=z.dtype, device=z.device)
+    return PosteriorFields(z.mean(0), z.std(0, correction=0), *torch.quantile(z, levels, dim=0))
+
+
+def _moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
+    """Mean and sd of a mixture, (Q,) each."""
+    weights = mixture.log_weights.exp()
+    mean = weights @ mixture.means
+    return mean, (weights @ (torch.exp(2 * mixture.log_sds) + (mixture.means - mean) ** 2)).sqrt()

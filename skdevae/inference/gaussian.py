@@ -1,0 +1,99 @@
+"""Gaussian approximations: the mode of each row's posterior, and the curvature of the log joint density there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..nn.latent_grid import standard_normal_log_density
+from ..nn.models import GenerativeModel, in_context
+from ..nn.priors import GaussianMixture
+from ..nn.rows import DenseRows
+from .slopes import slopes
+
+#: Gauss-Newton steps at the most
+_MAX_STEPS = 50
+#: how often one step may be halved
+_HALVINGS = 8
+#: gain of a step (nats) below which a row has arrived
+_GAIN = 1e-10
+
+
+class GaussianApproximation(NamedTuple):
+    """N(mode, factor factor^T) for each row: (B, Q) and lower triangular (B, Q, Q)."""
+
+    mode: Tensor
+    factor: Tensor
+
+    def at(self, noise: Tensor) -> Tensor:
+        """Each row's points for standard normal noise (S, Q) that all rows share: (S, B, Q)."""
+        return self.mode + torch.einsum("bpq,sq->sbp", self.factor, noise)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Log density of each row's Gaussian at positions z (S, B, Q): (S, B)."""
+        whitened = torch.linalg.solve_triangular(self.factor, (z - self.mode).permute(1, 2, 0), upper=False)
+        log_volume = self.factor.diagonal(dim1=1, dim2=2).log().sum(1)  # (B,)
+        return standard_normal_log_density(whitened.permute(2, 0, 1)) - log_volume
+
+
+def log_joint_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture | None = None) -> Tensor:
+    """log p(x, z) under the predictive curves, for rows at some positions each (S, B, Q): (S, B).
+
+    ``prior`` is the model's, for callers that ask more than once.
+    """
+    if prior is None:
+        prior = model.latent_prior()
+    return model.predictive_log_prob(rows, z) + prior.log_density(z)
+
+
+def laplace(
+    model: GenerativeModel, rows: DenseRows, start: Tensor, prior: GaussianMixture | None = None
+) -> GaussianApproximation:
+    """The mode of each row's posterior, looked for from ``start`` (B, Q), and the curvature there.
+
+    Every Gauss-Newton step is halved until the joint density does not fall, row by row.
+    """
+    if prior is None:
+        prior = model.latent_prior()
+    z = start.clone()
+    moving = torch.arange(len(rows), device=start.device)  # rows that have not arrived; others are not looked at again
+    for _ in range(_MAX_STEPS):
+        part, here = rows.take(moving), z[moving]
+        value = before = log_joint_at(model, part, here[None], prior)[0]
+        gradient = _gradient(model, part, here, prior)
+        precision = torch.linalg.cholesky(precision_at(model, part, here, prior))
+        step = torch.cholesky_solve(gradient[..., None], precision)[..., 0]
+        for _ in range(_HALVINGS):
+            proposed = log_joint_at(model, part, (here + step)[None], prior)[0]
+            better = proposed > value
+            here, value = torch.where(better[:, None], here + step, here), torch.where(better, proposed, value)
+            step = torch.where(better[:, None], torch.zeros_like(step), 0.5 * step)
+            if not step.any():
+                break
+        z[moving] = here
+        moving = moving[value - before >= _GAIN]
+        if not len(moving):
+            break
+    return GaussianApproximation(z, torch.linalg.cholesky(covariance_at(model, rows, z, prior)))
+
+
+def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
+    with torch.enable_grad():
+        position = z.detach().requires_grad_()
+        return torch.autograd.grad(log_joint_at(model, rows, position[None], prior).sum(), position)[0]
+
+
+def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
+    """Curvature of ``-log p(z | x)`` near z (B, Q): the prior's precision and each row's information: (B, Q, Q)."""
+    gradients = slopes(model.predictive_curves, z)
+    information = model.likelihood.information(in_context(model.predictive_curves(z), rows.context), z)
+    if rows.observed is not None:
+        information = information * rows.observed
+    return prior.precision(z) + torch.einsum("bdp,bd,bdq->bpq", gradients, information, gradients)
+
+
+def covariance_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
+    """Inverse of :func:`precision_at`: (B, Q, Q)."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, z, prior)))
