@@ -1,33 +1,80 @@
-# Every target makes .venv itself, from nothing, and leaves it alone while pyproject.toml and constraints.txt stand still.
+# Every target makes the virtual environment that it needs, from nothing, and leaves it alone while pyproject.toml and
+# constraints.txt stand still. Further arguments for pytest: PYTEST_ADDOPTS="tests/nn -x" make test
 PYTHON ?= python3
+# The lowest versions come from years when the oldest Python that we support was new: there are wheels for that one.
+LOWEST_PYTHON ?= python3.11
+# Version of torch for `make lowest`: the floor of pyproject.toml, or one named here (make lowest TORCH=2.13.0). On Linux
+# the usual index has old torch as a CUDA build only, with gigabytes of CUDA packages. TORCH_INDEX avoids them.
+TORCH ?= floor
+# Address of PyTorch's CPU index, as PyTorch's installation page has it. Where it is set, torch comes from there.
+TORCH_INDEX ?=
+# Further arguments for every `pip install`, such as another index.
+PIP_EXTRA_ARGS ?=
+# The tag that a release is built from. `make build` fails where it does not name the version in pyproject.toml.
+TAG ?=
 # Threads of the tests and the demo: their tables are too small to gain from a second one, and on a busy machine threads
 # that wait for each other cost most of the time.
 OMP_NUM_THREADS ?= 1
 # Processes among which the tests are shared out.
 WORKERS ?= 2
 
+# Where a virtual environment keeps its programs.
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 VENV := .venv
-BIN := $(VENV)/bin
-# Written when an install has gone through. One for the demo, which needs little, one for development, which needs more.
+LOWEST := .venv-lowest
+PRERELEASE := .venv-prerelease
+BIN := $(VENV)/$(SCRIPTS)
+# Written when an install has gone through, one for each set of packages: the demo needs little, development more.
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
+RELEASE := $(VENV)/.installed-release
+LOWEST_DONE := $(LOWEST)/.installed-torch-$(TORCH)
 
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-PYTEST := OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg $(BIN)/python -m pytest
+# $(call pip,VENV) installs into that environment.
+pip = $(1)/$(SCRIPTS)/python -m pip --disable-pip-version-check install $(PIP_EXTRA_ARGS)
+# $(call torch,VENV) installs torch from TORCH_INDEX, where that is set, before anything else asks for torch.
+torch = $(if $(TORCH_INDEX),$(call pip,$(1)) --index-url $(TORCH_INDEX) -c constraints.txt torch)
+# $(call pytest,VENV) runs the tests there.
+pytest = OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg $(1)/$(SCRIPTS)/python -m pytest
+# $(call supported,PYTHON) says what to do where that Python is too old, or none.
+supported = $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo 'skdevae needs Python 3.11 or newer, which "$(1)" is not. Name one: make PYTHON=python3.12' >&2; exit 1; }
+
+INSTALL := $(call pip,$(VENV)) -c constraints.txt
+PYTEST := $(call pytest,$(VENV))
 DOCS := $(wildcard README.md docs/*.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctest docs lint types clean
+.PHONY: help demo test coverage portability portability-short lowest prerelease doctest docs lint types build clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO) ## run the example on tumour biomarkers; its figure goes to figures/
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python examples/plot_tumour_biomarkers.py
 
-test: $(DEV) ## run the tests and the package's doctests
+test: $(DEV) ## run the tests and the package's doctests; prints the CPU-seconds that they took
 	$(PYTEST) -n $(WORKERS)
+
+coverage: $(DEV) ## run the tests and say which lines they reach; fails below the share that pyproject.toml asks for
+	$(PYTEST) -n $(WORKERS) --cov --cov-report=term:skip-covered
+
+portability: $(DEV) ## run the numerical tests under other processors' kernels and other numbers of threads
+	$(BIN)/python tools/portability.py --workers $(WORKERS)
+
+portability-short: $(DEV) ## run some of them under one of these settings
+	$(BIN)/python tools/portability.py --workers $(WORKERS) --short
+
+lowest: $(LOWEST_DONE) ## run the tests with the lowest versions that pyproject.toml admits, in .venv-lowest
+	$(call pytest,$(LOWEST)) -n $(WORKERS)
+
+prerelease: ## run the tests with the newest pre-releases of what skdevae needs, in .venv-prerelease
+	@$(call supported,$(PYTHON))
+	$(PYTHON) -m venv --clear $(PRERELEASE)
+	$(call torch,$(PRERELEASE))
+	$(call pip,$(PRERELEASE)) --pre -c constraints.txt -e '.[test]'
+	$(call pytest,$(PRERELEASE)) -n $(WORKERS)
 
 doctest: $(DEV) ## run the package's doctests alone
 	$(PYTEST) skdevae
@@ -42,19 +89,40 @@ lint: $(DEV) ## check style and formatting
 types: $(DEV) ## check types
 	$(BIN)/python -m mypy
 
-clean: ## remove caches, build products and figures, but not .venv
-	rm -rf build dist figures *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+build: $(RELEASE) ## build the source archive and the wheel into dist/, and check both
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tools/check_dist.py --tag '$(TAG)'
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'skdevae needs Python 3.11 or newer, which "$(PYTHON)" is not. Name one: make PYTHON=python3.12' >&2; exit 1; }
+clean: ## remove caches, build products and figures, but no virtual environment
+	rm -rf build dist figures htmlcov .coverage *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@$(call supported,$(PYTHON))
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[plot]'
+$(DEMO): pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call torch,$(VENV))
+	$(INSTALL) -e '.[plot,umap]'
 	touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV): pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call torch,$(VENV))
 	$(INSTALL) -e '.[dev]'
 	touch $(DEMO) $@
+
+$(RELEASE): pyproject.toml constraints.txt | $(DEV)
+	$(INSTALL) -e '.[release]'
+	touch $@
+
+$(LOWEST_DONE): pyproject.toml tools/lowest_pins.py
+	@$(call supported,$(LOWEST_PYTHON))
+	$(LOWEST_PYTHON) -m venv --clear $(LOWEST)
+	$(call pip,$(LOWEST)) packaging
+	$(LOWEST)/$(SCRIPTS)/python tools/lowest_pins.py test $(if $(filter-out floor,$(TORCH)),--set torch=$(TORCH)) \
+	  > $(LOWEST)/pins.txt
+	$(if $(TORCH_INDEX),$(call pip,$(LOWEST)) --index-url $(TORCH_INDEX) "$$(grep '^torch==' $(LOWEST)/pins.txt)")
+	$(call pip,$(LOWEST)) -r $(LOWEST)/pins.txt -e '.[test]'
+	touch $@

@@ -1,4 +1,12 @@
-"""What every test finds set up: few threads, no display, no clock, and a way to the shared data."""
+"""What every test finds set up: few threads, no display, no clock, and a way to the shared data.
+
+Environment variables:
+
+``SKDEVAE_TEST_THREADS``
+    Threads of torch, 1 where it is not set. ``make portability`` sets 2 as well.
+``SKDEVAE_REQUIRE_SHARED``
+    Where it is 1, a test that finds no ``../shared/data`` fails instead of being skipped. ``.ci/run`` sets it.
+"""
 
 import os
 from collections.abc import Callable
@@ -7,10 +15,17 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_info
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+THREADS = int(os.environ.get("SKDEVAE_TEST_THREADS", "1"))
 
 # No test asserts time, and hypothesis would: 200 ms an example, and a limit on drawing them.
 settings.register_profile("skdevae", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,23 +33,38 @@ settings.load_profile("skdevae")
 
 
 def pytest_sessionstart() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
+
+
+def pytest_report_header() -> str:
+    """Which kernels compute: what to compare first where a test passes on one machine and fails on another."""
+    blas = [f"{pool['internal_api']} {pool.get('architecture', '')}".strip() for pool in threadpool_info()]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"kernels: {', '.join(sorted(set(blas)))}; torch {capability}, threads {torch.get_num_threads()}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the processor time that the tests took. Workers of pytest-xdist have ended by now, and are counted."""
+    if resource is None or hasattr(config, "workerinput"):
+        return
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    user, system = sum(part.ru_utime for part in usage), sum(part.ru_stime for part in usage)
+    terminalreporter.write_line(f"CPU-seconds: {user + system:.0f} (user {user:.0f}, system {system:.0f}), all workers")
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Where a file of ``../shared/data`` lies: ``shared_data("gunpoint.npz")``.
 
-    Those data sets have licences of their own and stay outside the repository. A test without its data is skipped,
-    except where CI is set: there it fails.
+    Those data sets have licences of their own and stay outside the repository, so a test without its data is skipped.
     """
 
     def path(name: str) -> Path:
         found = SHARED_DATA / name
         if not found.exists():
-            if os.environ.get("CI"):
-                pytest.fail(f"CI is set, and ../shared/data/{name} is missing")
-            pytest.skip("needs ../shared/data, which is not part of the repository")
+            if os.environ.get("SKDEVAE_REQUIRE_SHARED") == "1":
+                pytest.fail(f"SKDEVAE_REQUIRE_SHARED is 1, and ../shared/data/{name} is missing")
+            pytest.skip(f"needs ../shared/data/{name}, which is not part of the repository")
         return found
 
     return path
