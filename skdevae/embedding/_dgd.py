@@ -1,16 +1,53 @@
-"""The DGD paper's model: a decoder, a learned mixture of Gaussians, and no encoder."""
+"""DGDEmbedder: the DGD paper's model, a decoder and a learned mixture of Gaussians without an encoder."""
 
 from __future__ import annotations
 
-from numbers import Integral
+import copy
+import math
+from dataclasses import asdict
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from sklearn.base import ClusterMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from .._sklearn import Interval, validate_params
-from ._decoder_model import DecoderModel
+from .._base.estimator import LatentEstimator
+from .._base.posterior import Posterior
+from .._sklearn import Interval, StrOptions, fit_context, validate_params
+from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
+from ..inference.laplace import LaplaceInference, warn_unless_converged
+from ..nn.likelihoods import LIKELIHOODS
+from ..nn.models import MixtureModel
+from ..nn.regularized_mixture import COVARIANCE_TYPES, Softball
+from ..table.components import Projection
+from ..table.source import RowSource
+from ..table.validation import check_layer_sizes
+from ..training.device import resolve_device
+from ..training.seeds import spawn_seeds
+from ..training.threads import fitting_threads, products_gain
+from ._dgd_fit import (
+    LearningRates,
+    SettledDecoder,
+    TrainedDecoder,
+    check_user_decoder,
+    settle,
+    start_model,
+    train_decoder,
+)
+from ._dgd_start import Start, StartOptions, find_start
+from ._known_classes import known_components
+from ._prior_mixture import PriorMixture
+from ._training_table import TrainingTable, check_observed, checked_weights
+
+#: how many times the decoder's learning rate those of representations and mixture are, where they are None
+_FASTER = 10
 
 
-class DGDEmbedder(DecoderModel):
+class DGDEmbedder(ClusterMixin, LatentEstimator):
     """Embed and cluster samples with a deep generative decoder: no encoder, and a learned mixture of Gaussians.
 
     Every sample has a representation z, found by optimisation. z follows a Gaussian mixture whose means, variances and
@@ -19,162 +56,180 @@ class DGDEmbedder(DecoderModel):
 
         sum_i w_i (log p(x_i | z_i, theta) + log p(z_i | phi)) + log p(phi) + log p(theta)
 
-    The mixture's components cluster the samples. Entries that are missing drop out of the likelihood: a decoder needs
-    no imputation.
+    The components of the mixture cluster the samples. Missing entries drop out of the likelihood: a decoder needs no
+    imputation.
 
     Parameters
     ----------
     n_components : int, default=20
-        Dimensions of the latent.
+        Number of dimensions of the latent.
     n_clusters : int, default=10
-        Components of the mixture, at the most: see ``may_be_empty``. With ``supervised``, as many as there are classes
-        if those are more.
-        None is a single standard normal distribution that is not learned; it has no clusters.
+        Largest number of components of the mixture: ``may_be_empty`` can leave some out. With ``supervised`` there is
+        at least one for each class. None means a single standard normal distribution that is not learned, and so no
+        clusters.
     representation : {"map", "variational"}, default="map"
-        What a training sample's representation is: a point, or a Gaussian with independent components, whose mean and
-        sds are learned by maximising the evidence lower bound (the variational auto-decoder). The second takes what is
-        not known of a sample's latent into account: held-out likelihoods come out higher. Representations of new
-        samples, and ``embedding_``, are posterior modes either way.
+        What is learned of a training sample's latent. ``"map"`` learns a point. ``"variational"`` learns a Gaussian
+        with independent components, by maximising the evidence lower bound (the variational auto-decoder). It accounts
+        for what is not known of the latent, so held-out likelihoods come out higher. Either way, ``embedding_`` and the
+        representations of new samples are modes of their posteriors.
     supervised : bool, default=False
-        Whether ``y`` gives each class a component: component k belongs to ``classes_[k]``, and samples of a class count
-        with its component alone (section 4.2.4). -1, None or NaN in y says that a sample's class is not known. Where
-        there are such samples, components beyond the number of classes are theirs; without them there is one for each
-        class.
+        Whether each class in ``y`` has a component of its own (section 4.2.4). Component k belongs to ``classes_[k]``,
+        and the prior of a sample of that class is that component alone. The class of a sample is unknown if y is -1,
+        None or NaN there. If there are such samples, they can also belong to components beyond the number of classes.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
-        Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
-        have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
-        excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+        Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
+        noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
+        negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
+        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
+        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None, array-like of shape (n_samples,) or callable, default="sum"
-        What a sample's expected counts (poisson, nb, zinb) are multiplied by, in any unit: its total, nothing, what is
-        given, or what a function of X (as an array, or a CSR array) gives. Likelihoods are of the raw counts, given
-        these. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
-        median size. Rows without a count cannot have "sum". With an array, ``set_params(size_factors=...)`` those of
-        another table's rows before that table is passed.
+        Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
+        ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
+        to one. None gives all samples the same size. An array has one size per row of X; a callable computes them from
+        X (an array, or a CSR array). Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. If sizes are an array, set those of another table by ``set_params(size_factors=...)`` before you
+        pass that table. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of
+        the training table's log sizes.
     latent_init : {"pca", "zero"}, default="pca"
-        Where representations start: at principal components (of log1p of normalised counts), or at zero, as published.
+        Where representations start: at principal components (for counts, those of log1p of normalised counts), or at
+        zero, as published.
     mixture_init : {"gmm", "kmeans", "softball"}, default=None
-        Where the mixture starts: at one fitted to the starting representations, with restarts and split-and-merge
-        moves; at their k-means clusters; or at narrow components around draws from the prior of the means, as
-        published. None means "gmm", but "softball" with ``latent_init="zero"``, which leaves nothing to fit a mixture
-        to, and where every sample's class is given (``supervised``): such components keep classes apart.
+        Where the mixture starts. ``"gmm"`` fits a mixture to the starting representations, by restarts and by moves
+        that split and merge components. ``"kmeans"`` takes their k-means clusters. ``"softball"`` puts narrow
+        components around draws from the prior of the means, as published. None means ``"gmm"``, with two exceptions
+        where it means ``"softball"``: with ``latent_init="zero"``, which leaves nothing to fit a mixture to, and if the
+        class of every sample is known (``supervised``), because such components keep classes apart.
     covariance_type : {"diag", "isotropic", "fixed"}, default="diag"
-        A variance for each component and axis, one for each component, or variances that stay where they start.
+        Variances of the components: one for each component and axis, one for each component, or variances that stay
+        where they start.
     may_be_empty : bool, default=True
-        Whether components can be left out that the samples do not pay for: those of ``mixture_init="gmm"`` that raise
-        its log-likelihood by less than Schwarz's criterion asks for, and those that no sample belongs to in the end.
-        ``n_clusters_`` says how many there are. Those of classes always stay.
+        Whether components are left out that the samples do not support. ``mixture_init="gmm"`` leaves out those that
+        raise the log-likelihood by less than Schwarz's criterion asks for. After training, those to which no sample
+        belongs are left out. Components of classes always stay. ``n_clusters_`` is the number that is left.
     dirichlet_alpha : float, default=1.0
-        Concentration of the Dirichlet prior on the mixture's weights, 1 or more: above 1, clusters are drawn towards
-        equal sizes.
+        Concentration of the Dirichlet prior on the weights of the components, at least 1. Values above 1 draw the
+        clusters towards equal sizes.
     softball_scale, softball_sharpness : float, default=1.0
-        Radius of the ball in which means lie a priori, and how steeply that prior falls at its surface (eq. 6). With
-        ``mixture_init`` "gmm" or "kmeans", whose components have sds of about 1, the radius is in units of 5 K of them,
-        which is the published ratio, or of the farthest mean.
+        Radius of the ball in which means lie a priori, and how steeply that prior falls at the surface of the ball (eq.
+        6). With ``mixture_init="gmm"`` or ``"kmeans"``, whose components have standard deviations of about 1, the
+        radius is ``softball_scale`` times 5 K, which is the published ratio, or times the distance of the farthest
+        mean.
     prior_weight : "n_samples" or float, default="n_samples"
-        Factor on log p(phi), the log prior of the mixture's parameters. As eq. 3 has it, it would be 1, and nothing
-        would keep components from shrinking onto a few points: what was published counts it once for every sample.
+        Factor on log p(phi), the log prior of the mixture's parameters. In eq. 3 it is 1, but then nothing keeps
+        components from shrinking onto a few points. The published code counts the prior once for every sample, as
+        ``"n_samples"`` does.
     refit_mixture : bool, default=True
-        Whether the mixture is settled after training, by maximising its part of the objective, with the uncertainty of
-        the representations (Laplace's approximation, or the learned sds) taken into account.
+        Whether the mixture is fitted again after training. This takes into account how uncertain the representations
+        are: by Laplace's approximation, or by the standard deviations that ``representation="variational"`` has
+        learned.
     decoder : torch.nn.Module, default=None
-        A network of yours, from latents (n, n_components) to one value for each feature, (n, n_features) in any shape:
-        expected values in units of the columns' sds (gaussian), logits (bernoulli), or logs of expected counts. It
-        starts from the weights that it has, and is copied; what its layers draw (dropout) comes from ``random_state``,
-        by way of torch's global generator, for which other fits in other threads then wait. None is a multilayer
-        perceptron.
+        Your own network. It maps latents of shape (n, n_components) to one value for each feature, n_features for each
+        latent in any shape: expected values in units of the columns' standard deviations (gaussian), logits
+        (bernoulli), or logs of expected counts. The network is copied, and the copy starts from its weights. What its
+        layers draw, as dropout does, comes from torch's global generator, which is seeded from ``random_state`` for
+        that time; fits in other threads that need it wait. None means a multilayer perceptron.
     hidden_layer_sizes : sequence of int, default=(100, 100, 100)
-        Hidden layers of the perceptron. Empty: the decoder is linear.
+        Number of units in each hidden layer of the decoder's network. If empty, the decoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="gelu"
-        Nonlinearity of hidden layers. Posteriors under "relu" have kinks, and modes are found less quickly.
+        Activation function of the hidden layers. Posteriors under ``"relu"`` have kinks, which slow down the search for
+        their modes.
     weight_decay : float, default=0.1
-        Weight decay of the decoder, in nats per sample: ``weight_decay / 2`` times the squares of its weights is added
-        to the loss, which is a Gaussian prior whose precision grows with the number of samples. Representations are
-        points and take up noise where nothing is paid for it: little decay costs held-out likelihood.
+        Weight decay of the decoder, in nats per sample: ``weight_decay / 2`` times the sum of its squared weights is
+        added to the loss. This is a Gaussian prior whose precision grows with the number of samples. Representations
+        are points, and take up noise if the decoder is free to follow them: too little weight decay costs held-out
+        likelihood.
     noise_floor : float, default=0.1
-        Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
+        Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=1e-3
-        Starting rate of Adam for the decoder; all rates fall to zero along a cosine.
+        Initial learning rate of Adam. It is that of the decoder. All rates fall to zero along a cosine.
     latent_learning_rate, mixture_learning_rate : float, default=None
-        Those of the representations, which take a step once an epoch, and of the mixture. None means ten times that of
-        the decoder.
+        Initial learning rates of the representations, which take one step per epoch, and of the mixture. None means ten
+        times ``learning_rate``.
     betas : pair of floats, default=(0.5, 0.7)
-        Adam's decay rates, for all of them.
+        Decay rates of Adam, for decoder, representations and mixture.
     batch_size : int, default=128
-        Rows per gradient step of decoder and mixture.
+        Number of rows per gradient step. They are steps of the decoder and the mixture.
     max_epochs : int, default=None
-        Passes over the table; None means 200, or as many as make 2000 gradient steps.
+        Largest number of passes over the table. None means 200, or as many as make 2000 gradient steps.
     n_iter_no_change : int, default=10
-        Epochs in each of which the training loss moves by less than ``tol`` before training stops.
+        Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
-        In nats per sample.
+        An epoch makes progress if it changes the training loss by at least this much, in nats per sample.
     latent_tol : float, default=1e-4
-        How near to its mode a representation is looked for, in nats: a search ends when its next step would promise
-        less than this. With larger values new samples take less time.
+        Accuracy of representations, in nats: the search for a mode ends when its next step promises to gain less than
+        this. Larger values make the representations of new samples faster.
     n_init : int, default=10
-        Starts of the search for the first mixture, or of its k-means.
+        Number of starts of ``mixture_init="gmm"`` or ``"kmeans"``.
     n_importance_samples : int, default=500
-        Draws for each sample's likelihood.
+        Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
+        grid.
     device : str, default="auto"
-        Torch device; ``"auto"`` is ``"cuda"`` where there is one, else ``"cpu"``.
+        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
-        Seeds the start, the decoder's weights and batches.
+        Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
+        fits repeatable on the same machine.
     verbose : int, default=0
-        Above zero, a progress bar.
-    callbacks : list of skorch callbacks, default=None
-        Notified while training, in skorch's vocabulary; the history has every loss term by name.
+        Whether training shows a progress bar: it does for values above zero.
+    callbacks : list or tuple of skorch callbacks, default=None
+        Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
+        records every term of the loss by name.
 
     Attributes
     ----------
     embedding_ : ndarray of shape (n_samples, n_components)
-        Representations of the training samples: what :meth:`transform` finds for them, but that samples with a known
-        class count with its component.
+        Representations of the training samples. They are what :meth:`transform` finds, except that the prior of a
+        sample of known class is the component of that class.
     labels_ : ndarray of shape (n_samples,)
-        The most probable component of each. Clusters come in order of size, classes in order of ``classes_``.
+        Most probable component of each training sample. Clusters are in the order of their sizes, classes in the order
+        of ``classes_``.
     weights_ : ndarray of shape (n_clusters_,)
         Weights of the mixture's components.
     means_, covariances_ : ndarray of shape (n_clusters_, n_components)
-        Their means, and variances along each axis.
+        Means of the components, and their variances along each axis.
     prior_mixture_ : PriorMixture
-        The same, as other estimators have their priors: ``weights``, ``means`` and ``sds``.
+        Components of the latent's prior: ``weights`` of shape (K,), ``means`` and ``sds`` of shape (K, n_components).
     n_clusters_ : int
-        How many components there are: ``n_clusters`` less those left out as empty.
+        Number of components.
     classes_ : ndarray of shape (n_classes,)
-        Classes that the first components belong to (``supervised``).
+        Classes to which the first components belong (``supervised=True`` only).
     noise_scale_ : ndarray of shape (n_features,)
-        Noise sd in the units of X (gaussian).
+        Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
-        Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
+        Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
+        only).
     log_posterior_ : float
-        Eq. 3 at ``embedding_``, up to constants of the decoder's prior, in nats per training sample and the units
-        of X. Priors of different numbers of components do not compare.
+        The objective (eq. 3) at ``embedding_``, in nats per training sample and in the units of X, up to a constant of
+        the decoder's prior. Values for different numbers of components cannot be compared.
     history_ : skorch.history.History
-        A row for each epoch: training loss and every loss term, in the model's (standardised) units.
+        One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
+        any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Epochs run.
+        Number of epochs run.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
-        Number of features seen by fit.
+        Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X has any.
+        Names of the features seen during :meth:`fit`, if X has column names that are strings.
 
     See Also
     --------
-    VampVAE : Embeds and clusters samples with an encoder; embeds new samples at once.
+    VampVAE : Embeds and clusters samples with an encoder, which embeds new samples at once.
 
     Notes
     -----
-    The mixture's density is ``log sum_k pi_k N(z | mu_k, sigma_k^2)``; in eq. 4 of the paper the weight has slipped
-    into the exponent. The Dirichlet prior is on the K weights.
+    The density of the mixture is ``log sum_k pi_k N(z | mu_k, sigma_k^2)``. In eq. 4 of the paper the weight has
+    slipped into the exponent. The Dirichlet prior is on the K weights.
 
-    New samples: from the best of the components' means, prior included, or from a linear prediction (principal
-    components, regressed on the trained representations) where that is better, to the mode of ``log p(x | z) + log
-    p(z)`` by L-BFGS, all rows of a chunk side by side, each with its own curvature and steps. The first curvature is
-    that which the decoder has at the component's mean.
+    The representation of a new sample is the mode of ``log p(x | z) + log p(z)``. The search starts from the best of
+    the components' means, or from a linear prediction where that is better: principal components, regressed on the
+    trained representations. It goes on by L-BFGS for all rows of a chunk side by side, each with its own curvature and
+    steps. The first curvature is the one that the decoder has at the mean of the component.
 
-    Samples that are equal have one representation, with their total weight, and a fit sees them in an order that
-    depends on their values alone. So it does not depend on the order of the samples, and weights of two are samples
-    twice.
+    Samples with equal values have one representation, with their total weight, and a fit sees the samples in an order
+    that depends on their values alone. So it does not depend on the order of the samples, and a weight of two is the
+    same as a sample twice.
 
     References
     ----------
@@ -193,44 +248,83 @@ class DGDEmbedder(DecoderModel):
     (4, 3)
     """
 
+    module_: MixtureModel
+    embedding_: np.ndarray
+    labels_: np.ndarray
+    weights_: np.ndarray
+    means_: np.ndarray
+    covariances_: np.ndarray
+    n_clusters_: int
+    classes_: np.ndarray
+    log_posterior_: float
+    #: fields of the linear map that predicts representations, where they started at principal components
+    _projection_: dict[str, Any] | None
+
+    _parameter_constraints: ClassVar[dict] = {
+        **LatentEstimator._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [None, Interval(Integral, 1, None, closed="left")],
+        "representation": [StrOptions({"map", "variational"})],
+        "supervised": ["boolean"],
+        "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+        "latent_init": [StrOptions({"pca", "zero"})],
+        "mixture_init": [None, StrOptions({"gmm", "kmeans", "softball"})],
+        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
+        "may_be_empty": ["boolean"],
+        "dirichlet_alpha": [Interval(Real, 1, None, closed="left")],
+        "softball_scale": [Interval(Real, 0, None, closed="neither")],
+        "softball_sharpness": [Interval(Real, 0, None, closed="neither")],
+        "prior_weight": [StrOptions({"n_samples"}), Interval(Real, 0, None, closed="left")],
+        "refit_mixture": ["boolean"],
+        "decoder": [None, nn.Module],
+        "hidden_layer_sizes": ["array-like"],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "latent_learning_rate": [None, Interval(Real, 0, None, closed="neither")],
+        "mixture_learning_rate": [None, Interval(Real, 0, None, closed="neither")],
+        "betas": ["array-like"],
+        "latent_tol": [Interval(Real, 0, None, closed="neither")],
+        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+    }
+
     def __init__(
         self,
-        n_components=20,
+        n_components: int = 20,
         *,
-        n_clusters=10,
-        representation="map",
-        supervised=False,
-        likelihood="gaussian",
-        size_factors="sum",
-        latent_init="pca",
-        mixture_init=None,
-        covariance_type="diag",
-        may_be_empty=True,
-        dirichlet_alpha=1.0,
-        softball_scale=1.0,
-        softball_sharpness=1.0,
-        prior_weight="n_samples",
-        refit_mixture=True,
-        decoder=None,
-        hidden_layer_sizes=(100, 100, 100),
-        activation="gelu",
-        weight_decay=0.1,
-        noise_floor=0.1,
-        learning_rate=1e-3,
-        latent_learning_rate=None,
-        mixture_learning_rate=None,
-        betas=(0.5, 0.7),
-        batch_size=128,
-        max_epochs=None,
-        n_iter_no_change=10,
-        tol=1e-3,
-        latent_tol=1e-4,
-        n_init=10,
-        n_importance_samples=500,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
+        n_clusters: int | None = 10,
+        representation: Literal["map", "variational"] = "map",
+        supervised: bool = False,
+        likelihood: LikelihoodName = "gaussian",
+        size_factors: SizeFactors = "sum",
+        latent_init: Literal["pca", "zero"] = "pca",
+        mixture_init: Literal["gmm", "kmeans", "softball"] | None = None,
+        covariance_type: Literal["diag", "isotropic", "fixed"] = "diag",
+        may_be_empty: bool = True,
+        dirichlet_alpha: float = 1.0,
+        softball_scale: float = 1.0,
+        softball_sharpness: float = 1.0,
+        prior_weight: Literal["n_samples"] | float = "n_samples",
+        refit_mixture: bool = True,
+        decoder: nn.Module | None = None,
+        hidden_layer_sizes: LayerSizes = (100, 100, 100),
+        activation: Activation = "gelu",
+        weight_decay: float = 0.1,
+        noise_floor: float = 0.1,
+        learning_rate: float = 1e-3,
+        latent_learning_rate: float | None = None,
+        mixture_learning_rate: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.7),
+        batch_size: int = 128,
+        max_epochs: int | None = None,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        latent_tol: float = 1e-4,
+        n_init: int = 10,
+        n_importance_samples: int = 500,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
     ):
         self.n_components = n_components
         self.n_clusters = n_clusters
@@ -268,10 +362,201 @@ class DGDEmbedder(DecoderModel):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    # ---- samples' latents and clusters ----------------------------------------------------------------------------
+    # ---- fitting ----------------------------------------------------------------------------------------------------
 
-    def fit_predict(self, X, y=None, sample_weight=None):
-        """Fit the model and say which cluster every sample belongs to.
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or (for count likelihoods) sparse array of shape (n_samples, n_features)
+            Samples in rows. NaN marks a missing entry of a dense table.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the samples, with ``supervised=True``; otherwise it plays no part.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each sample counts. None means once.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X does not suit the likelihood, if a column or row has no observed entry, if parameters contradict each
+            other, if ``supervised`` has no class to learn from, or if the loss stops being finite. What an earlier fit
+            has found then stays as it was.
+        """
+        return self._fit_afresh(X, y=y, sample_weight=sample_weight)
+
+    def _fit(self, X: TableLike, *, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> None:
+        self._check_parameters()
+        X = self._validate(X, reset=True)
+        weight = checked_weights(sample_weight, X)
+        check_observed(X, weight, self._feature_names())
+        component = None
+        if self.supervised:
+            self.classes_, component = known_components(y, weight)
+        training = TrainingTable.learn(
+            X, weight, component, likelihood=self.likelihood, size_factors=self.size_factors, units=self._units
+        )
+        self._reader_ = training.table.reader
+        source = training.table.source(torch.zeros((), dtype=torch.float32, device=resolve_device(self.device)))
+        seeds = spawn_seeds(self.random_state, 3)
+        with fitting_threads(self._gains_from_threads(source)):
+            start = find_start(source, self._start_options(), seeds[0])
+            trained = self._train(source, start, seeds[1:])
+            settled = settle(
+                trained,
+                source.to(torch.float64),
+                start.projection,
+                refits_mixture=self.refit_mixture,
+                may_be_empty=self.may_be_empty,
+                n_draws=self.n_importance_samples,
+                tolerance=float(self.latent_tol),
+            )
+            warn_unless_converged(settled.modes)
+            self._keep(trained, settled)
+            self._keep_samples(training, settled)
+        if trained.interrupted:
+            self._warn_of_interruption()
+
+    def _check_parameters(self) -> None:
+        if self.latent_init == "zero" and self.mixture_init in ("gmm", "kmeans") and self.n_clusters is not None:
+            raise ValueError(
+                f"mixture_init={self.mixture_init!r} fits a mixture to the representations, but with "
+                "latent_init='zero' all of them are the same. Choose latent_init='pca', or mixture_init='softball'."
+            )
+        if self.supervised and self.n_clusters is None:
+            raise ValueError(
+                "supervised=True gives each class a component, but n_clusters=None is a single standard normal. Set "
+                "n_clusters to the number of classes."
+            )
+        check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        betas = tuple(self.betas)
+        if len(betas) != 2 or not all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas):
+            raise ValueError(f"betas={self.betas!r}: give Adam's two decay rates, each at least 0 and below 1.")
+
+    def _gains_from_threads(self, source: RowSource) -> bool:
+        width = 1 if self.decoder is not None else [1, *self.hidden_layer_sizes][-1]
+        return source.is_large or products_gain(min(self.batch_size, len(source)), source.n_features, width)
+
+    def _start_options(self) -> StartOptions:
+        return StartOptions(
+            n_components=self.n_components,
+            n_clusters=self.n_clusters,
+            latent_init=self.latent_init,
+            mixture_init=self.mixture_init,
+            softball=Softball(self.n_components, self.softball_scale, self.softball_sharpness),
+            n_init=self.n_init,
+            may_be_empty=self.may_be_empty,
+            counts=LIKELIHOODS[self.likelihood].has_log_link,
+        )
+
+    def _train(self, source: RowSource, start: Start, seeds: list[int]) -> TrainedDecoder:
+        self._config_ = self._module_config(source, start)
+        model = start_model(self._config_, source, start, seeds[0])
+        if self.decoder is not None:
+            check_user_decoder(model, source.like)
+        faster = _FASTER * self.learning_rate
+        return train_decoder(
+            model,
+            source,
+            start,
+            variational=self.representation == "variational",
+            rates=LearningRates(
+                decoder=self.learning_rate,
+                latent=self.latent_learning_rate or faster,
+                mixture=self.mixture_learning_rate or faster,
+                betas=(self.betas[0], self.betas[1]),
+            ),
+            settings=self._settings(),
+            draws_globally=self.decoder is not None,
+            seed=seeds[1],
+        )
+
+    def _module_config(self, source: RowSource, start: Start) -> dict[str, Any]:
+        """All that :func:`~skdevae.nn.models.build_model` asks for."""
+        n_samples = float(source.weights.sum())
+        return {
+            "n_samples": n_samples,
+            "n_features": source.n_features,
+            "n_components": int(self.n_components),
+            "decoder": self._decoder_config(),
+            "likelihood": self._likelihood_config(),
+            "assignment": None,
+            "mixture": {
+                "n_mixture_components": len(start.weights),
+                "covariance_type": self.covariance_type,
+                "dirichlet_alpha": float(self.dirichlet_alpha),
+                "softball_scale": float(start.radius),
+                "softball_sharpness": float(self.softball_sharpness),
+                "learned": self.n_clusters is not None,
+            },
+            "prior_weight": float(n_samples if self.prior_weight == "n_samples" else self.prior_weight),
+            "weight_precision": n_samples * float(self.weight_decay),
+            "z_max": math.inf,
+            "beta": 1.0,
+            "gamma": 1.0,
+        }
+
+    def _decoder_config(self) -> dict[str, Any]:
+        if self.decoder is not None:
+            return {"name": "module", "module": self.decoder}
+        return {
+            "name": "neural",
+            "n_components": int(self.n_components),
+            "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
+            "activation": self.activation,
+            "normalized": self._reader_.has_totals,
+            "linear_skip": False,
+        }
+
+    def _keep(self, trained: TrainedDecoder, settled: SettledDecoder) -> None:
+        """Set the fitted attributes that describe the model."""
+        self.module_ = settled.module
+        self.history_, self.n_iter_ = trained.history, len(trained.history)
+        self._projection_ = None if settled.inference.projection is None else asdict(settled.inference.projection)
+        mixture = PriorMixture.of(settled.inference.model.latent_prior())
+        self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.sds**2
+        self.n_clusters_ = self._config_["mixture"]["n_mixture_components"] = len(self.weights_)
+        self._store_results()
+
+    def _keep_samples(self, training: TrainingTable, settled: SettledDecoder) -> None:
+        """Set the fitted attributes that have a value for each sample, or are means over the samples."""
+        model, modes, rows = settled.inference.model, settled.modes, training.rows
+        mean = np.average(training.table.in_user_nats(modes.log_joint), weights=rows.weights)
+        self.log_posterior_ = float(mean) + float(model.log_prior()) / rows.weights.sum()
+        embedding = rows.spread(modes.position.cpu().numpy())
+        if training.has_samples_without_weight:
+            index, others = training.without_weight()
+            found = settled.inference.modes(others.source(modes.position))
+            embedding[index] = found.position.cpu().numpy()
+        shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(modes.position))
+        self.embedding_ = embedding.astype(training.samples.dtype, copy=False)
+        self.labels_ = shares.argmax(1).cpu().numpy()
+
+    @property
+    def prior_mixture_(self) -> PriorMixture:
+        """The mixture's components."""
+        check_is_fitted(self, "module_")
+        return PriorMixture.of(copy.deepcopy(self.module_.mixture).double().mixture())
+
+    # ---- inference --------------------------------------------------------------------------------------------------
+
+    def _inference(self) -> LaplaceInference:
+        model = cast(MixtureModel, self._float64_module())
+        projection = None if self._projection_ is None else Projection(**self._projection_)
+        return LaplaceInference(model, self.n_importance_samples, projection, float(self.latent_tol))
+
+    # ---- latents and clusters of samples ----------------------------------------------------------------------------
+
+    def fit_predict(
+        self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Fit the model and return the cluster of every sample.
 
         Parameters
         ----------
@@ -285,7 +570,9 @@ class DGDEmbedder(DecoderModel):
         """
         return self.fit(X, y, sample_weight=sample_weight).labels_
 
-    def fit_transform(self, X, y=None, sample_weight=None):
+    def fit_transform(
+        self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> np.ndarray:
         """Fit the model and return the samples' representations.
 
         Parameters
@@ -300,8 +587,8 @@ class DGDEmbedder(DecoderModel):
         """
         return self.fit(X, y, sample_weight=sample_weight).embedding_
 
-    def transform(self, X):
-        """Representations of samples: the modes of their posteriors, decoder and mixture as they are.
+    def transform(self, X: TableLike) -> np.ndarray:
+        """Representations of samples: the modes of their posteriors. Decoder and mixture stay as they are.
 
         Parameters
         ----------
@@ -311,12 +598,13 @@ class DGDEmbedder(DecoderModel):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Found to about ``latent_tol`` nats of the mode, row by row; nothing depends on which rows come together.
+            Within about ``latent_tol`` nats of the modes. Each row's search is its own: it does not depend on the other
+            rows.
         """
         return super().transform(X)
 
-    def predict(self, X):
-        """The component that is most probable for every sample's representation.
+    def predict(self, X: TableLike) -> np.ndarray:
+        """The most probable component of every sample's representation.
 
         Parameters
         ----------
@@ -330,7 +618,7 @@ class DGDEmbedder(DecoderModel):
         """
         return self.predict_proba(X).argmax(1)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: TableLike) -> np.ndarray:
         """Probability of every component, given a sample's representation.
 
         Parameters
@@ -341,13 +629,13 @@ class DGDEmbedder(DecoderModel):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters_)
-            ``p(k | z)`` at the representation: rows sum to one.
+            ``p(k | z)`` at the representation. Each row adds up to one.
         """
-        module, source, _ = self._for_inference(X)
-        modes = self._modes(module, source)
-        return module.latent_prior().responsibilities(modes.position).cpu().numpy()
+        _, source, inference = self._for_inference(X)
+        positions = inference.mean(source)
+        return inference.model.latent_prior().responsibilities(positions).cpu().numpy()
 
-    def posterior(self, X, *, credible_level=0.95):
+    def posterior(self, X: TableLike, *, credible_level: float = 0.95) -> Posterior:
         """Laplace's approximation of the posterior: the representation, and the expected curvature there.
 
         Parameters
@@ -365,9 +653,9 @@ class DGDEmbedder(DecoderModel):
         """
         return super().posterior(X, credible_level=credible_level)
 
-    # ---- likelihoods ----------------------------------------------------------------------------------------------
+    # ---- likelihoods ------------------------------------------------------------------------------------------------
 
-    def score_samples(self, X):
+    def score_samples(self, X: TableLike) -> np.ndarray:
         """Log-likelihood of every sample, integrated over the latent.
 
         Parameters
@@ -378,16 +666,16 @@ class DGDEmbedder(DecoderModel):
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X, and of counts given their size factors. It is estimated from
-            quasi-random draws, always the same ones, around the sample's representation, with the curvature there, half
-            of them 1.5 times as wide. The estimate is a lower bound on average: exact for a linear gaussian decoder and
-            one component, some hundredths of a nat too low where a posterior is not Gaussian, and too low by what other
-            modes of the posterior hold, far from the one that was found.
+            log p(x) in nats, in the units of X, and of counts given their sizes. It is estimated from quasi-random
+            draws around the sample's representation, always the same ones. Their spread is that of Laplace's
+            approximation, and 1.5 times as wide for half of them. The estimate is exact for a linear gaussian decoder
+            and one component. Otherwise it is a lower bound on average: some hundredths of a nat too low where a
+            posterior is not Gaussian, and also too low by what other modes hold, far from the one that was found.
         """
         return super().score_samples(X)
 
-    def elbo(self, X):
-        """Evidence lower bound with Laplace's approximation for the posterior, in nats per sample.
+    def elbo(self, X: TableLike) -> float:
+        """Evidence lower bound with Laplace's approximation as the posterior, in nats per sample.
 
         Parameters
         ----------
@@ -397,12 +685,12 @@ class DGDEmbedder(DecoderModel):
         Returns
         -------
         elbo : float
-            Mean of ``E_q[log p(x, z) - log q(z)]``, from quasi-random draws. Below :meth:`score` by how far posteriors
-            are from Gaussian.
+            Mean of ``E_q[log p(x, z) - log q(z)]``, from quasi-random draws. The less Gaussian the posteriors, the
+            farther it is below :meth:`score`.
         """
         return super().elbo(X)
 
-    def conditional_log_likelihood(self, X):
+    def conditional_log_likelihood(self, X: TableLike) -> float:
         """log p(x | z) at the representations, in nats per sample: the negative of the DGD paper's NLL.
 
         Parameters
@@ -427,7 +715,7 @@ class DGDEmbedder(DecoderModel):
         },
         prefer_skip_nested_validation=True,
     )
-    def sample(self, n_samples=1, cluster=None, random_state=None):
+    def sample(self, n_samples: int = 1, cluster: int | None = None, random_state: RandomState = None) -> np.ndarray:
         """Draw samples from the fitted model: the latent from the mixture, then the features.
 
         Parameters
@@ -435,7 +723,7 @@ class DGDEmbedder(DecoderModel):
         n_samples : int, default=1
             Number of samples.
         cluster : int, default=None
-            The component that all of them come from; None draws from the whole mixture.
+            The component that all of them come from. None draws from the whole mixture.
         random_state : int, RandomState instance or None, default=None
             Source of the draws; the same seed gives the same samples.
 
@@ -450,7 +738,4 @@ class DGDEmbedder(DecoderModel):
             if cluster >= self.n_clusters_:
                 raise ValueError(f"cluster={cluster}, but the mixture has components 0 to {self.n_clusters_ - 1}.")
             mixture = mixture.component(int(cluster))
-        z, _ = mixture.draw(n_samples, generator)
-        with torch.no_grad():
-            drawn = module.likelihood.sample(self._drawn_curves(module, z, generator), z, generator)
-        return self._in_user_units(drawn.numpy())
+        return self._simulated(module, mixture, n_samples, generator)

@@ -1,53 +1,146 @@
-"""Where a deep generative decoder starts: representations of the samples, and a mixture to go with them.
+"""The start of a deep generative decoder: representations of the samples, and a mixture that goes with them.
 
-The start is nearly everything: from representations at zero, components have nothing to tell apart.
+The start decides most of what a fit finds. If all representations start at zero, the components have nothing to tell
+apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ..nn.regularized_mixture import Softball
-from ..table.components import Projection
+from ..table.components import Projection, principal_projection
 from ..table.source import RowSource
 from ..training.seeds import generator_from
 from ._mixture_search import FoundMixture, kmeans_mixture, moments, search_mixture
 
-#: sd of a component that starts at a draw from the softball prior, of its scale, times K (section 4.2.1)
+#: sd of a component that starts at a draw from the softball prior, as a share of the radius, times K (section 4.2.1)
 _SOFTBALL_SD = 0.2
-#: variance along an axis, relative to the largest one, that counts as none; least of a component, relative to all
-_NO_VARIANCE, _LEAST_VARIANCE = 1e-10, 1e-3
+#: variance along an axis, relative to the largest one, that is taken for rounding
+_NO_VARIANCE = 1e-10
+#: least variance of a component along an axis, relative to the mean of all components
+_LEAST_VARIANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """The estimator's parameters that decide where a fit starts.
+
+    Attributes
+    ----------
+    n_components : int
+        Dimensions Q of the latent.
+    n_clusters : int or None
+        Most components of the mixture; None is one standard normal.
+    latent_init : {"pca", "zero"}
+    mixture_init : {"gmm", "kmeans", "softball"} or None
+    softball : Softball
+        Prior of the means.
+    n_init : int
+    may_be_empty : bool
+    counts : bool
+        Whether principal components are those of log1p of normalised counts.
+    """
+
+    n_components: int
+    n_clusters: int | None
+    latent_init: str
+    mixture_init: str | None
+    softball: Softball
+    n_init: int
+    may_be_empty: bool
+    counts: bool
 
 
 @dataclass(frozen=True)
 class Start:
-    """Representations (N, Q), a mixture of weights (K,), means and variances (K, Q), and the radius of its ball."""
+    """Where a fit starts.
+
+    Attributes
+    ----------
+    representations : ndarray of shape (N, Q)
+    weights : ndarray of shape (K,)
+        Of the mixture.
+    means, variances : ndarray of shape (K, Q)
+    radius : float
+        Of the ball in which means lie a priori.
+    projection : Projection or None
+        The map from rows to principal components, if the representations started there.
+    """
 
     representations: np.ndarray
     weights: np.ndarray
     means: np.ndarray
     variances: np.ndarray
     radius: float = 1.0
+    projection: Projection | None = None
+
+
+def find_start(source: RowSource, options: StartOptions, seed: int) -> Start:
+    """The start of a fit to the rows of a source: their weights count, and the components that they belong to."""
+    Z = np.zeros((len(source), options.n_components))
+    projection = None
+    if options.latent_init == "pca":
+        projection = principal_projection(source, options.counts, options.n_components)
+        Z = padded(projection(source), options.n_components)
+    return replace(_start_at(Z, source, options, seed), projection=projection)
+
+
+def _start_at(Z: np.ndarray, source: RowSource, options: StartOptions, seed: int) -> Start:
+    """The start with representations at positions (N, Q), in any unit."""
+    weights, component = source.weights, source.context.component
+    if options.n_clusters is None:
+        return standard_normal_start(Z, weights)
+    n_known = 0 if component is None else int(component.max()) + 1
+    n_free = options.n_clusters
+    if component is not None:
+        n_free = max(0, n_free - n_known) if (component < 0).any() else 0
+    how = options.mixture_init or _default_mixture_init(component, options.latent_init)
+    if how == "softball":
+        return softball_start(Z, weights, n_known + n_free, options.softball, seed)
+    if component is None:
+        found = mixture_of(how, Z, weights, n_free, options.n_init, options.may_be_empty, seed)
+    else:
+        unknown, free = component < 0, None
+        if n_free:
+            free = mixture_of(how, Z[unknown], weights[unknown], n_free, options.n_init, options.may_be_empty, seed)
+        found = supervised_mixture(Z, weights, component, free)
+    start = fitted_start(Z, found)
+    return replace(start, radius=options.softball.scale * start.radius)
+
+
+def _default_mixture_init(component: np.ndarray | None, latent_init: str) -> str:
+    """The ``mixture_init`` that None stands for."""
+    # Narrow components at random places keep classes apart that overlap in the data. But they give samples of unknown
+    # class no way to find the right component.
+    all_known = component is not None and bool((component >= 0).all())
+    return "softball" if all_known or latent_init == "zero" else "gmm"
+
+
+# ---- representations ------------------------------------------------------------------------------------------------
 
 
 def padded(scores: np.ndarray, n_components: int) -> np.ndarray:
-    """Scores (N, C) with zeros for the latents that there are no columns for: (N, Q)."""
+    """Scores (N, C), followed by columns of zeros where the latent has more dimensions: (N, Q)."""
     return np.pad(scores, [(0, 0), (0, n_components - scores.shape[1])])
 
 
-def regressed(projection: Projection, source: RowSource, weights: np.ndarray, target: np.ndarray) -> Projection:
+def regressed(projection: Projection, source: RowSource, target: np.ndarray) -> Projection:
     """The projection followed by the linear map that brings its scores closest to a target (N, Q)."""
-    root = np.sqrt(weights)[:, None]
+    root = np.sqrt(source.weights)[:, None]
     scores = np.column_stack([projection(source), np.ones(len(source))])
     solution = np.linalg.lstsq(root * scores, root * target, rcond=None)[0]
     return projection.then(solution[:-1], solution[-1])
 
 
+# ---- mixtures -------------------------------------------------------------------------------------------------------
+
+
 def standard_normal_start(Z: np.ndarray, weights: np.ndarray) -> Start:
-    """One fixed component, N(0, I), with the representations in it: their largest sd is 1."""
+    """One fixed component, N(0, I), and the representations in its units: their largest sd is 1."""
     center = np.average(Z, axis=0, weights=weights)
     largest = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weights)).max()
     n_components = Z.shape[1]
@@ -65,12 +158,12 @@ def softball_start(Z: np.ndarray, sample_weights: np.ndarray, n_clusters: int, s
 
 
 def fitted_start(Z: np.ndarray, found: FoundMixture) -> Start:
-    """Representations with a mixture fitted to them, in units of its components' sds.
+    """Representations and the mixture that was fitted to them, in units of its components' sds.
 
-    The ball in which means lie has the radius that it has, in these units, in :func:`softball_start`, or that of the
+    In these units, the ball in which means lie has the radius that it has in :func:`softball_start`, or that of the
     farthest mean.
     """
-    # An axis on which all that differs is rounding is none.
+    # Axes along which samples differ by rounding alone are treated as constant.
     known = found.variances.max(0) > _NO_VARIANCE * found.variances.max()
     variances = _filled(found.variances, known)
     unit = np.sqrt(found.weights @ variances.mean(1))
@@ -80,41 +173,45 @@ def fitted_start(Z: np.ndarray, found: FoundMixture) -> Start:
 
 
 def _filled(variances: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Variances (K, Q) with those of axes that nothing is known of at the mean of the others."""
+    """Variances (K, Q), with the mean of the known ones along axes that the samples say nothing about."""
     if not known.any():
         return np.ones_like(variances)
     filled = np.where(known, variances, variances[:, known].mean())
-    # A component of copies of one sample.
+    # A component of copies of one sample has no variance of its own.
     return np.maximum(filled, _LEAST_VARIANCE * filled.mean(0))
 
 
 def mixture_of(
-    how: str, Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_init: int, may_be_empty: bool, seed: int
+    how: str, Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, may_be_empty: bool, seed: int
 ) -> FoundMixture:
-    """A mixture for representations (N, Q): ``"gmm"`` or ``"kmeans"``."""
+    """A mixture found for representations (N, Q), by ``"gmm"`` or ``"kmeans"``."""
     if how == "gmm":
         return search_mixture(Z, weights, n_clusters, n_init=n_init, may_be_empty=may_be_empty, seed=seed)
     return kmeans_mixture(Z, weights, n_clusters, n_init=n_init, seed=seed)
 
 
 def supervised_mixture(
-    Z: np.ndarray, weights: np.ndarray, classes: np.ndarray, free: FoundMixture | None
+    Z: np.ndarray, weights: np.ndarray, component: np.ndarray, free: FoundMixture | None
 ) -> FoundMixture:
-    """A component for each class 0, 1, ..., and after them those that were found among samples without one (-1)."""
-    known = classes >= 0
-    n_classes = int(classes.max()) + 1
+    """A component for each class 0, 1, ..., followed by those found among samples of unknown class (-1)."""
+    known = component >= 0
+    n_known = int(component.max()) + 1
     n_free = 0 if free is None else free.n_components
-    responsibilities = np.zeros((len(Z), n_classes + n_free))
-    responsibilities[known, classes[known]] = 1
+    responsibilities = np.zeros((len(Z), n_known + n_free))
+    responsibilities[known, component[known]] = 1
     if free is not None:
-        responsibilities[~known, n_classes:] = free.responsibilities
+        responsibilities[~known, n_known:] = free.responsibilities
     used = responsibilities.sum(1) > 0
     w, means, variances, _ = moments(Z[used], weights[used], responsibilities[used])
     return FoundMixture(w, means, variances, responsibilities, np.nan)
 
 
-def column_moments(source: RowSource, weights: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of every column of the normalised table over its observed entries, (D,) each. Float64."""
+# ---- the decoder ----------------------------------------------------------------------------------------------------
+
+
+def column_moments(source: RowSource) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of every column of the normalised table over its observed entries, (D,) each, in float64."""
+    weights = source.weights
     n, total, squares = (torch.zeros(source.n_features, dtype=torch.float64) for _ in range(3))
     for index, rows in source.normalized().to(torch.float64).chunks(width=source.n_features):
         w, values = torch.from_numpy(weights[index])[:, None], rows.dense().values.cpu()

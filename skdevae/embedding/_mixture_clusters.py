@@ -1,18 +1,21 @@
-"""From many components of a Gaussian mixture to few clusters."""
+"""Mixture clusters: the many components of a prior, merged into few clusters of samples."""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn.cluster import KMeans
 
-#: starts of k-means, whose centres always come out the same
-_STARTS, _SEED = 10, 0
+#: starts of k-means
+_STARTS = 10
+#: its seed: the same components always make the same clusters
+_SEED = 0
 
 
 def merge_components(weights: np.ndarray, means: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Cluster of every component, (K,), for weights (K,) and means (K, Q): weighted k-means, clusters by weight.
+    """Cluster of every component, (K,), for weights (K,) and means (K, Q).
 
-    Where fewer means differ than there should be clusters, the last ones stay empty.
+    Components are merged by weighted k-means. Clusters are numbered by their total weight, largest first. If fewer
+    means differ than there should be clusters, the last clusters are empty.
     """
     places, which = np.unique(means, axis=0, return_inverse=True)
     which = which.ravel()

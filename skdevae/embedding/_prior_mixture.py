@@ -1,4 +1,4 @@
-"""A fitted prior, as its users see it."""
+"""Prior mixtures: the components of a fitted prior, as users see them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PriorMixture:
     Attributes
     ----------
     weights : ndarray of shape (K,)
-        Adding up to one.
+        Weights of the components. They add up to one.
     means, sds : ndarray of shape (K, n_components)
         Mean and standard deviations of each component.
     """
@@ -28,6 +28,7 @@ class PriorMixture:
 
     @classmethod
     def of(cls, mixture: GaussianMixture) -> PriorMixture:
-        """From tensors on the CPU."""
+        """The mixture's parameters as arrays."""
         with torch.no_grad():
-            return cls(mixture.log_weights.exp().numpy(), mixture.means.numpy(), mixture.log_sds.exp().numpy())
+            parts = mixture.log_weights.exp(), mixture.means, mixture.log_sds.exp()
+            return cls(*(part.cpu().numpy() for part in parts))

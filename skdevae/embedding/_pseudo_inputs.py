@@ -1,4 +1,4 @@
-"""Rows that a prior with components of its own starts from, as the encoder sees them."""
+"""Pseudo-inputs: the rows that a prior with components of its own starts from, on the encoder's scale."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from torch import Tensor
 from ..nn.rows import DenseRows
 from ..table.source import RowSource
 
-#: rows for each centre among which k-means looks, and its steps: centres need to be spread, not optimal
-_ROWS_PER_CENTER, _STEPS = 20, 10
-#: entries that such rows may have at the most, but for one row a centre: they are held in dense form
+#: rows for each centre that k-means is given
+_ROWS_PER_CENTER = 20
+#: steps of k-means: centres need to be spread, not optimal
+_STEPS = 10
+#: most entries of the rows that are looked at, unless one row for each centre has more: they are held as a dense array
 _MOST_ENTRIES = 20_000_000
 
+#: from rows to what the encoder sees of them
 Inputs = Callable[[DenseRows], Tensor]
 
 
 def starting_inputs(source: RowSource, inputs: Inputs, n: int, how: str, seed: int) -> Tensor:
-    """``n`` rows on the scale that ``inputs`` brings rows to, (n, D): see :data:`STARTS`."""
+    """``n`` rows on the scale to which ``inputs`` brings rows, (n, D): see :data:`STARTS`."""
     return STARTS[how](source, inputs, n, check_random_state(seed))
 
 
@@ -51,5 +54,5 @@ def _noise(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomSt
     return rows.mean(0) + rows.std(0, correction=0) * noise
 
 
-#: how -> rows: k-means centres, random rows, or noise with every column's mean and standard deviation
+#: how -> rows: k-means centres, random rows, or noise with each column's mean and standard deviation
 STARTS = {"kmeans": _centers, "data": _of_the_data, "random": _noise}

@@ -1,155 +1,183 @@
-"""Variational autoencoders: the baselines that the papers compare with, trained to their optimum."""
+"""VAETransformer: variational autoencoders as the baselines of the papers, trained until their loss has settled."""
 
 from __future__ import annotations
 
-from .._base.estimator import DenoisingModel
-from ._autoencoder import VariationalAutoencoder
+from typing import ClassVar
+
+from .._base.denoising import DenoisingMixin
+from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors
+from ._autoencoder import (
+    AutoencoderDefaults,
+    Decoder,
+    LearningRateDecay,
+    Normalization,
+    PosteriorFamily,
+    Prior,
+    PseudoInputInit,
+    VariationalAutoencoder,
+)
 
 
-class VAETransformer(DenoisingModel, VariationalAutoencoder):
-    """Embed samples by a variational autoencoder: an encoder, a Gaussian latent, and a plain or linear decoder.
+class VAETransformer(DenoisingMixin, VariationalAutoencoder):
+    """Embed samples by a variational autoencoder: an encoder, a Gaussian latent, and a decoder.
 
-    Unless told otherwise: z ~ N(0, I), each feature depends on z through a multilayer perceptron, or linearly, and
-    q(z | x) is a Gaussian whose mean and standard deviations an encoder computes from x [1]_. With ``decoder="linear"``
-    and ``likelihood="gaussian"`` this is factor analysis, and the fit ends where
+    By default, z is standard normal, and every feature depends on z through a multilayer perceptron beside a linear
+    map. q(z | x) is a Gaussian whose mean and standard deviations an encoder computes from x [1]_. With
+    ``decoder="linear"`` and ``likelihood="gaussian"`` the model is factor analysis, and the fit ends where that of
     :class:`~sklearn.decomposition.FactorAnalysis` does [2]_.
 
-    Unlike those that the papers compare with, which stop after 50 epochs from random weights, it starts from the
-    principal components and trains until its loss has settled.
+    The papers compare with variational autoencoders that start from random weights and stop after 50 epochs. This one
+    starts from principal components and trains until its loss has settled.
 
     Parameters
     ----------
     n_components : int, default=2
-        Dimensions of the latent.
+        Number of dimensions of the latent.
     decoder : {"mlp", "linear"}, default="mlp"
-        How expected values depend on the latent (before the likelihood's link): by a plane plus a multilayer
-        perceptron, or by a plane alone.
+        How the decoder maps the latent to expected values, before the link of the likelihood: by a multilayer
+        perceptron, or by a linear map. See ``linear_skip``.
     prior : {"normal", "mixture", "vamp"}, default="normal"
-        Prior of the latent: standard normal, a Gaussian mixture whose means, sds and weights are learned, or the
-        variational mixture of posteriors: the encoder's posteriors at pseudo-inputs.
+        Prior of the latent. ``"normal"`` is the standard normal distribution. ``"mixture"`` is a Gaussian mixture whose
+        means, standard deviations and weights are learned. ``"vamp"`` is the variational mixture of posteriors: its
+        components are the encoder's posteriors at pseudo-inputs.
     n_pseudo_inputs : int, default=None
-        Pseudo-inputs of ``prior="vamp"``. None means 500, or one for every ten samples where those are fewer: a prior
-        that has one for nearly every sample learns them by heart. A number above that of the samples is lowered to it,
-        with a warning.
+        Number of pseudo-inputs of ``prior="vamp"``. None means one for every ten samples, and 500 at most. A prior with
+        a pseudo-input for nearly every sample learns the samples by heart. A number above that of the samples is
+        lowered to it, with a warning.
     pseudo_input_init : {"kmeans", "data", "random"}, default="kmeans"
-        Where they start: at k-means centres of the rows (as the encoder sees them), at random rows, or at noise with
-        the columns' means and standard deviations.
+        Where pseudo-inputs start: at k-means centres of the rows, on the encoder's scale; at random rows; or at noise
+        with the means and standard deviations of the columns.
     learn_pseudo_inputs : bool, default=True
-        Whether they are trained, or stay where they start.
+        Whether pseudo-inputs are trained. If not, they stay where they start.
     n_mixture_components : int, default=20
-        Components of ``prior="mixture"``, at most one for each sample.
+        Number of components of ``prior="mixture"``. There is at most one for each sample.
     learn_mixture_weights : bool, default=True
-        Whether the weights of a prior's components are trained, or all equal.
+        Whether the weights of the prior's components are trained. If not, they are equal.
     posterior_family : {"normal", "iaf"}, default="normal"
-        What q(z | x) is: the encoder's Gaussian with independent components, or that Gaussian carried on by inverse
-        autoregressive flows (needs the extra ``flows``; not with ``prior="vamp"``).
+        Family of the posteriors q(z | x). ``"normal"`` is a Gaussian with independent components, whose parameters the
+        encoder gives. ``"iaf"`` transforms that Gaussian by inverse autoregressive flows; it needs the extra ``flows``,
+        and does not go with ``prior="vamp"``.
     n_flows : int, default=5
-        Layers of ``posterior_family="iaf"``, in alternating order of the components.
+        Number of layers of ``posterior_family="iaf"``. Each takes the components in the opposite order of the one
+        before.
     variational : bool, default=True
-        False is the plain autoencoder: z is the encoder's mean, and prior and posterior play no role. It has no
-        likelihood of X (``score`` and the like raise), only reconstructions.
+        False gives a plain autoencoder: z is the mean that the encoder gives, and prior and posterior play no part. A
+        plain autoencoder has no likelihood of X, only reconstructions, so ``score`` and the like raise an
+        AttributeError.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
-        Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
-        have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
-        excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+        Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
+        noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
+        negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
+        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
+        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None, array-like of shape (n_samples,) or callable, default=None
-        What a sample's expected counts (poisson, nb, zinb) are multiplied by, in any unit: its total, nothing, what is
-        given, or what a function of X (as an array, or a CSR array) gives. Likelihoods are of the raw counts, given
-        these. The encoder sees log1p of counts divided by them; with "sum", the decoder gives shares that add up to
-        one. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of median
-        size; ``sample`` draws sizes from a log-normal distribution with the training table's mean and standard
-        deviation. Rows without a count cannot have "sum". With an array, ``set_params(size_factors=...)`` those of
-        another table's rows before that table is passed.
+        Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
+        ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
+        to one. None gives all samples the same size. An array has one size per row of X; a callable computes them from
+        X (an array, or a CSR array). Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. If sizes are an array, set those of another table by ``set_params(size_factors=...)`` before you
+        pass that table. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of
+        the training table's log sizes. The encoder sees log1p of counts divided by their sizes.
     hidden_layer_sizes : sequence of int, default=None
-        Hidden layers of the decoder's perceptron; None means (64,). A linear decoder has none.
+        Number of units in each hidden layer of the decoder's network. None means (64,), and no hidden layers for
+        ``decoder="linear"``, which cannot have any.
     encoder_hidden_layer_sizes : sequence of int, default=(64,)
-        Hidden layers of the encoder. Empty: the encoder is linear.
+        Number of units in each hidden layer of the encoder. If empty, the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
-        Nonlinearity of hidden layers.
+        Activation function of the hidden layers.
     normalization : {"batch", "layer"}, default=None
-        Normalisation after every hidden layer's activation.
+        Kind of normalisation after the activation of every hidden layer. None means no normalisation.
     dropout : float, default=0.0
-        Share of hidden units that a training step leaves out.
+        Share of the hidden units that a training step leaves out.
     linear_skip : bool, default=True
-        Whether linear maps, which start at principal components, stand beside both perceptrons. A linear decoder always
-        comes with them.
+        Whether encoder and decoder have a linear map beside their perceptrons. These maps start at the leading
+        principal components. ``decoder="linear"`` always has them.
     beta : float, default=1.0
-        Weight of KL(q(z | x) || p(z)).
+        Weight of the divergence KL(q(z | x) || p(z)) in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.0
-        Share of the epochs over which that weight rises from zero. Zero, because a fit that starts from principal
-        components has no collapse to fear, while without the divergence two components come to reproduce two features.
-        Neither early stopping nor a plateau is judged before its end.
-    weight_decay : float, default=20.0
-        Precision of the Gaussian prior on each weight between the decoder's hidden units and a feature, in nats; the
-        plane has none.
+        Share of the epochs over which the weights of divergences rise from zero when an encoder is trained. Early
+        stopping and plateaus are judged only after that. A fit that starts from principal components does not need it:
+        without the divergence, two components come to reproduce two features.
+    weight_precision : float, default=20.0
+        Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves. The
+        linear map of ``linear_skip`` has no such prior.
     noise_floor : float, default=0.1
-        Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
+        Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
-        Starting rate of Adam. None means 0.01.
+        Initial learning rate of Adam. None means 0.01.
     learning_rate_decay : {"cosine", "plateau"}, default="cosine"
-        Whether it falls to zero along a cosine, or is halved whenever (after warm-up) ten epochs, or half of
-        ``n_iter_no_change`` if that is less, have passed without progress of at least ``tol`` in the training loss, or
-        with ``early_stopping`` in the validation loss.
+        How the learning rate falls. ``"cosine"`` lets it fall to zero along a cosine. ``"plateau"`` halves it after ten
+        epochs without progress, or after half of ``n_iter_no_change`` if that is less. ``tol`` says what progress is.
     batch_size : int, default=128
-        Rows per gradient step.
+        Number of rows per gradient step.
     max_epochs : int, default=None
-        Passes over the table; None means 200, or as many as make 4000 gradient steps.
+        Largest number of passes over the table. None means 200, or as many as make 4000 gradient steps.
     early_stopping : bool, default=False
-        Whether to hold out rows, stop when their bound stops rising, and keep the best weights.
+        Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
+        of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out.
     n_iter_no_change : int, default=10
-        Epochs without progress of at least ``tol`` before training stops.
+        Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
-        What counts as progress, in nats per sample: of the held-out bound with ``early_stopping``, of the training loss
-        without.
+        An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
+        ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
-        Number of starts, of which the one with the best ``lower_bound_`` is kept. The first starts from the leading
-        principal components, the others from random mixtures of a few more.
+        Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
+        principal components, others by random mixtures of a few more.
     n_importance_samples : int, default=500
-        Draws for each sample's likelihood where there is more than one component.
+        Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
+        grid.
     orientation : str or int, default=None
-        Name or position of a feature that should rise along the first axis. None points each axis so that the features'
-        correlations with it have a non-negative sum. A variable outside of X can be given to :meth:`fit`.
+        Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
+        of X. None points each axis so that the features' correlations with it add up to zero or more.
     device : str, default="auto"
-        Torch device; ``"auto"`` is ``"cuda"`` where there is one, else ``"cpu"``.
+        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
-        Seeds starting weights, restarts, batches and the split of ``early_stopping``.
+        Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
+        fits repeatable on the same machine.
     verbose : int, default=0
-        Above zero, a progress bar.
-    callbacks : list of skorch callbacks, default=None
-        Notified while training, in skorch's vocabulary; the history has every loss term by name.
+        Whether training shows a progress bar: it does for values above zero.
+    callbacks : list or tuple of skorch callbacks, default=None
+        Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
+        records every term of the loss by name.
 
     Attributes
     ----------
     pseudo_inputs_ : ndarray of shape (n_pseudo_inputs, n_features)
-        Pseudo-inputs of ``prior="vamp"``, in the units of X (counts: of a sample of median size).
+        Pseudo-inputs of ``prior="vamp"``, in the units of X; for counts, those of a sample of median size. They are
+        parameters of the model and not data, so counts are fractional and can be a little below zero.
     mixture_weights_ : ndarray of shape (K,)
         Weights of the prior's components.
     prior_mixture_ : PriorMixture
-        The components: ``weights`` (K,), ``means`` (K, n_components) and ``sds`` (K, n_components).
+        Components of the latent's prior: ``weights`` of shape (K,), ``means`` and ``sds`` of shape (K, n_components).
     noise_scale_ : ndarray of shape (n_features,)
-        Noise sd in the units of X (gaussian).
+        Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
-        Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
+        Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
+        only).
     lower_bound_ : float
-        The evidence lower bound, less what the weights' prior takes, in nats per training sample and the units of X. Of
-        an autoencoder, log p(x | z) in its place.
+        Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
+        plus the log prior of the model's parameters. For a plain autoencoder, log p(x | z) takes the place of the
+        bound.
     history_ : skorch.history.History
-        A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
+        One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
+        any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Epochs run.
+        Number of epochs run.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
-        Number of features seen by fit.
+        Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X has any.
+        Names of the features seen during :meth:`fit`, if X has column names that are strings.
 
     See Also
     --------
-    VampVAE : The same with a mixture of posteriors as its prior, which clusters samples.
-    DeVAETransformer : Curves that can be told to rise or fall, and exact inference.
+    VampVAE : The same model with a mixture of posteriors as its prior, which clusters samples.
+    DeVAETransformer : Has curves that can be told to rise or fall, and exact inference.
 
     References
     ----------
@@ -169,87 +197,85 @@ class VAETransformer(DenoisingModel, VariationalAutoencoder):
     (150, 4)
     """
 
-    _least_steps = 4000
+    _training_defaults: ClassVar[AutoencoderDefaults] = AutoencoderDefaults(least_steps=4000)
 
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        decoder="mlp",
-        prior="normal",
-        n_pseudo_inputs=None,
-        pseudo_input_init="kmeans",
-        learn_pseudo_inputs=True,
-        n_mixture_components=20,
-        learn_mixture_weights=True,
-        posterior_family="normal",
-        n_flows=5,
-        variational=True,
-        likelihood="gaussian",
-        size_factors=None,
-        hidden_layer_sizes=None,
-        encoder_hidden_layer_sizes=(64,),
-        activation="tanh",
-        normalization=None,
-        dropout=0.0,
-        linear_skip=True,
-        beta=1.0,
-        kl_warmup=0.0,
-        weight_decay=20.0,
-        noise_floor=0.1,
-        learning_rate=None,
-        learning_rate_decay="cosine",
-        batch_size=128,
-        max_epochs=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-3,
-        n_init=1,
-        n_importance_samples=500,
-        orientation=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
+        decoder: Decoder = "mlp",
+        prior: Prior = "normal",
+        n_pseudo_inputs: int | None = None,
+        pseudo_input_init: PseudoInputInit = "kmeans",
+        learn_pseudo_inputs: bool = True,
+        n_mixture_components: int = 20,
+        learn_mixture_weights: bool = True,
+        posterior_family: PosteriorFamily = "normal",
+        n_flows: int = 5,
+        variational: bool = True,
+        likelihood: LikelihoodName = "gaussian",
+        size_factors: SizeFactors = None,
+        hidden_layer_sizes: LayerSizes | None = None,
+        encoder_hidden_layer_sizes: LayerSizes = (64,),
+        activation: Activation = "tanh",
+        normalization: Normalization = None,
+        dropout: float = 0.0,
+        linear_skip: bool = True,
+        beta: float = 1.0,
+        kl_warmup: float = 0.0,
+        weight_precision: float = 20.0,
+        noise_floor: float = 0.1,
+        learning_rate: float | None = None,
+        learning_rate_decay: LearningRateDecay = "cosine",
+        batch_size: int = 128,
+        max_epochs: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        n_init: int = 1,
+        n_importance_samples: int = 500,
+        orientation: str | int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
     ):
-        super().__init__(
-            n_components=n_components,
-            decoder=decoder,
-            prior=prior,
-            n_pseudo_inputs=n_pseudo_inputs,
-            pseudo_input_init=pseudo_input_init,
-            learn_pseudo_inputs=learn_pseudo_inputs,
-            n_mixture_components=n_mixture_components,
-            learn_mixture_weights=learn_mixture_weights,
-            posterior_family=posterior_family,
-            n_flows=n_flows,
-            variational=variational,
-            likelihood=likelihood,
-            size_factors=size_factors,
-            hidden_layer_sizes=hidden_layer_sizes,
-            encoder_hidden_layer_sizes=encoder_hidden_layer_sizes,
-            activation=activation,
-            normalization=normalization,
-            dropout=dropout,
-            linear_skip=linear_skip,
-            beta=beta,
-            kl_warmup=kl_warmup,
-            weight_decay=weight_decay,
-            noise_floor=noise_floor,
-            learning_rate=learning_rate,
-            learning_rate_decay=learning_rate_decay,
-            batch_size=batch_size,
-            max_epochs=max_epochs,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            n_init=n_init,
-            n_importance_samples=n_importance_samples,
-            orientation=orientation,
-            device=device,
-            random_state=random_state,
-            verbose=verbose,
-            callbacks=callbacks,
-        )
+        self.n_components = n_components
+        self.decoder = decoder
+        self.prior = prior
+        self.n_pseudo_inputs = n_pseudo_inputs
+        self.pseudo_input_init = pseudo_input_init
+        self.learn_pseudo_inputs = learn_pseudo_inputs
+        self.n_mixture_components = n_mixture_components
+        self.learn_mixture_weights = learn_mixture_weights
+        self.posterior_family = posterior_family
+        self.n_flows = n_flows
+        self.variational = variational
+        self.likelihood = likelihood
+        self.size_factors = size_factors
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes
+        self.activation = activation
+        self.normalization = normalization
+        self.dropout = dropout
+        self.linear_skip = linear_skip
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.weight_precision = weight_precision
+        self.noise_floor = noise_floor
+        self.learning_rate = learning_rate
+        self.learning_rate_decay = learning_rate_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.n_init = n_init
+        self.n_importance_samples = n_importance_samples
+        self.orientation = orientation
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks

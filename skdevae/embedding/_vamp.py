@@ -1,175 +1,212 @@
-"""The VAMP paper's model: a variational autoencoder whose prior is a mixture of its own posteriors."""
+"""VampVAE: the model of the VAMP paper, a variational autoencoder whose prior is a mixture of its own posteriors."""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+import torch
+from sklearn.base import ClusterMixin
 from sklearn.utils.metaestimators import available_if
 
-from .._base.estimator import has_density
+from .._base.estimator import require_density
 from .._sklearn import Interval
-from ..inference.evaluation import prior_responsibilities
-from ..nn.models import AmortizedModel
-from ._autoencoder import VariationalAutoencoder
+from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
+from ..inference.encoder import EncoderInference
+from ..table.source import RowSource
+from ..table.table import Table
+from ..training.fitting import Fit
+from ._autoencoder import (
+    AutoencoderDefaults,
+    Decoder,
+    LearningRateDecay,
+    Normalization,
+    PosteriorFamily,
+    Prior,
+    PseudoInputInit,
+    VariationalAutoencoder,
+)
 from ._mixture_clusters import merge_components
+from ._prior_mixture import PriorMixture
 
 
-class VampVAE(VariationalAutoencoder):
+class VampVAE(ClusterMixin, VariationalAutoencoder):
     """Embed and cluster samples by a variational autoencoder with a mixture of posteriors as its prior.
 
     z follows ``p(z) = sum_k w_k q(z | u_k)``, a mixture of the encoder's own posteriors at K learned pseudo-inputs u_k
-    [1]_, and every feature depends on z through a multilayer perceptron [2]_. Where a standard normal prior pulls all
-    samples to one cloud, and unused latent units to nothing, this one lies where the data are: cell types stay apart,
-    and held-out likelihood is higher. The components of the prior cluster the samples.
+    [1]_, and every feature depends on z through a multilayer perceptron [2]_. A standard normal prior draws all samples
+    into one cloud, and leaves some latent units unused. This prior lies where the data are: cell types stay apart, and
+    held-out likelihood is higher. Its components cluster the samples.
 
-    It is :class:`VAETransformer` with other defaults, and a :meth:`predict` that answers which cluster.
+    The model is that of :class:`VAETransformer` with other defaults, and with a :meth:`predict` that returns clusters.
 
     Parameters
     ----------
     n_components : int, default=10
-        Dimensions of the latent.
+        Number of dimensions of the latent.
     n_clusters : int, default=None
-        Into how many clusters :meth:`predict` merges the prior's components; None leaves each a cluster of its own.
-        It has no influence on the fit: with other values after it, predictions change at once.
+        Number of clusters into which :meth:`predict` merges the prior's components. None makes each component a
+        cluster. The fit does not depend on it: if you set it after a fit, predictions change at once, while ``labels_``
+        stays.
     prior : {"normal", "mixture", "vamp"}, default="vamp"
-        Prior of the latent: standard normal, a Gaussian mixture whose means, sds and weights are learned, or the
-        variational mixture of posteriors: the encoder's posteriors at pseudo-inputs.
+        Prior of the latent. ``"normal"`` is the standard normal distribution. ``"mixture"`` is a Gaussian mixture whose
+        means, standard deviations and weights are learned. ``"vamp"`` is the variational mixture of posteriors: its
+        components are the encoder's posteriors at pseudo-inputs.
     n_pseudo_inputs : int, default=None
-        Pseudo-inputs of ``prior="vamp"``. None means 500, or one for every ten samples where those are fewer: a prior
-        that has one for nearly every sample learns them by heart. A number above that of the samples is lowered to it,
-        with a warning.
+        Number of pseudo-inputs of ``prior="vamp"``. None means one for every ten samples, and 500 at most. A prior with
+        a pseudo-input for nearly every sample learns the samples by heart. A number above that of the samples is
+        lowered to it, with a warning.
     pseudo_input_init : {"kmeans", "data", "random"}, default="kmeans"
-        Where they start: at k-means centres of the rows (as the encoder sees them), at random rows, or at noise with
-        the columns' means and standard deviations.
+        Where pseudo-inputs start: at k-means centres of the rows, on the encoder's scale; at random rows; or at noise
+        with the means and standard deviations of the columns.
     learn_pseudo_inputs : bool, default=True
-        Whether they are trained, or stay where they start.
+        Whether pseudo-inputs are trained. If not, they stay where they start.
     n_mixture_components : int, default=20
-        Components of ``prior="mixture"``, at most one for each sample.
+        Number of components of ``prior="mixture"``. There is at most one for each sample.
     learn_mixture_weights : bool, default=True
-        Whether the weights of a prior's components are trained, or all equal.
+        Whether the weights of the prior's components are trained. If not, they are equal.
     posterior_family : {"normal", "iaf"}, default="normal"
-        What q(z | x) is: the encoder's Gaussian with independent components, or that Gaussian carried on by inverse
-        autoregressive flows (needs the extra ``flows``; not with ``prior="vamp"``).
+        Family of the posteriors q(z | x). ``"normal"`` is a Gaussian with independent components, whose parameters the
+        encoder gives. ``"iaf"`` transforms that Gaussian by inverse autoregressive flows; it needs the extra ``flows``,
+        and does not go with ``prior="vamp"``.
     n_flows : int, default=5
-        Layers of ``posterior_family="iaf"``, in alternating order of the components.
+        Number of layers of ``posterior_family="iaf"``. Each takes the components in the opposite order of the one
+        before.
     variational : bool, default=True
-        False is the plain autoencoder: z is the encoder's mean, and prior and posterior play no role. It has no
-        likelihood of X (``score`` and the like raise), only reconstructions.
+        False gives a plain autoencoder: z is the mean that the encoder gives, and prior and posterior play no part. A
+        plain autoencoder has no likelihood of X, only reconstructions, so ``score`` and the like raise an
+        AttributeError.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
-        Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
-        have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
-        excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+        Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
+        noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
+        negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
+        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
+        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None, array-like of shape (n_samples,) or callable, default="sum"
-        What a sample's expected counts (poisson, nb, zinb) are multiplied by, in any unit: its total, nothing, what is
-        given, or what a function of X (as an array, or a CSR array) gives. Likelihoods are of the raw counts, given
-        these. The encoder sees log1p of counts divided by them; with "sum", the decoder gives shares that add up to
-        one. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of median
-        size; ``sample`` draws sizes from a log-normal distribution with the training table's mean and standard
-        deviation. Rows without a count cannot have "sum". With an array, ``set_params(size_factors=...)`` those of
-        another table's rows before that table is passed.
+        Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
+        ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
+        to one. None gives all samples the same size. An array has one size per row of X; a callable computes them from
+        X (an array, or a CSR array). Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. If sizes are an array, set those of another table by ``set_params(size_factors=...)`` before you
+        pass that table. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of
+        the training table's log sizes. The encoder sees log1p of counts divided by their sizes.
     decoder : {"mlp", "linear"}, default="mlp"
-        How expected values depend on the latent (before the likelihood's link): by a multilayer perceptron, or by a
-        plane.
+        How the decoder maps the latent to expected values, before the link of the likelihood: by a multilayer
+        perceptron, or by a linear map. See ``linear_skip``.
     hidden_layer_sizes : sequence of int, default=None
-        Hidden layers of the decoder's perceptron; None means (128,). A linear decoder has none.
+        Number of units in each hidden layer of the decoder's network. None means (128,), and no hidden layers for
+        ``decoder="linear"``, which cannot have any.
     encoder_hidden_layer_sizes : sequence of int, default=(128,)
-        Hidden layers of the encoder. Empty: the encoder is linear.
+        Number of units in each hidden layer of the encoder. If empty, the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
-        Nonlinearity of hidden layers.
+        Activation function of the hidden layers.
     normalization : {"batch", "layer"}, default=None
-        Normalisation after every hidden layer's activation.
+        Kind of normalisation after the activation of every hidden layer. None means no normalisation.
     dropout : float, default=0.0
-        Share of hidden units that a training step leaves out.
+        Share of the hidden units that a training step leaves out.
     linear_skip : bool, default=False
-        Whether linear maps, which start at principal components, stand beside both perceptrons. A linear decoder always
-        comes with them.
+        Whether encoder and decoder have a linear map beside their perceptrons. These maps start at the leading
+        principal components. ``decoder="linear"`` always has them.
     beta : float, default=1.0
-        Weight of KL(q(z | x) || p(z)).
+        Weight of the divergence KL(q(z | x) || p(z)) in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.3
-        Share of the epochs over which that weight rises from zero, lest units that say little at first are given up.
-        Neither early stopping nor a plateau is judged before its end.
-    weight_decay : float, default=20.0
-        Precision of the Gaussian prior on each weight between the decoder's hidden units and a feature, in nats; the
-        plane has none.
+        Share of the epochs over which the weights of divergences rise from zero when an encoder is trained. Early
+        stopping and plateaus are judged only after that. A warm-up keeps latent units that say little at first from
+        being given up.
+    weight_precision : float, default=20.0
+        Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves. The
+        linear map of ``linear_skip`` has no such prior.
     noise_floor : float, default=0.1
-        Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
+        Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
-        Starting rate of Adam. None means 0.002.
+        Initial learning rate of Adam. None means 0.002.
     learning_rate_decay : {"cosine", "plateau"}, default="cosine"
-        Whether it falls to zero along a cosine, or is halved whenever (after warm-up) ten epochs, or half of
-        ``n_iter_no_change`` if that is less, have passed without progress of at least ``tol`` in the training loss, or
-        with ``early_stopping`` in the validation loss.
+        How the learning rate falls. ``"cosine"`` lets it fall to zero along a cosine. ``"plateau"`` halves it after ten
+        epochs without progress, or after half of ``n_iter_no_change`` if that is less. ``tol`` says what progress is.
     batch_size : int, default=128
-        Rows per gradient step.
+        Number of rows per gradient step.
     max_epochs : int, default=None
-        Passes over the table; None means 100, or as many as make 2000 gradient steps.
+        Largest number of passes over the table. None means 100, or as many as make 2000 gradient steps.
     early_stopping : bool, default=False
-        Whether to hold out rows, stop when their bound stops rising, and keep the best weights.
+        Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
+        of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out.
     n_iter_no_change : int, default=10
-        Epochs without progress of at least ``tol`` before training stops.
+        Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
-        What counts as progress, in nats per sample: of the held-out bound with ``early_stopping``, of the training loss
-        without.
+        An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
+        ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
-        Number of starts, of which the one with the best ``lower_bound_`` is kept. They differ in their random weights;
-        with linear maps, the first starts from the leading principal components, the others from random mixtures of a
-        few more.
+        Number of starts. The fit with the best ``lower_bound_`` is kept. Starts differ in their random weights. With
+        ``linear_skip``, the first start places samples by the leading principal components, others by random mixtures
+        of a few more.
     n_importance_samples : int, default=500
-        Draws for each sample's likelihood where there is more than one component.
+        Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
+        grid.
     orientation : str or int, default=None
-        Name or position of a feature that should rise along the first axis. None points each axis so that the features'
-        correlations with it have a non-negative sum. A variable outside of X can be given to :meth:`fit`.
+        Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
+        of X. None points each axis so that the features' correlations with it add up to zero or more.
     device : str, default="auto"
-        Torch device; ``"auto"`` is ``"cuda"`` where there is one, else ``"cpu"``.
+        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
-        Seeds starting weights, restarts, batches and the split of ``early_stopping``.
+        Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
+        fits repeatable on the same machine.
     verbose : int, default=0
-        Above zero, a progress bar.
-    callbacks : list of skorch callbacks, default=None
-        Notified while training, in skorch's vocabulary; the history has every loss term by name.
+        Whether training shows a progress bar: it does for values above zero.
+    callbacks : list or tuple of skorch callbacks, default=None
+        Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
+        records every term of the loss by name.
 
     Attributes
     ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each training sample, as :meth:`predict` gives it. A plain autoencoder (``variational=False``) has
+        none.
     pseudo_inputs_ : ndarray of shape (n_pseudo_inputs, n_features)
-        Pseudo-inputs of ``prior="vamp"``, in the units of X (counts: of a sample of median size). They are free
-        parameters of the model, not rows of data: counts are fractional, and can lie below zero a little.
+        Pseudo-inputs of ``prior="vamp"``, in the units of X; for counts, those of a sample of median size. They are
+        parameters of the model and not data, so counts are fractional and can be a little below zero.
     mixture_weights_ : ndarray of shape (K,)
         Weights of the prior's components.
     prior_mixture_ : PriorMixture
-        The components: ``weights`` (K,), ``means`` (K, n_components) and ``sds`` (K, n_components).
+        Components of the latent's prior: ``weights`` of shape (K,), ``means`` and ``sds`` of shape (K, n_components).
     noise_scale_ : ndarray of shape (n_features,)
-        Noise sd in the units of X (gaussian).
+        Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
-        Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
+        Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
+        only).
     lower_bound_ : float
-        The evidence lower bound, less what the weights' prior takes, in nats per training sample and the units of X. Of
-        an autoencoder, log p(x | z) in its place.
+        Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
+        plus the log prior of the model's parameters. For a plain autoencoder, log p(x | z) takes the place of the
+        bound.
     history_ : skorch.history.History
-        A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
+        One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
+        any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Epochs run.
+        Number of epochs run.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
-        Number of features seen by fit.
+        Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X has any.
+        Names of the features seen during :meth:`fit`, if X has column names that are strings.
 
     See Also
     --------
-    VAETransformer : The same model with the defaults of a baseline; its ``predict`` denoises.
+    VAETransformer : The same model with the defaults of a baseline. Its ``predict`` denoises.
 
     Notes
     -----
-    Posterior and prior are estimated at one draw for each sample and step, with the mixture's joint density and its
-    weights kept. A step encodes 128 pseudo-inputs, in turn, and remembers the other components from their last turn,
-    so that 500 cost little more than 128; whatever the fitted model answers has all of them encoded.
+    Posterior and prior are estimated at one draw of z for each sample and step, from the joint density of the mixture
+    with its weights. A training step encodes 128 pseudo-inputs, each block in turn, and takes the other components as
+    they were when last encoded. So a step with 500 pseudo-inputs costs little more than one with 128. A fitted model
+    encodes all of them.
 
-    Components are merged by k-means of their means, with their weights; clusters come in order of weight.
+    Components are merged into clusters by k-means of their means, with their weights. Clusters are in the order of
+    their weights.
 
     References
     ----------
@@ -189,8 +226,11 @@ class VampVAE(VariationalAutoencoder):
     (150, 3)
     """
 
-    _default_hidden_layers: ClassVar[dict[str, tuple[int, ...]]] = {"mlp": (128,), "linear": ()}
-    _amortized_learning_rate, _amortized_epochs, _least_steps = 2e-3, 100, 2000
+    labels_: np.ndarray
+
+    _training_defaults: ClassVar[AutoencoderDefaults] = AutoencoderDefaults(
+        amortized_learning_rate=2e-3, amortized_epochs=100, least_steps=2000, hidden_layer_sizes=(128,)
+    )
 
     _parameter_constraints: ClassVar[dict] = {
         **VariationalAutoencoder._parameter_constraints,
@@ -199,119 +239,107 @@ class VampVAE(VariationalAutoencoder):
 
     def __init__(
         self,
-        n_components=10,
+        n_components: int = 10,
         *,
-        n_clusters=None,
-        prior="vamp",
-        n_pseudo_inputs=None,
-        pseudo_input_init="kmeans",
-        learn_pseudo_inputs=True,
-        n_mixture_components=20,
-        learn_mixture_weights=True,
-        posterior_family="normal",
-        n_flows=5,
-        variational=True,
-        likelihood="gaussian",
-        size_factors="sum",
-        decoder="mlp",
-        hidden_layer_sizes=None,
-        encoder_hidden_layer_sizes=(128,),
-        activation="tanh",
-        normalization=None,
-        dropout=0.0,
-        linear_skip=False,
-        beta=1.0,
-        kl_warmup=0.3,
-        weight_decay=20.0,
-        noise_floor=0.1,
-        learning_rate=None,
-        learning_rate_decay="cosine",
-        batch_size=128,
-        max_epochs=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-3,
-        n_init=1,
-        n_importance_samples=500,
-        orientation=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
+        n_clusters: int | None = None,
+        prior: Prior = "vamp",
+        n_pseudo_inputs: int | None = None,
+        pseudo_input_init: PseudoInputInit = "kmeans",
+        learn_pseudo_inputs: bool = True,
+        n_mixture_components: int = 20,
+        learn_mixture_weights: bool = True,
+        posterior_family: PosteriorFamily = "normal",
+        n_flows: int = 5,
+        variational: bool = True,
+        likelihood: LikelihoodName = "gaussian",
+        size_factors: SizeFactors = "sum",
+        decoder: Decoder = "mlp",
+        hidden_layer_sizes: LayerSizes | None = None,
+        encoder_hidden_layer_sizes: LayerSizes = (128,),
+        activation: Activation = "tanh",
+        normalization: Normalization = None,
+        dropout: float = 0.0,
+        linear_skip: bool = False,
+        beta: float = 1.0,
+        kl_warmup: float = 0.3,
+        weight_precision: float = 20.0,
+        noise_floor: float = 0.1,
+        learning_rate: float | None = None,
+        learning_rate_decay: LearningRateDecay = "cosine",
+        batch_size: int = 128,
+        max_epochs: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        n_init: int = 1,
+        n_importance_samples: int = 500,
+        orientation: str | int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
     ):
-        super().__init__(
-            n_components=n_components,
-            decoder=decoder,
-            prior=prior,
-            n_pseudo_inputs=n_pseudo_inputs,
-            pseudo_input_init=pseudo_input_init,
-            learn_pseudo_inputs=learn_pseudo_inputs,
-            n_mixture_components=n_mixture_components,
-            learn_mixture_weights=learn_mixture_weights,
-            posterior_family=posterior_family,
-            n_flows=n_flows,
-            variational=variational,
-            likelihood=likelihood,
-            size_factors=size_factors,
-            hidden_layer_sizes=hidden_layer_sizes,
-            encoder_hidden_layer_sizes=encoder_hidden_layer_sizes,
-            activation=activation,
-            normalization=normalization,
-            dropout=dropout,
-            linear_skip=linear_skip,
-            beta=beta,
-            kl_warmup=kl_warmup,
-            weight_decay=weight_decay,
-            noise_floor=noise_floor,
-            learning_rate=learning_rate,
-            learning_rate_decay=learning_rate_decay,
-            batch_size=batch_size,
-            max_epochs=max_epochs,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            n_init=n_init,
-            n_importance_samples=n_importance_samples,
-            orientation=orientation,
-            device=device,
-            random_state=random_state,
-            verbose=verbose,
-            callbacks=callbacks,
-        )
+        self.n_components = n_components
         self.n_clusters = n_clusters
-
-    def _latent_config(self, n_samples: int) -> dict[str, Any]:
-        config = super()._latent_config(n_samples)
-        n_most = config["prior"].get("n_mixture_components", 1)
-        if self.variational and self.n_clusters is not None and self.n_clusters > n_most:
-            raise ValueError(
-                f"n_clusters={self.n_clusters}, but clusters are merged from the prior's components, of which there "
-                f"will be {n_most} (prior={self.prior!r}, {n_samples} samples). Ask for fewer clusters, or for a prior "
-                "with more components."
-            )
-        return config
+        self.prior = prior
+        self.n_pseudo_inputs = n_pseudo_inputs
+        self.pseudo_input_init = pseudo_input_init
+        self.learn_pseudo_inputs = learn_pseudo_inputs
+        self.n_mixture_components = n_mixture_components
+        self.learn_mixture_weights = learn_mixture_weights
+        self.posterior_family = posterior_family
+        self.n_flows = n_flows
+        self.variational = variational
+        self.likelihood = likelihood
+        self.size_factors = size_factors
+        self.decoder = decoder
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes
+        self.activation = activation
+        self.normalization = normalization
+        self.dropout = dropout
+        self.linear_skip = linear_skip
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.weight_precision = weight_precision
+        self.noise_floor = noise_floor
+        self.learning_rate = learning_rate
+        self.learning_rate_decay = learning_rate_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.n_init = n_init
+        self.n_importance_samples = n_importance_samples
+        self.orientation = orientation
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
 
     @classmethod
-    def published(cls, n_components=128, **changes):
+    def published(cls, n_components: int = 128, **changes: Any) -> Self:
         """The network and the training of the paper (section 2).
 
-        Hidden layers (512, 256) and back, tanh, batch normalisation and dropout of 0.2 after each, 128 latent units,
-        Adam at 5e-5 with its rate halved after ten epochs without progress, early stopping after 100. In the place of
-        the paper's penalties on all weights stands the prior on the decoder's last ones (``weight_decay``).
+        The hidden layers are (512, 256) and back, with tanh, batch normalisation and a dropout of 0.2 after each. There
+        are 128 latent units. Adam starts at 5e-5, its rate is halved after ten epochs without progress, and training
+        stops after 100. The paper penalises all weights; here there is the prior on the decoder's last ones
+        (``weight_precision``).
 
         Parameters
         ----------
         n_components : int, default=128
-            Dimensions of the latent.
+            Number of dimensions of the latent.
         **changes
-            Parameters that are to have other values.
+            Other parameters, instead of the published ones.
 
         Returns
         -------
         estimator : VampVAE
-            Not fitted. Its ``likelihood`` is ``"nb"``, as the paper's.
+            Not fitted. Its ``likelihood`` is ``"nb"``, as in the paper.
         """
         network = {
             "hidden_layer_sizes": (256, 512),
@@ -334,9 +362,36 @@ class VampVAE(VariationalAutoencoder):
         }
         return cls(n_components, **{**network, **training, **changes})
 
-    @available_if(has_density)
-    def fit_predict(self, X, y=None):
-        """Fit the model and say which cluster every sample belongs to.
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if not self.variational:  # a plain autoencoder has no clusters
+            tags.estimator_type = None
+        return tags
+
+    # ---- fitting ----------------------------------------------------------------------------------------------------
+
+    def _latent_config(self, n_samples: int) -> dict[str, Any]:
+        config = super()._latent_config(n_samples)
+        n_most = config["prior"].get("n_mixture_components", 1)
+        if self.variational and self.n_clusters is not None and self.n_clusters > n_most:
+            raise ValueError(
+                f"n_clusters={self.n_clusters}, but clusters are merged from the prior's components, of which there "
+                f"will be {n_most} (prior={self.prior!r}, {n_samples} samples). Ask for fewer clusters, or for a prior "
+                "with more components."
+            )
+        return config
+
+    def _keep(self, best: Fit, table: Table, source: RowSource, reference: np.ndarray | None) -> None:
+        super()._keep(best, table, source, reference)
+        if self.variational:
+            inference = cast(EncoderInference, self._inference())
+            self.labels_ = self._cluster_probabilities(inference, source.to(torch.float64)).argmax(1)
+
+    # ---- clusters of samples ----------------------------------------------------------------------------------------
+
+    @available_if(require_density)
+    def fit_predict(self, X: TableLike, y: Any = None) -> np.ndarray:
+        """Fit the model and return the cluster of every sample.
 
         Parameters
         ----------
@@ -348,13 +403,13 @@ class VampVAE(VariationalAutoencoder):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            As :meth:`predict` gives them.
+            ``labels_``.
         """
-        return self.fit(X).predict(X)
+        return self.fit(X).labels_
 
-    @available_if(has_density)
-    def predict(self, X):
-        """The cluster that is most probable for every sample.
+    @available_if(require_density)
+    def predict(self, X: TableLike) -> np.ndarray:
+        """The most probable cluster of every sample.
 
         Parameters
         ----------
@@ -368,9 +423,11 @@ class VampVAE(VariationalAutoencoder):
         """
         return self.predict_proba(X).argmax(1)
 
-    @available_if(has_density)
-    def predict_proba(self, X):
-        """Probability of every sample's clusters: components of the prior, or what ``n_clusters`` merges them into.
+    @available_if(require_density)
+    def predict_proba(self, X: TableLike) -> np.ndarray:
+        """Probability of every cluster for every sample.
+
+        Clusters are the components of the prior, or what ``n_clusters`` merges them into.
 
         Parameters
         ----------
@@ -380,24 +437,27 @@ class VampVAE(VariationalAutoencoder):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters) or (n_samples, K)
-            ``E_q(z | x) p(k | z)``: rows sum to one.
+            ``E_q(z | x) p(k | z)``. Each row adds up to one.
 
         Raises
         ------
         ValueError
-            If ``n_clusters`` is no number between 1 and that of the prior's components.
+            If ``n_clusters`` is neither None nor a whole number between 1 and the number of the prior's components.
         """
-        module, source, _ = self._for_inference(X)
-        responsibilities = prior_responsibilities(cast(AmortizedModel, module), source).cpu().numpy()
+        _, source, inference = self._for_inference(X)
+        return self._cluster_probabilities(cast(EncoderInference, inference), source)
+
+    def _cluster_probabilities(self, inference: EncoderInference, source: RowSource) -> np.ndarray:
+        responsibilities = inference.prior_responsibilities(source).cpu().numpy()
         if self.n_clusters is None:
             return responsibilities
-        mixture = self.prior_mixture_
-        n_most = len(mixture.weights)
+        n_most = responsibilities.shape[1]
         if not isinstance(self.n_clusters, Integral) or self.n_clusters not in range(1, n_most + 1):
             raise ValueError(
                 f"n_clusters={self.n_clusters!r}, but clusters are merged from the prior's components, of which there "
                 f"are {n_most}: give a whole number between 1 and {n_most}, or fit a prior with more components."
             )
         n_clusters = int(self.n_clusters)
+        mixture = PriorMixture.of(inference.model.latent_prior())
         labels = merge_components(mixture.weights, mixture.means, n_clusters)
         return responsibilities @ np.eye(n_clusters)[labels]

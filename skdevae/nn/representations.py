@@ -1,4 +1,4 @@
-"""Training without an encoder: every sample's representation is a parameter, beside decoder and mixture."""
+"""Representations: the latents of training samples as parameters, trained beside a decoder and a mixture."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Representations(nn.Module):
 
     @classmethod
     def around(cls, means: Tensor, mixture: GaussianMixture, variational: bool) -> Representations:
-        """Points, or Gaussians that are narrower than the components of a mixture."""
+        """Points, or (``variational``) Gaussians that are narrower than the components of a mixture."""
         if not variational:
             return cls(means, None)
         return cls(means, (mixture.log_sds.amin(0) + _STARTING_LOG_SD).expand_as(means))
@@ -46,61 +46,57 @@ class Representations(nn.Module):
 
 
 class RepresentationLearning(nn.Module):
-    """The objective of the DGD paper, eq. 3, or its variational relative, of a batch of training samples.
+    """The objective of the DGD paper (eq. 3) on a batch of training samples, or its variational relative.
 
-    Maximum a posteriori: ``log p(x | z) + log p(z | phi)`` of every sample at its z, and ``log p(theta) + log p(phi)``
-    once a table. With Gaussian representations (the variational auto-decoder) the first is averaged over a draw from
+    For points, it is ``log p(x | z) + log p(z | phi)`` summed over the samples, plus ``log p(theta) + log p(phi)`` once
+    for the whole table. For Gaussians (the variational auto-decoder), the first two terms are averaged over a draw from
     each sample's q(z), and the entropy of q(z) is added.
+
+    What rows carry in their context counts: their weights, and the components that they are known to belong to.
 
     Parameters
     ----------
     model : MixtureModel
+        Its ``n_samples`` is the total weight of the training samples.
     representations : Representations
-    weights : Tensor of shape (N,)
-        Of the training samples.
-    classes : Tensor of shape (N,) or None
-        Number of the component that each sample is known to belong to, -1 where that is not known.
     """
 
-    def __init__(self, model: MixtureModel, representations: Representations, weights: Tensor, classes: Tensor | None):
+    def __init__(self, model: MixtureModel, representations: Representations):
         super().__init__()
         self.model = model
         self.representations = representations
-        # Relative: a batch's terms are means over its rows.
-        self.weights = nn.Buffer(weights / weights.mean(), persistent=False)
-        self.classes = None if classes is None else nn.Buffer(classes, persistent=False)
+        self._mean_weight = model.n_samples / len(representations.means)
 
     def forward(self, rows: DenseRows, index: Tensor, noise: Tensor | None) -> LossTerms:
         """The objective on samples ``index`` (B,), with z drawn through standard normal ``noise`` (B, Q) if any."""
+        component = rows.context.component
         mean, mixture = rows_of(self.representations.means, index), self.model.latent_prior()
         if self.representations.log_sds is None or noise is None:
             z = mean
-            latent = -self._log_prior(mixture.log_joint(z), index)
+            latent = -component_log_density(mixture.log_joint(z), component)
         else:
             log_sd = rows_of(self.representations.log_sds, index)
             z = mean + log_sd.exp() * noise
-            # One component has its expectation in closed form.
+            # With one component, the expectation has a closed form.
             is_single = len(mixture.log_weights) == 1
             joint = mixture.expected_log_joint(mean, torch.exp(2 * log_sd)) if is_single else mixture.log_joint(z)
             entropy = log_sd.sum(1) + 0.5 * z.shape[1] * math.log(2 * math.pi * math.e)
-            latent = -self._log_prior(joint, index) - entropy
-        weights = self.weights[index]
+            latent = -component_log_density(joint, component) - entropy
+        # The terms are means over the rows of a batch, so weights are relative to their own mean.
+        weight = torch.ones_like(latent) if rows.context.weight is None else rows.context.weight / self._mean_weight
         return LossTerms(
-            reconstruction=-(weights * self.model.log_likelihood(rows, z)).mean(),
-            latent=(weights * latent).mean(),
-            clusters=torch.zeros_like(weights[0]),
+            reconstruction=-(weight * self.model.log_likelihood(rows, z)).mean(),
+            latent=(weight * latent).mean(),
+            clusters=torch.zeros_like(weight[0]),
             parameters=-self.model.log_prior(),
             n_samples=self.model.n_samples,
         )
 
-    def _log_prior(self, log_joint: Tensor, index: Tensor) -> Tensor:
-        return log_joint.logsumexp(1) if self.classes is None else class_log_density(log_joint, self.classes[index])
-
 
 def rows_of(parameter: nn.Parameter, index: Tensor) -> Tensor:
-    """Some rows of a parameter (N, Q), as a leaf whose gradient is added to those rows of the parameter's.
+    """Some rows of a parameter (N, Q), as a leaf whose gradient is added to that of the parameter.
 
-    Indexing would do, but its gradient is a table of N rows for every batch, and an epoch quadratic in N.
+    Plain indexing would do. But its gradient has N rows in every batch, so an epoch would cost the square of N.
     """
     rows = parameter.detach()[index]
     if torch.is_grad_enabled() and parameter.requires_grad:
@@ -114,7 +110,12 @@ def _add_gradient(parameter: nn.Parameter, index: Tensor, gradient: Tensor) -> N
     parameter.grad.index_add_(0, index, gradient)
 
 
-def class_log_density(log_joint: Tensor, classes: Tensor) -> Tensor:
-    """Log density (N,) under all components, or where a class 0, 1, ... is known its own, from (N, K) and (N,)."""
-    own = log_joint.gather(1, classes.clamp(min=0)[:, None])[:, 0]
-    return torch.where(classes < 0, log_joint.logsumexp(1), own)
+def component_log_density(log_joint: Tensor, component: Tensor | None) -> Tensor:
+    """Log density (N,) of samples under a mixture, from log joint densities (N, K) with its components.
+
+    Where a sample's component is known (``component`` (N,), -1 where it is not), that component alone counts.
+    """
+    if component is None:
+        return log_joint.logsumexp(1)
+    own = log_joint.gather(1, component.clamp(min=0)[:, None])[:, 0]
+    return torch.where(component < 0, log_joint.logsumexp(1), own)

@@ -1,0 +1,110 @@
+"""Training tables: the samples that a fit without an encoder is given, and the distinct rows that it sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from .._sklearn import check_sample_weight
+from .._typing import SizeFactors
+from ..nn.row_context import RowContext
+from ..table.size_factors import belongs_to, count_means, given_sizes, log_size_factors, takes_size_factors
+from ..table.table import Table, TableReader, Values
+from ..table.units import Units
+from ..table.validation import check_missing
+from ..table.weighted_rows import WeightedRows, weighted_rows
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """The samples of a fit, and their distinct rows.
+
+    Attributes
+    ----------
+    samples : ndarray or CSR array of shape (N, D)
+    component : ndarray of shape (N,) or None
+        The mixture component that each sample is known to belong to, -1 where that is not known.
+    size_factors : "sum", None, array-like or callable
+        Those of the samples.
+    rows : WeightedRows
+        Which samples are copies of each other.
+    table : Table
+        The distinct rows, with their weights, known components and sizes as their context.
+    """
+
+    samples: Values
+    component: np.ndarray | None
+    size_factors: SizeFactors
+    rows: WeightedRows
+    table: Table
+
+    @classmethod
+    def learn(
+        cls,
+        X: Values,
+        weight: np.ndarray,
+        component: np.ndarray | None,
+        *,
+        likelihood: str,
+        size_factors: SizeFactors,
+        units: Callable[[Values, np.ndarray], Units],
+    ) -> TrainingTable:
+        """The training table of samples (N, D) with weights (N,), and with the reader that it has taught.
+
+        ``units`` gives the units of a table whose rows have weights.
+        """
+        sizes = owner = None
+        if takes_size_factors(size_factors, likelihood):
+            # This raises if a sample has no size, and names it by its number in X.
+            log_size_factors(X, size_factors, count_means(X))
+            if not isinstance(size_factors, str):
+                sizes, owner = given_sizes(X, size_factors), belongs_to(size_factors, X)
+        rows = weighted_rows(X, weight, component, sizes)
+        distinct = X[rows.index]
+        of_rows = size_factors
+        if sizes is not None:
+            values = sizes[rows.index]
+            # A function holds for any table. An array is the user's, whose owner is known.
+            of_rows = values if owner is not None else lambda _: values
+        table = TableReader.learn(
+            distinct,
+            likelihood,
+            units(distinct, rows.weights),
+            size_factors=of_rows,
+            context=RowContext(weight=rows.weights, component=None if component is None else component[rows.index]),
+            given_for=owner,
+        )
+        return cls(X, component, size_factors, rows, table)
+
+    @property
+    def has_samples_without_weight(self) -> bool:
+        """Whether there are samples that are none of the distinct rows."""
+        return bool((self.rows.inverse < 0).any())
+
+    def without_weight(self) -> tuple[np.ndarray, Table]:
+        """Numbers of the samples without weight, and their table."""
+        context = RowContext(component=self.component)
+        everything = self.table.reader.read(self.samples, size_factors=self.size_factors, context=context)
+        index = np.nonzero(self.rows.inverse < 0)[0]
+        return index, everything.take(index)
+
+
+def checked_weights(sample_weight: ArrayLike | None, X: Values) -> np.ndarray:
+    """Weights of samples (N,), ones where there are none; raise unless a sample has one."""
+    weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not (weights > 0).any():
+        raise ValueError("sample_weight is zero for every sample: there is nothing to fit.")
+    return weights
+
+
+def check_observed(X: Values, weight: np.ndarray, feature_names: np.ndarray | None) -> None:
+    """Raise if a column has no observed entry in samples with weight, or a sample has none at all."""
+    if sp.issparse(X):
+        return
+    check_missing(X, feature_names)
+    if not weight.all():
+        check_missing(X[weight > 0], feature_names)
