@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-#: largest difference, relative to the largest entry of the array, by the dtype in which the compared numbers were computed
+#: largest difference, relative to the largest entry of the array, by the dtype in which the numbers were computed
 TOLERANCE = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}
 
 
 def assert_agree(actual: Any, expected: Any, *, computed_in: Any = np.float64, err_msg: str = "") -> None:
     """Assert that two arrays (or tensors, or numbers) are equal up to the rounding of ``computed_in``.
 
-    NaN agrees with NaN. Differences are relative to the largest finite entry of ``expected``: an entry near zero, what is
-    left of larger ones, has the rounding of those.
+    NaN agrees with NaN, and infinity with the same infinity. Differences are relative to the largest finite entry of
+    ``expected``: an entry near zero may be what is left of larger ones, and then it has their rounding. Columns of very
+    different sizes need a comparison each.
     """
+    __tracebackhide__ = True
     actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert actual.shape == expected.shape, f"shapes {actual.shape} and {expected.shape} differ. {err_msg}"
     finite = expected[np.isfinite(expected)]
