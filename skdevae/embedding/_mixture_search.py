@@ -1,8 +1,10 @@
-"""A Gaussian mixture of representations found with restarts, split-and-merge moves and Schwarz's criterion.
+"""Mixture search: a Gaussian mixture of representations, by restarts, split-and-merge moves and Schwarz's criterion.
 
-Plain EM from k-means centres ends in poor optima whenever clusters are of unequal size: it halves a large one and joins
-two small ones. And with variances of its own for each component it looks at tails rather than at clusters: while it is
-searched for, all components share theirs. All functions take weights of the samples.
+EM from k-means centres often ends in a poor optimum if clusters differ in size: it splits a large cluster in two and
+joins two small ones. The moves correct that. If each component had variances of its own, EM would fit some to the tails
+of a cluster. So all components share their variances during the search.
+
+All functions take weights of the samples.
 """
 
 from __future__ import annotations
@@ -16,25 +18,33 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 
-#: EM steps of a trial and of what is kept, and the gain (nats per sample) below which they end
-_TRIAL_STEPS, _STEPS, _GAIN = 30, 200, 1e-5
-#: samples that a mixture is searched for among, in the order that they come in
+#: most EM steps of a trial
+_TRIAL_STEPS = 30
+#: most EM steps of a mixture that is kept
+_STEPS = 200
+#: gain of an EM step, in nats per sample, below which EM ends
+_GAIN = 1e-5
+#: most samples that a search looks at: the first ones of a larger table
 _MOST_SAMPLES = 5000
-#: samples of the pooled variance that a component's own variances are drawn towards
+#: weight, in samples, with which the pooled variance enters the variances of each component
 _PSEUDO_SAMPLES = 1.0
-#: variance within components, relative to that between them, that is not gone below
+#: least variance within components, relative to that between them
 _LEAST_SHARE = 1e-6
-#: variance along an axis, relative to the largest one's, that counts as none
+#: variance along an axis, relative to that of the widest axis, that is taken for rounding
 _NO_SPREAD = 1e-10
-#: rounds of moves, pairs that may merge in one round, and components that may split after each
-_ROUNDS, _MERGERS, _SPLITS = 20, 6, 8
+#: most rounds of moves
+_ROUNDS = 20
+#: pairs of components that may merge in one round
+_MERGERS = 6
+#: components that may split in one round
+_SPLITS = 8
 
 
 @dataclass(frozen=True)
 class FoundMixture:
     """Weights (K,), means and variances (K, Q) of a mixture, and responsibilities (N, K).
 
-    The log-likelihood, in nats, is that of all samples together when the components share their variances.
+    The log-likelihood, in nats, is that of all samples together if the components share their variances.
     """
 
     weights: np.ndarray
@@ -50,7 +60,7 @@ class FoundMixture:
 
 
 class Moments(NamedTuple):
-    """Of components with given responsibilities: weights (K,), means, variances (K, Q) and pooled variances (Q,)."""
+    """Weights (K,), means and variances (K, Q) of components, and their pooled variances (Q,)."""
 
     weights: np.ndarray
     means: np.ndarray
@@ -74,7 +84,7 @@ def moments(Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray) ->
 def expectation_maximization(
     Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray, max_steps: int = _STEPS
 ) -> FoundMixture:
-    """EM for samples (N, Q) from responsibilities (N, K); components share their variances."""
+    """EM for samples (N, Q) that starts from responsibilities (N, K). The components share their variances."""
     before = -np.inf
     for _ in range(max_steps):
         found = moments(Z, weights, responsibilities)
@@ -89,7 +99,7 @@ def expectation_maximization(
 
 
 def _log_joint(Z: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """``log w_k + log N(z | mean_k, variances)`` with variances (Q,) that all share: (N, K)."""
+    """``log w_k + log N(z | mean_k, variances)`` with shared variances (Q,): (N, K)."""
     scaled, centers = Z / np.sqrt(variances), means / np.sqrt(variances)
     squares = (scaled**2).sum(1)[:, None] - 2 * scaled @ centers.T + (centers**2).sum(1)
     log_weights = np.log(np.maximum(weights, np.finfo(float).tiny))
@@ -99,10 +109,10 @@ def _log_joint(Z: np.ndarray, weights: np.ndarray, means: np.ndarray, variances:
 def search_mixture(
     Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_init: int, may_be_empty: bool, seed: int
 ) -> FoundMixture:
-    """The best mixture of ``n_clusters`` components, or of fewer where the samples do not pay for that many.
+    """The best mixture of ``n_clusters`` components, or of fewer if they may be empty.
 
-    Axes without spread are left out of it. A component pays if it raises the log-likelihood by more than half of log n
-    for each of its parameters (Schwarz, 1978), n being the samples' total weight.
+    A component is kept if it raises the log-likelihood by more than half of log n for each of its parameters (Schwarz's
+    criterion, 1978), where n is the total weight of the samples. Axes without spread are left out of the search.
     """
     spread = np.average(Z**2, axis=0, weights=weights) - np.average(Z, axis=0, weights=weights) ** 2
     used = spread > _NO_SPREAD * spread.max()
@@ -118,7 +128,7 @@ def search_mixture(
 def _searched(
     Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, may_be_empty: bool, seed: int
 ) -> FoundMixture:
-    """Restarts, moves and reductions: on the first samples of a large table, which then stand for all of them."""
+    """Restarts, moves and reductions. If there are many samples, the search uses the first, and EM then uses all."""
     part = slice(_MOST_SAMPLES)
     sample = Z[part], weights[part] * (weights.sum() / weights[part].sum())
     n_clusters = min(n_clusters, len(np.unique(Z[part], axis=0)))
@@ -145,7 +155,7 @@ def kmeans_mixture(Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_ini
 
 
 def _starts(Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, seed: int) -> Iterator[np.ndarray]:
-    """Responsibilities (N, K): of k-means, and of its first step from several random centres."""
+    """Responsibilities (N, K): those of k-means, and those of single steps of k-means from random centres."""
     for start in range(n_init):
         max_iter = 100 if start == 0 else 1
         search = KMeans(n_clusters, n_init=1, max_iter=max_iter, random_state=(seed + start) % 2**31)
@@ -153,7 +163,7 @@ def _starts(Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, se
 
 
 def _improved(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
-    """The mixture after all moves that pay: two components merge, a third is split (Ueda et al., 2000)."""
+    """The mixture after moves that raise its likelihood: two components merge, a third splits (Ueda et al., 2000)."""
     mixture = expectation_maximization(Z, weights, mixture.responsibilities)
     for _ in range(_ROUNDS):
         trials = (
@@ -167,7 +177,7 @@ def _improved(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: i
 
 
 def _moves(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> Iterator[np.ndarray]:
-    """Responsibilities after each of the likeliest moves."""
+    """Responsibilities (N, K) after each of the moves that are most likely to help."""
     r = mixture.responsibilities
     halves = {k: _halves(Z, weights * r[:, k], seed) for k in np.argsort(-mixture.weights)[:_SPLITS]}
     for i, j in _nearest_pairs(mixture)[:_MERGERS]:
@@ -182,7 +192,7 @@ def _moves(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int)
 
 def _halves(Z: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
     """One of the two parts that k-means finds in weighted samples, as a mask (N,)."""
-    # Samples of others have weights of e^-100: they are not there, but k-means would like them to be.
+    # Samples of other components have tiny weights, as small as e^-100. For k-means they would still be points.
     within = weights > 1e-6 * weights.max()
     half = np.zeros(len(Z), dtype=bool)
     if len(np.unique(Z[within], axis=0)) > 1:
@@ -203,8 +213,8 @@ def _nearest_pairs(mixture: FoundMixture) -> list[tuple[int, int]]:
 
 
 def _reduced(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
-    """The mixture without the components that do not pay for their parameters."""
-    # Of the model's components: there each has variances of its own.
+    """The mixture without the components that Schwarz's criterion does not support."""
+    # The parameters that a component of the model has: there each has variances of its own.
     cost = 0.5 * (2 * Z.shape[1] + 1) * np.log(max(weights.sum(), 2))
     while mixture.n_components > 1:
         trials = []
