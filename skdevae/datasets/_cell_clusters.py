@@ -1,45 +1,44 @@
-"""Simulated counts of cells that belong to clusters of unequal size. Public name in :mod:`skdevae.datasets`."""
+"""Cell clusters: sparse counts of cells that belong to clusters of unequal size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
-from sklearn.utils import Bunch, check_random_state, gen_batches
+from numpy.typing import NDArray
+from sklearn.utils import Bunch, check_random_state
 
-from .._sklearn import Interval, validate_params
+from ._parameters import COUNT, COUNT_OR_NONE, SPREAD, checked_parameters
+from ._sparse_counts import stack_counts
 
-#: Entries of the count matrix that are held densely at one time.
-_BLOCK_SIZE = 2**20
-#: Median total of a cell, and sd of its log.
-_DEPTH, _DEPTH_SD = 1500.0, 0.4
-#: Number of factors that are no clusters.
+#: median total count of a cell
+_DEPTH = 1500.0
+#: standard deviation of the log of the total
+_DEPTH_SD = 0.4
+#: number of factors that have nothing to do with the clusters
 _N_NUISANCE = 2
-#: Median dispersion of a feature, and sd of its log.
-_DISPERSION, _DISPERSION_SD = 2.0, 0.5
+#: median dispersion of a feature
+_DISPERSION = 2.0
+#: standard deviation of the log of the dispersion
+_DISPERSION_SD = 0.5
 
 _DESCR = """\
 Simulated cells in clusters
 ---------------------------
 Negative-binomial counts, as of RNA molecules in single cells. Each cluster differs from the others in the log means of
-some of the features; two factors that have nothing to do with the clusters shift all of them a little; cells differ in
-their totals and features in their level and dispersion.
+some features. Two factors that have nothing to do with the clusters shift all features a little. Cells differ in their
+totals, and features in their level and dispersion.
 """
 
 
-@validate_params(
-    {
-        "n_samples": [Interval(Integral, 1, None, closed="left")],
-        "n_features": [Interval(Integral, 1, None, closed="left")],
-        "weights": ["array-like"],
-        "n_markers": [Interval(Integral, 0, None, closed="left")],
-        "effect_sd": [Interval(Real, 0, None, closed="left")],
-        "nuisance_sd": [Interval(Real, 0, None, closed="left")],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+@checked_parameters(
+    n_samples=[COUNT],
+    n_features=[COUNT],
+    weights=["array-like"],
+    n_markers=[COUNT_OR_NONE],
+    effect_sd=[SPREAD],
+    nuisance_sd=[SPREAD],
+    random_state=["random_state"],
 )
 def make_cell_clusters(
     n_samples: int = 1000,
@@ -53,10 +52,10 @@ def make_cell_clusters(
 ) -> Bunch:
     """Generate sparse counts of cells in clusters of unequal size.
 
-    Totals of cells are log-normal with median 1500 and log sd 0.4, dispersions of features log-normal with median 2 and
-    log sd 0.5 (variance = mean + mean^2 / dispersion), and log levels of features standard normal. In each cluster a
-    random choice of features has normal effects on their log means. Two standard normal factors of the cells, with
-    normal loadings on all features, are a nuisance.
+    Counts are negative binomial with variance ``mean + mean**2 / dispersion``. Totals of cells are log-normal (median
+    1500, log sd 0.4), dispersions of features are log-normal (median 2, log sd 0.5), and log levels of features are
+    standard normal. Each cluster adds normal effects to the log means of features that are chosen at random. Two
+    nuisance factors, standard normal over cells, act on all features with normal loadings.
 
     Parameters
     ----------
@@ -67,19 +66,20 @@ def make_cell_clusters(
         Number of features (genes).
 
     weights : sequence of float, default=(0.30, 0.25, 0.20, 0.10, 0.10, 0.05)
-        Probability of each cluster, in any unit.
+        Relative size of each cluster. They need not sum to one.
 
     n_markers : int, default=50
-        Features that a cluster has effects on, drawn anew for each; at most all.
+        How many features a cluster has effects on. They are drawn anew for each cluster. If it exceeds `n_features`,
+        all features are affected.
 
     effect_sd : float, default=1.0
-        Standard deviation of these effects on log means.
+        Standard deviation of a cluster's effects on log means.
 
     nuisance_sd : float, default=0.15
         Standard deviation of the loadings of the nuisance factors.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of all that is drawn. Pass an int for the same data from every call.
+        Seed of everything that is drawn. Pass an int for the same data from every call.
 
     Returns
     -------
@@ -126,14 +126,14 @@ def make_cell_clusters(
     depths = _DEPTH * np.exp(_DEPTH_SD * random.standard_normal(n_samples))
     dispersion = _DISPERSION * np.exp(_DISPERSION_SD * random.standard_normal(n_features))
 
-    blocks = []
-    for index in gen_batches(n_samples, max(1, _BLOCK_SIZE // n_features)):
-        logits = levels + effects[labels[index]] + factors[index] @ loadings
-        means = depths[index, None] * _softmax(logits)
-        counts = random.poisson(random.gamma(dispersion, means / dispersion))
-        blocks.append(sparse.csr_array(counts.astype(np.float32)))
+    def draw(rows: slice) -> NDArray[np.int64]:
+        logits = levels + effects[labels[rows]] + factors[rows] @ loadings
+        means = depths[rows, None] * _softmax(logits)
+        counts: NDArray[np.int64] = random.poisson(random.gamma(dispersion, means / dispersion))
+        return counts
+
     return Bunch(
-        data=sparse.vstack(blocks, format="csr"),
+        data=stack_counts(n_samples, n_features, draw),
         target=labels,
         expected=_softmax(levels + effects),
         dispersion=dispersion,
@@ -141,13 +141,17 @@ def make_cell_clusters(
     )
 
 
-def _checked_weights(weights: Sequence[float]) -> np.ndarray:
-    shares = np.asarray(weights, dtype=np.float64)
-    if shares.ndim != 1 or not np.isfinite(shares).all() or (shares < 0).any() or shares.sum() <= 0:
-        raise ValueError(f"weights={weights!r}: give a probability for each cluster, none of them negative.")
-    return shares / shares.sum()
+def _checked_weights(weights: Sequence[float]) -> NDArray[np.float64]:
+    sizes = np.asarray(weights, dtype=np.float64)
+    if sizes.ndim != 1 or not np.isfinite(sizes).all() or (sizes < 0).any() or sizes.sum() <= 0:
+        raise ValueError(
+            f"weights={weights!r}: give a finite number for each cluster, none of them negative and not all zero."
+        )
+    shares: NDArray[np.float64] = sizes / sizes.sum()
+    return shares
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return shares

@@ -1,4 +1,8 @@
-"""Displays: figures of fitted models. Drawing needs matplotlib, imported only then: ``pip install "skdevae[plot]"``."""
+"""Displays: figures of fitted models.
+
+Drawing needs matplotlib, which is imported only then: ``pip install "skdevae[plot]"``. UMAP of a latent with more than two
+components needs ``pip install "skdevae[umap]"``.
+"""
 
 from ._latent import LatentDisplay
 from ._trajectory import TrajectoryDisplay

@@ -1,53 +1,46 @@
-"""The latent as a map: samples where the model places them, over draws from its prior."""
+"""LatentDisplay: a map of the latent, with samples where the model places them over draws from its prior."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.decomposition import PCA
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ..metrics._steps import flat_steps
+from ..metrics._pipelines import last_step
+from ._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR, Labels, read_labels, style_of
+from ._layout import emptiest_corner, import_pyplot, make_room_for
+from ._reduction import at_most_two_axes, check_reducer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
-#: Told apart from each other and from the greys below with every common form of colour blindness (a test simulates it).
-_COLORS = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#882255", "#CC79A7", "#000000", "#9600F0", "#6B4A00",
-)  # fmt: skip
-#: More categories than colours go round the colours again with the next marker.
-_MARKERS = ("o", "^", "s", "P", "X")
-_PRIOR_COLOR = "#BFC5CB"
-_UNLABELLED_COLOR = "#6E757C"
+#: colour of the outline and the base line of densities
 _OUTLINE_COLOR = "#333333"
-
-#: Whole numbers with at most so many different values are taken for codes of categories.
-_MAX_CODES = 12
-#: What UMAP looks at by default; fewer where there are not so many points.
-_UMAP_NEIGHBORS = 15
+#: most entries that one column of the legend has
 _LEGEND_ROWS = 16
+#: fewest and most draws from the prior by default
+_PRIOR_DRAWS = (500, 2000)
+#: fewest and most bins of the densities of a latent of one component
+_BINS = (10, 60)
 
 
 class LatentDisplay:
     """Samples where the model places them in its latent, coloured by label, over draws from its prior in grey.
 
-    Use :meth:`from_estimator` to make one, or :meth:`from_latents` from latents that are there already. Where grey
-    lies bare the prior expects samples that X does not have; where samples lie beside the grey the model would hardly
-    ever generate their like. Each sample stands at its posterior mean, and posterior means spread less than the prior
-    even in a model that is right: expect samples to lie a little inside the grey.
+    Use :meth:`from_estimator` to make one, or :meth:`from_latents` if you have the latents already. Grey without
+    samples is where the prior expects samples that X does not have. Samples without grey are samples of a kind that the
+    model would hardly ever generate. Each sample is drawn at its posterior mean. Posterior means spread less than the
+    prior, even if the model is right, so samples should lie a little inside the grey.
 
     Two latent components are drawn as they are. One component is drawn as two densities, of the prior and of the
-    samples, above the samples themselves, which lie in one lane for each category. More than two are reduced to two,
-    samples and draws together.
+    samples; below them are the samples themselves, each category in a lane of its own. More than two components are
+    reduced to two axes, samples and draws together.
 
     Parameters
     ----------
@@ -56,9 +49,8 @@ class LatentDisplay:
     prior : ndarray of shape (n_prior_samples, n_axes), default=None
         Positions of the draws from the prior.
     labels : array-like of shape (n_samples,), default=None
-        A category or a number for every sample; the name of a Series becomes the legend's title. Numbers are
-        categories if they are whole and at most 12 are different, otherwise there is a colour bar. None and NaN mean
-        unlabelled.
+        A category or a number for every sample; the name of a Series becomes the legend's title. Whole numbers with at
+        most 12 different values are categories. Other numbers have a colour bar. None and NaN mean unlabelled.
     axis_names : sequence of str of length n_axes, default=None
         What the axes show. None means "latent 0" and "latent 1".
 
@@ -69,18 +61,18 @@ class LatentDisplay:
     figure_ : matplotlib.figure.Figure
         Figure that holds them.
     samples_ : matplotlib.collections.PathCollection
-        The samples with a label, or all if there are no labels. They are drawn in an order that is mixed and always
-        the same, so that no category lies on all others because its rows come last.
+        The samples with a label, or all if there are no labels. They are drawn in a shuffled order, which is the same
+        every time, so that the category whose rows come last does not cover the others.
     unlabelled_ : matplotlib.collections.PathCollection or None
         The samples without a label.
     prior_ : matplotlib.collections.PathCollection, matplotlib.patches.StepPatch or None
-        The draws from the prior; a histogram where there is one axis.
+        The draws from the prior; a histogram if there is one axis.
     density_ : matplotlib.patches.StepPatch or None
-        Outline of the histogram of all samples, where there is one axis.
+        Outline of the histogram of all samples, if there is one axis.
     legend_ : matplotlib.legend.Legend or None
-        What the colours of categories, the prior and unlabelled samples are.
+        Legend of the categories, the prior and unlabelled samples.
     colorbar_ : matplotlib.colorbar.Colorbar or None
-        What the colours of numbers are.
+        Colour bar of numbers.
 
     See Also
     --------
@@ -132,31 +124,32 @@ class LatentDisplay:
         Parameters
         ----------
         estimator : estimator, Pipeline or search
-            Fitted. Its ``transform`` places the samples; the draws come from its ``sample_latent``, or from that of
-            the last step.
+            Fitted. Its ``transform`` places the samples. The draws come from its ``sample_latent``; in a Pipeline, from
+            that of the last step.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            What `estimator` takes. Need not be what it was fitted on.
+            What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
         labels : array-like of shape (n_samples,), default=None
             A category or a number for every row of X, in the order of the rows; None and NaN mean unlabelled. See
             :class:`LatentDisplay` for which numbers are categories.
         n_prior_samples : int, default=None
-            Number of draws from the prior; 0 leaves the prior out. None means as many as X has samples, but at least
-            500 and at most 2000.
+            Number of draws from the prior; 0 leaves the prior out. None means the number of samples, but at least 500
+            and at most 2000.
         reducer : {"auto", "pca"} or transformer, default="auto"
-            Makes two axes of more than two components: "auto" is UMAP (or PCA of fewer than four points), "pca" is
-            :class:`~sklearn.decomposition.PCA`; of a transformer a clone is fitted. It sees samples and draws
+            How more than two components are reduced to two axes. "auto" is UMAP, which needs the extra
+            ``skdevae[umap]`` (PCA if there are fewer than four points), and "pca" is
+            :class:`~sklearn.decomposition.PCA`. Of a transformer, a clone is fitted. Samples and draws are reduced
             together. Not used for one or two components.
         random_state : int, RandomState instance or None, default=None
-            Source of the draws and of UMAP's layout. An int gives the same figure every time.
+            Seed of the draws and of UMAP's layout. An int gives the same figure every time.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure.
         legend : bool, default=True
-            Whether to say what the colours mean. One of several panels with the same labels may do that for all.
+            Whether to draw a legend or a colour bar. Of several panels with the same labels, one is enough.
         sample_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.scatter` for the samples.
         prior_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.scatter` for the draws, or to
-            :meth:`~matplotlib.axes.Axes.stairs` where there is one component.
+            :meth:`~matplotlib.axes.Axes.stairs` if there is one component.
 
         Returns
         -------
@@ -166,15 +159,15 @@ class LatentDisplay:
         Raises
         ------
         ImportError
-            If matplotlib is not installed.
+            If matplotlib is not installed, or umap-learn where UMAP is to be used.
         ValueError
             If `estimator` cannot draw from its prior, if `labels` does not fit X, if `reducer` is none of the above or
-            puts out anything but two columns, or if `ax` is not one Axes.
+            does not give two columns, or if `ax` is not one Axes.
         """
-        _import_pyplot()  # before the work, not after it
+        import_pyplot("LatentDisplay")  # if it is missing, say so before the work
         check_is_fitted(estimator)
-        _check_reducer(reducer)
-        model = _last_step(estimator)
+        check_reducer(reducer)
+        model = last_step(estimator)
         placed = estimator.transform(X)
         return cls.from_latents(
             placed,
@@ -219,11 +212,11 @@ class LatentDisplay:
         reducer : {"auto", "pca"} or transformer, default="auto"
             As for :meth:`from_estimator`.
         random_state : int, RandomState instance or None, default=None
-            Source of UMAP's layout.
+            Seed of UMAP's layout.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure.
         legend : bool, default=True
-            Whether to say what the colours mean.
+            Whether to draw a legend or a colour bar.
         sample_kw : dict, default=None
             As for :meth:`from_estimator`.
         prior_kw : dict, default=None
@@ -237,17 +230,17 @@ class LatentDisplay:
         Raises
         ------
         ImportError
-            If matplotlib is not installed.
+            If matplotlib is not installed, or umap-learn where UMAP is to be used.
         ValueError
-            If `prior`, `labels` or `component_names` do not fit Z, if `reducer` is none of the above or puts out
-            anything but two columns, or if `ax` is not one Axes.
+            If `prior`, `labels` or `component_names` do not fit Z, if `reducer` is none of the above or does not give
+            two columns, or if `ax` is not one Axes.
         """
-        _import_pyplot()
-        _check_reducer(reducer)
+        import_pyplot("LatentDisplay")
+        check_reducer(reducer)
         _check_axes(ax)
         names = _component_names(None, Z) if component_names is None else list(component_names)
         latents = check_array(Z, dtype=np.float64, input_name="Z")
-        _read_labels(labels, len(latents))  # complains before the reduction, which takes long
+        read_labels(labels, len(latents))  # if they do not fit, say so before the reduction, which takes long
         if len(names) != latents.shape[1]:
             raise ValueError(f"component_names has {len(names)} names, but Z has {latents.shape[1]} columns.")
         draws = np.empty((0, latents.shape[1]))
@@ -255,10 +248,10 @@ class LatentDisplay:
             draws = check_array(prior, dtype=np.float64, input_name="prior", ensure_min_samples=0)
             if draws.shape[1] != latents.shape[1]:
                 raise ValueError(
-                    f"prior has {draws.shape[1]} columns, but Z has {latents.shape[1]}: both need the components of "
-                    "one latent."
+                    f"prior has {draws.shape[1]} columns, but Z has {latents.shape[1]}: both must have the components "
+                    "of the same latent."
                 )
-        points, names = _at_most_two_axes(np.vstack([latents, draws]), names, reducer, random_state)
+        points, names = at_most_two_axes(np.vstack([latents, draws]), names, reducer, random_state)
         display = cls(
             latents=points[: len(latents)],
             prior=points[len(latents) :] if len(draws) else None,
@@ -282,7 +275,7 @@ class LatentDisplay:
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure.
         legend : bool, default=True
-            Whether to say what the colours mean.
+            Whether to draw a legend or a colour bar.
         sample_kw : dict, default=None
             As for :meth:`from_estimator`.
         prior_kw : dict, default=None
@@ -291,18 +284,18 @@ class LatentDisplay:
         Returns
         -------
         display : LatentDisplay
-            Itself.
+            This display.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         ValueError
-            If `labels` has not one label for each of `latents`, or if `ax` is not one Axes.
+            If `labels` does not have one label for each of `latents`, or if `ax` is not one Axes.
         """
-        plt = _import_pyplot()
+        plt = import_pyplot("LatentDisplay")
         _check_axes(ax)
-        labels = _read_labels(self.labels, len(self.latents))
+        labels = read_labels(self.labels, len(self.latents))
         if ax is None:
             _, ax = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
         self.ax_: Axes = ax
@@ -324,8 +317,8 @@ class LatentDisplay:
             self._explain_colors(labels)
         return self
 
-    def _draw_densities(self, labels: _Labels, keywords: dict[str, Any]) -> NDArray[np.float64]:
-        """Draw what one axis has above its samples, and say where the samples go beneath it."""
+    def _draw_densities(self, labels: Labels, keywords: dict[str, Any]) -> NDArray[np.float64]:
+        """Draw the densities of one axis; return where the samples go below them."""
         values = self.latents[:, 0]
         edges = _bin_edges(values if self.prior is None else np.concatenate([values, self.prior[:, 0]]))
         heights, _ = np.histogram(values, edges, density=True)
@@ -334,15 +327,15 @@ class LatentDisplay:
         if self.prior is not None:
             expected, _ = np.histogram(self.prior[:, 0], edges, density=True)
             top = max(top, expected.max())
-            style = {"fill": True, "color": _PRIOR_COLOR, "zorder": 1}
+            style = {"fill": True, "color": PRIOR_COLOR, "zorder": 1}
             self.prior_ = self.ax_.stairs(expected, edges, **{**style, **keywords})
         self.density_ = self.ax_.stairs(heights, edges, color=_OUTLINE_COLOR, linewidth=1.2, zorder=2)
         self.ax_.axhline(0, color=_OUTLINE_COLOR, linewidth=0.8, zorder=2)
-        self.ax_.set_yticks([])  # a density's height says nothing that its shape does not
+        self.ax_.set_yticks([])  # only the shape of a density matters here
         self.ax_.set_ylabel("density", loc="top", fontsize=9)
         return np.column_stack([values, top * _heights_in_lanes(labels)])
 
-    def _draw_samples(self, at: NDArray[np.float64], labels: _Labels, keywords: dict[str, Any]) -> None:
+    def _draw_samples(self, at: NDArray[np.float64], labels: Labels, keywords: dict[str, Any]) -> None:
         labelled = ~np.isnan(labels.values)
         rows = np.random.RandomState(0).permutation(len(at))
         rows = rows[labelled[rows]]
@@ -352,32 +345,32 @@ class LatentDisplay:
         if labels.categories is None:
             style |= {"c": values, "cmap": "viridis"}
         elif {"c", "color"}.isdisjoint(keywords):
-            style["c"] = [_style_of(int(code))[0] for code in values]
+            style["c"] = [style_of(int(code))[0] for code in values]
         self.samples_: Any = self.ax_.scatter(*at[rows].T, **{**style, "zorder": 4, **keywords})
-        if labels.categories is not None and len(labels.categories) > len(_COLORS):
-            # One collection draws the categories mixed; one for each would draw the last on top of all others.
-            self.samples_.set_paths([_marker_path(_style_of(int(code))[1]) for code in values])
+        if labels.categories is not None and len(labels.categories) > len(COLORS):
+            # All categories are in one collection. With one for each, the last would cover all others.
+            self.samples_.set_paths([_marker_path(style_of(int(code))[1]) for code in values])
         self.unlabelled_: Any = None
         if not labelled.all():
-            # Rings, since a grey dot might be of the prior.
+            # Rings, because a grey dot could be a draw from the prior.
             self.unlabelled_ = self.ax_.scatter(
                 at[~labelled, 0],
                 at[~labelled, 1],
                 s=size,
                 facecolors="none",
-                edgecolors=_UNLABELLED_COLOR,
+                edgecolors=UNLABELLED_COLOR,
                 linewidths=0.9,
                 zorder=3,
                 rasterized=True,
             )
 
-    def _explain_colors(self, labels: _Labels) -> None:
+    def _explain_colors(self, labels: Labels) -> None:
         handles = _legend_handles(labels, self.samples_, self.unlabelled_, self.prior_, self.density_)
         if labels.categories is None:
             self._add_colorbar(labels.title)
         if labels.categories is None or self.labels is None:
-            # Short, and the same in every figure: it may lie inside, where the least is hidden by it.
-            corner = _emptiest_corner(self.ax_, self._occupied())
+            # This legend is short, so it goes inside the Axes, where it hides the fewest points.
+            corner = emptiest_corner(self.ax_, self._occupied())
             if handles:
                 self.legend_ = self.ax_.legend(handles=handles, loc=corner, fontsize=8.5, handlelength=1.4)
             return
@@ -396,12 +389,12 @@ class LatentDisplay:
             handlelength=1.4,
             handletextpad=0.5,
         )
-        _make_room_for(self.legend_, self.ax_)
+        make_room_for(self.legend_, self.ax_)
 
     def _add_colorbar(self, title: str) -> None:
         from matplotlib.cm import ScalarMappable
 
-        # Of its own mappable: the samples' transparency would pale the bar.
+        # Not made from the samples themselves, because the bar would be as transparent as they are.
         solid = ScalarMappable(self.samples_.norm, self.samples_.cmap)
         solid.set_array(self.samples_.get_array())
         self.colorbar_ = self.figure_.colorbar(solid, ax=self.ax_)
@@ -410,7 +403,7 @@ class LatentDisplay:
         self.colorbar_.outline.set_visible(False)
 
     def _occupied(self) -> NDArray[np.float64]:
-        """Places of what a legend should not lie on."""
+        """Points that a legend should not hide."""
         places = [np.asarray(points.get_offsets()) for points in (self.samples_, self.unlabelled_) if points]
         if self.density_ is None:
             return np.vstack([*places, *([] if self.prior is None else [self.prior])])
@@ -420,25 +413,17 @@ class LatentDisplay:
         return np.vstack(places)
 
 
-# ---- from the estimator to its latents ------------------------------------------------------------------------------
-
-
-def _last_step(estimator: Any) -> Any:
-    """The model inside of pipelines and searches."""
-    return [step for _, step in flat_steps(type(estimator).__name__, estimator)][-1]
-
-
 def _prior_draws(model: Any, n_wanted: int | None, n_samples: int, random_state: Any) -> Any:
     if n_wanted is None:
-        n_wanted = int(np.clip(n_samples, 500, 2000))
+        n_wanted = int(np.clip(n_samples, *_PRIOR_DRAWS))
     if n_wanted < 0:
         raise ValueError(f"n_prior_samples is {n_wanted}: give 0 to leave the prior out, or a positive number.")
     if n_wanted == 0:
         return None
     if not hasattr(model, "sample_latent"):
         raise ValueError(
-            f"{type(model).__name__} has no sample_latent to draw from a prior with: give n_prior_samples=0 to draw "
-            "the samples alone, or an estimator (or a Pipeline that ends in one) that has it."
+            f"{type(model).__name__} has no sample_latent, so nothing can be drawn from its prior: give "
+            "n_prior_samples=0 to show the samples alone, or an estimator (or a Pipeline that ends in one) that has it."
         )
     return model.sample_latent(n_wanted, random_state=random_state)
 
@@ -455,132 +440,23 @@ def _numbered(n_components: int) -> list[str]:
     return [f"latent {component}" for component in range(n_components)]
 
 
-# ---- at most two axes -----------------------------------------------------------------------------------------------
-
-
-def _check_reducer(reducer: Any) -> None:
-    is_transformer = hasattr(reducer, "fit_transform") and not isinstance(reducer, type)
-    if not is_transformer and not (isinstance(reducer, str) and reducer in ("auto", "pca")):
-        raise ValueError(
-            f"reducer is {reducer!r}, but has to be 'auto' (UMAP), 'pca', or an instance with fit_transform."
-        )
-
-
-def _at_most_two_axes(
-    points: NDArray[np.float64], names: list[str], reducer: Any, random_state: Any
-) -> tuple[NDArray[np.float64], list[str]]:
-    if points.shape[1] <= 2:
-        return points, names
-    if len(points) == 1:
-        raise ValueError(
-            f"One sample without a prior cannot be reduced from {points.shape[1]} components to two axes: give more "
-            "samples, or draws from the prior."
-        )
-    fitted = _new_reducer(reducer, len(points), random_state)
-    reduced = np.asarray(fitted.fit_transform(points), dtype=np.float64)
-    if reduced.shape != (len(points), 2):
-        raise ValueError(
-            f"reducer ({type(fitted).__name__}) made an array of shape {reduced.shape} of {len(points)} points, but "
-            "two columns are drawn: set its number of components to 2."
-        )
-    return reduced, [f"{type(fitted).__name__} {axis}" for axis in (1, 2)]
-
-
-def _new_reducer(reducer: Any, n_points: int, random_state: Any) -> Any:
-    if not isinstance(reducer, str):
-        return clone(reducer)
-    if reducer == "pca" or n_points < 4:  # too few for a graph of neighbours
-        return PCA(n_components=2, svd_solver="full")
-    from umap import UMAP  # seconds of compilation, for those who need it
-
-    return UMAP(
-        n_components=2,
-        n_neighbors=min(_UMAP_NEIGHBORS, n_points - 1),
-        # A prior and samples that do not meet make a graph in pieces, on which the default, spectral start fails over
-        # to another with warnings. Principal components place such pieces, and place them as they lie in the latent.
-        init="pca",
-        n_jobs=1,
-        # Never None: UMAP would then compile another version of itself that runs on all cores.
-        random_state=check_random_state(random_state),
-    )
-
-
-# ---- labels and colours ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """One value for every sample: its position in `categories`, or a number where that is None; NaN is unlabelled."""
-
-    values: NDArray[np.float64]
-    categories: list[str] | None
-    title: str = ""
-
-
-def _read_labels(labels: Any, n_samples: int) -> _Labels:
-    if labels is None:
-        return _Labels(np.zeros(n_samples), ["samples"])
-    if np.shape(labels) != (n_samples,):
-        raise ValueError(
-            f"labels has shape {np.shape(labels)}, but there are {n_samples} samples: give one label for each, of "
-            f"shape ({n_samples},), with None or NaN for unlabelled ones."
-        )
-    name = getattr(labels, "name", None)
-    title = "" if name is None else str(name)
-    column = pd.Series(labels).reset_index(drop=True).infer_objects()
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        numbers = np.where(np.isfinite(numbers), numbers, np.nan)  # no colour bar reaches infinity
-        different = np.unique(numbers[~np.isnan(numbers)])
-        if len(different) > _MAX_CODES or (different % 1 != 0).any():
-            return _Labels(numbers, None, title)
-        column = pd.Series(numbers).astype("Int64")  # 1 and not 1.0 in the legend, also beside NaN
-    coded = pd.Categorical(column).remove_unused_categories()
-    limit = len(_COLORS) * len(_MARKERS)
-    if len(coded.categories) > limit:
-        raise ValueError(
-            f"labels has {len(coded.categories)} different values, and a figure can tell at most {limit} apart: give "
-            "coarser labels, or numbers for a colour bar."
-        )
-    codes = np.where(coded.codes < 0, np.nan, coded.codes)
-    return _Labels(codes, [str(category) for category in coded.categories], title)
-
-
-def _style_of(code: int) -> tuple[str, str]:
-    """Colour and marker of a category."""
-    return _COLORS[code % len(_COLORS)], _MARKERS[code // len(_COLORS)]
-
-
-# ---- one axis -------------------------------------------------------------------------------------------------------
-
-
 def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = values.min(), values.max()
     if high - low < 1e-6:  # equal values have no range
         low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, int(np.clip(2 * len(values) ** (1 / 3), 10, 60)) + 1)
+    return np.linspace(low, high, int(np.clip(2 * len(values) ** (1 / 3), *_BINS)) + 1)
 
 
-def _heights_in_lanes(labels: _Labels) -> NDArray[np.float64]:
-    """Heights below 0 at which samples lie in lanes, one a category, as shares of the height above 0."""
+def _heights_in_lanes(labels: Labels) -> NDArray[np.float64]:
+    """Heights below 0 of samples in lanes, one lane for each category, as shares of the height above 0."""
     lanes = np.zeros(len(labels.values), dtype=int)
     if labels.categories is not None:
         lanes = np.nan_to_num(labels.values, nan=len(labels.categories)).astype(int)
     depth = min(0.2, 0.6 / (lanes.max() + 1))
-    # Multiples of the golden ratio spread points over a lane evenly, and without a seed.
+    # Multiples of the golden ratio spread points evenly over a lane without random numbers.
     inside = 0.1 + 0.7 * (np.arange(len(lanes)) * (math.sqrt(5) - 1) / 2 % 1)
-    return -0.02 - depth * (lanes + inside)
-
-
-# ---- matplotlib -----------------------------------------------------------------------------------------------------
-
-
-def _import_pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('LatentDisplay draws with matplotlib: pip install "skdevae[plot]"') from error
-    return plt
+    heights: NDArray[np.float64] = -0.02 - depth * (lanes + inside)
+    return heights
 
 
 def _check_axes(ax: Any) -> None:
@@ -594,7 +470,7 @@ def _scatter_prior(axes: Axes, prior: NDArray[np.float64] | None, keywords: dict
     if prior is None:
         return None
     size = float(np.clip(6000 / len(prior), 5, 16))
-    style: dict[str, Any] = {"s": size, "color": _PRIOR_COLOR, "linewidths": 0, "zorder": 1, "rasterized": True}
+    style: dict[str, Any] = {"s": size, "color": PRIOR_COLOR, "linewidths": 0, "zorder": 1, "rasterized": True}
     return axes.scatter(*prior.T, **{**style, **keywords})
 
 
@@ -605,7 +481,7 @@ def _marker_path(marker: str) -> Any:
     return style.get_path().transformed(style.get_transform())
 
 
-def _legend_handles(labels: _Labels, samples: Any, unlabelled: Any, prior: Any, density: Any) -> list[Any]:
+def _legend_handles(labels: Labels, samples: Any, unlabelled: Any, prior: Any, density: Any) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -616,11 +492,11 @@ def _legend_handles(labels: _Labels, samples: Any, unlabelled: Any, prior: Any, 
     if labels.categories is not None:
         drawn = samples.get_facecolor()
         for code, category in enumerate(labels.categories):
-            color, marker = _style_of(code)
-            # One colour for all samples: there is one category, or the caller chose a colour.
+            color, marker = style_of(code)
+            # If all samples have one colour, there is one category, or the caller chose the colour.
             handles.append(dot(category, drawn[0] if len(drawn) == 1 else color, marker, markeredgewidth=0))
     if unlabelled is not None:
-        handles.append(dot("unlabelled", _UNLABELLED_COLOR, markerfacecolor="none"))
+        handles.append(dot("unlabelled", UNLABELLED_COLOR, markerfacecolor="none"))
     if density is not None:
         handles.append(Line2D([], [], color=_OUTLINE_COLOR, linewidth=1.2, label="all samples"))
         if prior is not None:
@@ -628,23 +504,3 @@ def _legend_handles(labels: _Labels, samples: Any, unlabelled: Any, prior: Any, 
     elif prior is not None:
         handles.append(dot("prior", prior.get_facecolor()[0]))
     return handles
-
-
-def _emptiest_corner(axes: Axes, points: NDArray[np.float64]) -> Any:
-    corners = {"upper right": (1, 1), "upper left": (0, 1), "lower right": (1, 0), "lower left": (0, 0)}
-    axes.get_xlim(), axes.get_ylim()  # limits follow what was drawn only when asked for
-    places = axes.transAxes.inverted().transform(axes.transData.transform(points))
-    return min(corners, key=lambda name: (np.abs(places - corners[name]) < (0.4, 0.3)).all(1).sum())
-
-
-def _make_room_for(legend: Any, axes: Axes) -> None:
-    """Narrow the Axes by a legend at its right, as a colour bar does, unless the figure's layout sees to it."""
-    if axes.figure.get_layout_engine() is not None:
-        return
-    share = min(1.03 * legend.get_window_extent().width / axes.get_window_extent().width + 0.02, 0.6)
-    place = axes.get_subplotspec()
-    if place is None:
-        box = axes.get_position()
-        axes.set_position((box.x0, box.y0, box.width * (1 - share), box.height))
-    else:
-        axes.set_subplotspec(place.subgridspec(1, 2, width_ratios=[1 - share, share], wspace=0)[0])

@@ -2,56 +2,59 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
-from sklearn.isotonic import isotonic_regression
 from sklearn.utils import check_array
-from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from ..metrics._feature_clustering import _input_names, _split_at_clusterer
+from ..metrics._feature_names import input_names, output_names
+from ..metrics._pipelines import split_at_clusterer
+from ._curve_names import representatives, spread_apart
+from ._layout import arrange_panels, import_pyplot
+from ._plotted_units import PlottedUnits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Told apart with every common form of colour blindness, and dark enough for text on white.
+#: Colours of named curves. With any common form of colour blindness they can be told apart, and they are dark enough
+#: for text on white.
 _COLORS = ("#0072B2", "#C44E00", "#007D5A", "#A03C86", "#6B5B00", "#333333")
+#: grey of the other curves
 _UNNAMED_COLOR = "#8A939C"
+#: grey of the observations
 _OBSERVATION_COLOR = "#B9C0C7"
-
-#: What the vertical axis shows for each likelihood; "gaussian" is where all others are that are not named.
-_VALUE_LABELS = {
-    "gaussian": "standardised value (sd)",
-    "poisson": "log1p of the count, standardised (sd)",
-    "nb": "log1p of the count, standardised (sd)",
-    "zinb": "log1p of the count, standardised (sd)",
-    "bernoulli": "probability",
-}
+#: size of the names of curves, in points
+_NAME_SIZE = 8.5
+#: distance between names, as a multiple of their size
+_NAME_GAP = 1.35
+#: quantiles of the samples' positions at which the importance of features is computed
+_TYPICAL_POSITIONS = 50
+#: positions through which a curve is drawn by default
+_CURVE_POINTS = 200
+#: quantiles of the observations between which the vertical axis reaches at least
+_SHOWN = (0.005, 0.995)
 
 
 class TrajectoryDisplay:
     """Every feature's curve along the latent axis, one panel for each cluster of features.
 
-    Use :meth:`from_estimator` to make one. The observations lie behind the curves as light points, each sample at its
-    posterior mean. A few representative features of each panel stand out and are named beside their curves; clusters
-    without features have no panel.
+    Use :meth:`from_estimator` to make one. Behind the curves are the observations, as light points; each sample is
+    drawn at its posterior mean. In each panel a few representative curves are highlighted and named. Clusters without
+    features have no panel.
 
-    Features share one vertical axis, so they are drawn in units of their own spread over the X given: ``(x - mean) /
-    sd`` for continuous features and ``(log1p(x) - mean of log1p(x)) / sd of log1p(x)`` for counts, curves and
-    observations alike. (The curve of a count is log1p of its expected value, which lies above the mean of its log1p.)
-    Binary features are drawn as they are, and their curves are probabilities.
+    All features share one vertical axis, so each is drawn in units of its own spread over the samples of X. Continuous
+    features are drawn as ``(x - mean) / sd``, and counts as ``(log1p(x) - mean of log1p(x)) / sd of log1p(x)``. Curves
+    are brought to the same units. (The curve of a count is log1p of its expected value, which is above the mean of its
+    log1p.) Binary features are drawn as they are, and their curves are probabilities.
 
     Parameters
     ----------
     z : ndarray of shape (n_points,)
-        Positions on the axis that the curves are drawn through, ascending.
+        Positions on the axis at which the curves are evaluated, ascending.
     trajectories : ndarray of shape (n_points, n_features)
         The curves, in plotted units.
     positions : ndarray of shape (n_samples,)
@@ -67,7 +70,8 @@ class TrajectoryDisplay:
     cluster_sizes : ndarray of int, one for each of `cluster_names`
         How many features each cluster has, drawn or not.
     importances : ndarray of shape (n_features,)
-        Share of each feature's spread that its curve explains; features with more of it represent a panel sooner.
+        Standard deviation of each feature's curve over the samples, in plotted units. In choosing the curves to name,
+        features with a larger one count for more.
     value_label : str, default="standardised value (sd)"
         What the vertical axis shows.
 
@@ -78,7 +82,7 @@ class TrajectoryDisplay:
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_panels,)
         The panels, in the order of `cluster_names`.
     ax_ : ndarray of matplotlib.axes.Axes
-        The same as `axes_`.
+        The same as `axes_`, under the name that displays of scikit-learn use.
     lines_ : ndarray of matplotlib.lines.Line2D of shape (n_features,)
         Each feature's curve, in the order of `feature_names`.
     observations_ : ndarray of matplotlib.collections.PathCollection of shape (n_panels,)
@@ -145,29 +149,29 @@ class TrajectoryDisplay:
         line_kw: dict[str, Any] | None = None,
         observation_kw: dict[str, Any] | None = None,
     ) -> TrajectoryDisplay:
-        """Draw the curves of a fitted feature clusterer behind which lie the samples of X.
+        """Draw the curves of a fitted feature clusterer over the samples of X.
 
         Parameters
         ----------
         estimator : feature clusterer, Pipeline or search
-            A fitted :class:`~skdevae.BasisDeVAEClusterer`, or a Pipeline or search that ends in one: X then goes
-            through the steps before it, and the features are those that reach the clusterer.
+            A fitted :class:`~skdevae.BasisDeVAEClusterer`, or a Pipeline or search that ends in one. In a Pipeline, X
+            goes through the steps before the clusterer, and the features are those that reach it.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            What `estimator` takes. Need not be what it was fitted on.
+            What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
         features : str, int or sequence of them, default=None
             Names or positions of the features to draw. None means all.
         z : array-like of shape (n_points,), default=None
-            Positions on the axis to draw the curves through. None means 200 over the range of the samples of X.
+            Positions on the axis at which to evaluate the curves. None means 200 over the range of the samples of X.
         max_features_per_panel : int, default=50
-            Draw at most this many features of a cluster: those whose curves explain most of their spread.
+            Draw at most this many features of a cluster: those whose curves vary most.
         max_samples : int, default=1000
-            Draw at most this many samples, evenly spread in rank along the axis.
+            Draw at most this many samples, evenly spaced in rank along the axis.
         max_labels : int, default=4
-            Name at most this many features of each panel: those whose curves lie closest to all the panel's curves.
+            Name at most this many features of each panel, chosen such that every curve is close to a named one.
         n_cols : int, default=3
-            Panels side by side, where `ax` is None or one Axes.
+            Most panels side by side, if `ax` is None or one Axes.
         ax : matplotlib Axes or array of Axes, default=None
-            One Axes for each panel, or one whose place they take. None makes a figure.
+            One Axes for each panel, or a single one whose place the panels take. None makes a figure.
         line_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot` for every curve.
         observation_kw : dict, default=None
@@ -183,10 +187,10 @@ class TrajectoryDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If `estimator` holds no feature clusterer with a one-dimensional latent, if `features` names one that is
-            not there, or if `ax` has not one Axes for each panel.
+            If `estimator` holds no feature clusterer with a one-dimensional latent, if one of `features` does not
+            exist, or if `ax` does not have one Axes for each panel.
         """
-        _import_pyplot()  # before the work, not after it
+        import_pyplot("TrajectoryDisplay")  # if it is missing, say so before the work
         check_is_fitted(estimator)
         clusterer, table, names = _reach_clusterer(estimator, X)
         latents = np.asarray(clusterer.transform(table), dtype=np.float64)
@@ -197,32 +201,28 @@ class TrajectoryDisplay:
             )
         positions = latents[:, 0]
         labels = np.asarray(clusterer.labels_)
-        likelihood = getattr(clusterer, "likelihood", "gaussian")
-        scale = _PlottedScale(table, likelihood)
+        units = PlottedUnits(table, getattr(clusterer, "likelihood", "gaussian"))
         selected = _selected_columns(features, names)
 
-        # Quantiles of the positions stand for the samples: what a curve explains needs no more.
-        typical = np.quantile(positions, (np.arange(50) + 0.5) / 50)
-        importances = scale.apply(clusterer.trajectories(typical)[:, selected], selected).std(0)
-        kept = np.zeros(len(selected), dtype=bool)
-        for cluster in np.unique(labels[selected]):
-            members = np.nonzero(labels[selected] == cluster)[0]
-            kept[members[np.argsort(-importances[members], kind="stable")[:max_features_per_panel]]] = True
+        # A feature is as important as its curve varies over the samples. Some quantiles represent the samples.
+        typical = np.quantile(positions, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
+        importances = units.curves(clusterer.trajectories(typical)[:, selected], selected).std(0)
+        kept = _most_important(labels[selected], importances, max_features_per_panel)
         drawn = selected[kept]
 
         points = _curve_positions(positions) if z is None else _given_positions(z)
         rows = _spread_rows(positions, max_samples)
         display = cls(
             z=points,
-            trajectories=scale.apply(clusterer.trajectories(points)[:, drawn], drawn),
+            trajectories=units.curves(clusterer.trajectories(points)[:, drawn], drawn),
             positions=positions[rows],
-            observations=scale.observations(rows, drawn),
+            observations=units.observations(rows, drawn),
             feature_names=[names[column] for column in drawn],
             clusters=labels[drawn],
             cluster_names=[str(name) for name in clusterer.cluster_names_],
             cluster_sizes=np.bincount(labels, minlength=len(clusterer.cluster_names_)),
             importances=importances[kept],
-            value_label=_VALUE_LABELS.get(likelihood, _VALUE_LABELS["gaussian"]),
+            value_label=units.label,
         )
         return display.plot(ax=ax, max_labels=max_labels, n_cols=n_cols, line_kw=line_kw, observation_kw=observation_kw)
 
@@ -240,11 +240,11 @@ class TrajectoryDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
-            One Axes for each panel, or one whose place they take. None makes a figure.
+            One Axes for each panel, or a single one whose place the panels take. None makes a figure.
         max_labels : int, default=4
-            Name at most this many features of each panel: those whose curves lie closest to all the panel's curves.
+            Name at most this many features of each panel, chosen such that every curve is close to a named one.
         n_cols : int, default=3
-            Panels side by side, where `ax` is None or one Axes.
+            Most panels side by side, if `ax` is None or one Axes.
         line_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot` for every curve.
         observation_kw : dict, default=None
@@ -253,18 +253,18 @@ class TrajectoryDisplay:
         Returns
         -------
         display : TrajectoryDisplay
-            Itself.
+            This display.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         ValueError
-            If `ax` has not one Axes for each panel.
+            If `ax` does not have one Axes for each panel.
         """
-        _import_pyplot()
+        import_pyplot("TrajectoryDisplay")
         shown = np.unique(self.clusters)
-        self.axes_ = self.ax_ = _panels(ax, len(shown), n_cols)
+        self.axes_ = self.ax_ = arrange_panels(ax, len(shown), n_cols)
         self.figure_: Figure = self.axes_[0].figure
         self.lines_ = np.empty(len(self.feature_names), dtype=object)
         self.observations_ = np.empty(len(shown), dtype=object)
@@ -279,11 +279,11 @@ class TrajectoryDisplay:
         return self
 
     def _value_limits(self) -> tuple[float, float]:
-        """Range of the vertical axis, the same for all panels: every curve, and all but the outlying observations."""
+        """Range of the vertical axis, the same in all panels: all curves, and all but the most extreme observations."""
         low, high = self.trajectories.min(), self.trajectories.max()
         known = self.observations[~np.isnan(self.observations)]
         if len(known):
-            outer = np.quantile(known, [0.005, 0.995])
+            outer = np.quantile(known, _SHOWN)
             low, high = min(low, outer[0]), max(high, outer[1])
         margin = 0.04 * (high - low) or 1.0
         return float(low - margin), float(high + margin)
@@ -293,13 +293,13 @@ class TrajectoryDisplay:
         where = np.broadcast_to(self.positions[:, None], values.shape)
         known = ~np.isnan(values)
         style = {"s": 5, "color": _OBSERVATION_COLOR, "linewidths": 0, "zorder": 1, "rasterized": True}
-        # Few points may be plain; where thousands lie on each other only thinner ink shows where most of them are.
+        # With thousands of points on top of each other, only transparent ones show where most of them are.
         style["alpha"] = float(np.clip(3000 / max(known.sum(), 1), 0.15, 0.8))
         return axes.scatter(where[known], values[known], **{**style, **keywords})
 
     def _draw_curves(self, axes: Axes, members: NDArray[np.integer], max_labels: int, keywords: dict[str, Any]) -> None:
         curves = self.trajectories[:, members]
-        chosen = _representatives(curves, self.importances[members], max_labels)
+        chosen = representatives(curves, self.importances[members], max_labels)
         named = members[chosen[np.argsort(-curves[-1, chosen], kind="stable")]]  # colours from top to bottom
         colors = {feature: _COLORS[rank % len(_COLORS)] for rank, feature in enumerate(named)}
         for feature in members:
@@ -315,12 +315,11 @@ class TrajectoryDisplay:
         self._name_curves(axes, named)
 
     def _name_curves(self, axes: Axes, named: NDArray[np.integer]) -> None:
-        """Write names beside the right ends of curves, as near to them as the height of the text allows."""
-        size = 8.5
+        """Write names beside the right ends of curves, as close to them as the height of the text allows."""
         bottom, top = axes.get_ylim()
         panel_height = axes.get_window_extent().height / axes.figure.dpi * 72
         ends = np.clip((self.trajectories[-1, named] - bottom) / (top - bottom), 0, 1)
-        heights = _spread_apart(ends, gap=1.35 * size / panel_height)
+        heights = spread_apart(ends, gap=_NAME_GAP * _NAME_SIZE / panel_height)
         for feature, end, height in zip(named, ends, heights, strict=True):
             color = self.lines_[feature].get_color()
             self.labels_[self.feature_names[feature]] = axes.annotate(
@@ -335,11 +334,11 @@ class TrajectoryDisplay:
                     "linewidth": 0.8,
                     "shrinkA": 1,
                     "shrinkB": 0,
-                    "relpos": (0, 0.5),  # meets the text at its left edge; aiming at its middle would cross the next
+                    "relpos": (0, 0.5),  # to the left edge of the name; to its middle, lines would cross other names
                 },
                 annotation_clip=False,
                 color=color,
-                fontsize=size,
+                fontsize=_NAME_SIZE,
                 va="center",
             )
 
@@ -356,31 +355,21 @@ class TrajectoryDisplay:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-# ---- from the estimator to the clusterer's own table ----------------------------------------------------------------
-
-
 def _reach_clusterer(estimator: Any, X: Any) -> tuple[Any, Any, list[str]]:
-    """The clusterer, the table that reaches it through the steps before it, and that table's column names."""
-    steps, clusterer = _split_at_clusterer(estimator)
-    names = _input_names(estimator, X)
+    """The clusterer, the table that reaches it through the steps before it, and the names of that table's columns."""
+    if not hasattr(X, "shape"):
+        X = np.asarray(X)
+    steps, clusterer = split_at_clusterer(estimator)
+    names = input_names(estimator, X)
     for _, step in steps:
         X = step.transform(X)
-        names = _names_after(step, names, X.shape[1])
-    # What the clusterer itself was told outranks what was worked out on the way.
+        names = output_names(step, names, X.shape[1])
+    # The clusterer's own names, if it was fitted on a data frame, are more certain than those worked out here.
     return clusterer, X, list(getattr(clusterer, "feature_names_in_", names))
 
 
-def _names_after(step: Any, names: list[str], n_outputs: int) -> list[str]:
-    if hasattr(step, "get_feature_names_out"):
-        # A step that was fitted on a DataFrame knows its columns and accepts no other names.
-        known = hasattr(step, "feature_names_in_")
-        return [str(name) for name in step.get_feature_names_out(None if known else names)]
-    # No names to be had: a step that keeps the number of columns is taken to keep the columns.
-    return names if len(names) == n_outputs else [f"x{column}" for column in range(n_outputs)]
-
-
 def _selected_columns(features: str | int | Iterable[str | int] | None, names: list[str]) -> NDArray[np.integer]:
-    """Positions of the features asked for, each once, in the order of the table."""
+    """Positions of the features that are asked for, each once, in the order of the table."""
     if features is None:
         return np.arange(len(names))
     wanted = [features] if isinstance(features, str | int | np.integer) else list(features)
@@ -388,7 +377,7 @@ def _selected_columns(features: str | int | Iterable[str | int] | None, names: l
     for feature in wanted:
         if isinstance(feature, str):
             if feature not in names:
-                raise ValueError(f"features asks for {feature!r}, which is none of the clusterer's features.")
+                raise ValueError(f"features asks for {feature!r}, which is not a feature of the clusterer.")
             columns.add(names.index(feature))
         elif -len(names) <= feature < len(names):
             columns.add(int(feature) % len(names))
@@ -399,130 +388,34 @@ def _selected_columns(features: str | int | Iterable[str | int] | None, names: l
     return np.array(sorted(columns))
 
 
-# ---- plotted units --------------------------------------------------------------------------------------------------
-
-
-class _PlottedScale:
-    """From the clusterer's units to those in which features share a vertical axis."""
-
-    def __init__(self, X: Any, likelihood: str) -> None:
-        self.takes_log = likelihood in ("poisson", "nb", "zinb")
-        table = check_array(X, accept_sparse="csc", dtype=np.float64, ensure_all_finite="allow-nan")
-        if self.takes_log:
-            table = table.log1p() if sp.issparse(table) else np.log1p(table)
-        self.table = table
-        self.center, self.spread = np.zeros(table.shape[1]), np.ones(table.shape[1])
-        if likelihood != "bernoulli":
-            self.center, self.spread = _moments(table)
-
-    def apply(self, values: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Values in the clusterer's units, as plotted."""
-        return self._standardized(np.log1p(values) if self.takes_log else values, columns)
-
-    def observations(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Entries of the table, as plotted."""
-        values = self.table[:, columns][rows]
-        return self._standardized(values.toarray() if sp.issparse(values) else values, columns)
-
-    def _standardized(self, values: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-        return (values - self.center[columns]) / self.spread[columns]
-
-
-def _moments(table: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and sd of each column's observed entries; 0 and 1 where there are none, sd 1 where they are all equal."""
-    if sp.issparse(table):
-        mean, variance = mean_variance_axis(table, axis=0)
-    else:
-        n = np.maximum((~np.isnan(table)).sum(0), 1)
-        mean = np.nansum(table, 0) / n
-        variance = np.nansum((table - mean) ** 2, 0) / n
-    sd = np.sqrt(variance)
-    return mean, np.where(sd > 1e-10 * np.abs(mean), sd, 1.0)
+def _most_important(
+    labels: NDArray[np.integer], importances: NDArray[np.float64], max_features: int
+) -> NDArray[np.bool_]:
+    """Which features to draw: in each cluster at most so many, those whose importance is largest."""
+    kept = np.zeros(len(labels), dtype=bool)
+    for cluster in np.unique(labels):
+        members = np.nonzero(labels == cluster)[0]
+        kept[members[np.argsort(-importances[members], kind="stable")[:max_features]]] = True
+    return kept
 
 
 def _curve_positions(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = positions.min(), positions.max()
     if high - low < 1e-6:  # a single sample has no range
         low, high = low - 1, high + 1
-    return np.linspace(low, high, 200)
+    return np.linspace(low, high, _CURVE_POINTS)
 
 
 def _given_positions(z: ArrayLike) -> NDArray[np.float64]:
     points = np.sort(check_array(z, ensure_2d=False, dtype=np.float64, input_name="z").ravel())
     if points[0] == points[-1]:
-        raise ValueError("z needs at least two different positions to draw a curve through.")
+        raise ValueError("z has a single position: give at least two different positions to draw a curve through.")
     return points
 
 
 def _spread_rows(positions: NDArray[np.float64], max_samples: int) -> NDArray[np.integer]:
-    """Rows of at most so many samples, evenly spaced in rank along the axis."""
-    order = np.argsort(positions, kind="stable")
-    if len(order) <= max_samples:
-        return order
-    return order[np.linspace(0, len(order) - 1, max_samples).round().astype(int)]
-
-
-# ---- what is named, and where ---------------------------------------------------------------------------------------
-
-
-def _representatives(
-    curves: NDArray[np.float64], importances: NDArray[np.float64], n_wanted: int
-) -> NDArray[np.integer]:
-    """Curves such that every curve is close to one of them, chosen one after another: positions of at most n_wanted."""
-    if n_wanted >= curves.shape[1]:
-        return np.arange(curves.shape[1])
-    distances = cdist(curves.T, curves.T)
-    nearest = np.full(curves.shape[1], np.inf)
-    chosen: list[int] = []
-    while len(chosen) < n_wanted:
-        remaining = importances @ np.minimum(nearest[:, None], distances)
-        remaining[chosen] = np.inf
-        chosen.append(int(remaining.argmin()))
-        nearest = np.minimum(nearest, distances[:, chosen[-1]])
-    return np.array(chosen, dtype=int)
-
-
-def _spread_apart(heights: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """The closest heights between 0 and 1 (in least squares) that lie `gap` apart, in the order of descent given."""
-    if not len(heights):
-        return heights
-    gap = min(gap, 1 / max(len(heights) - 1, 1))
-    steps = gap * np.arange(len(heights))
-    return isotonic_regression(heights + steps, y_min=steps[-1], y_max=1.0, increasing=False) - steps
-
-
-# ---- matplotlib -----------------------------------------------------------------------------------------------------
-
-
-def _import_pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('TrajectoryDisplay draws with matplotlib: pip install "skdevae[plot]"') from error
-    return plt
-
-
-def _panels(ax: Any, n_panels: int, n_cols: int) -> NDArray[Any]:
-    """One Axes for each panel: (n_panels,)."""
-    plt = _import_pyplot()
-    from matplotlib.axes import Axes
-
-    if ax is not None and not isinstance(ax, Axes):
-        given = np.asarray(ax, dtype=object).ravel()
-        if len(given) != n_panels:
-            raise ValueError(f"ax has {len(given)} Axes, but there are {n_panels} clusters to draw: give one for each.")
-        return given
-    if ax is not None and n_panels == 1:
-        return np.array([ax], dtype=object)
-    n_cols = min(n_cols, n_panels)
-    n_rows = math.ceil(n_panels / n_cols)
-    if ax is None:
-        figure = plt.figure(figsize=(4.6 * n_cols, 3.6 * n_rows), layout="constrained")
-        places = figure.add_gridspec(n_rows, n_cols)
-    else:
-        place = ax.get_subplotspec()
-        if place is None:
-            raise ValueError(f"ax is not part of a grid that could be divided: give {n_panels} Axes, one a cluster.")
-        figure, places = ax.figure, place.subgridspec(n_rows, n_cols)
-        ax.set_axis_off()
-    return np.array([figure.add_subplot(places[panel]) for panel in range(n_panels)], dtype=object)
+    """Rows of at most ``max_samples`` samples, evenly spaced in rank along the axis."""
+    rows: NDArray[np.integer] = np.argsort(positions, kind="stable")
+    if len(rows) > max_samples:
+        rows = rows[np.linspace(0, len(rows) - 1, max_samples).round().astype(int)]
+    return rows

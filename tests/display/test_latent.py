@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 
 from skdevae import display
 from skdevae.display import LatentDisplay
-from skdevae.display import _latent as _latent_display
+from skdevae.display._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -147,7 +147,7 @@ def test_samples_have_the_colour_that_the_legend_gives_their_label(X, labels):
 
 
 def test_categories_beyond_the_colours_have_other_markers(X):
-    n_colors = len(_latent_display._COLORS)
+    n_colors = len(COLORS)
     labels = np.arange(40).astype(str)
     drawn = LatentDisplay.from_latents(X[:, :2], labels=labels)
     assert len(drawn.legend_.legend_handles) == 40
@@ -212,7 +212,7 @@ VISION = {
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_are_told_apart_by_colour_blind_eyes(vision):
     """CIE 1976 differences of at least 14; about 2 can just be noticed."""
-    palette = [*_latent_display._COLORS, _latent_display._PRIOR_COLOR, _latent_display._UNLABELLED_COLOR, "white"]
+    palette = [*COLORS, PRIOR_COLOR, UNLABELLED_COLOR, "white"]
     rgb = np.array([to_rgb(color) for color in palette])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.transpose(VISION[vision]), 0, 1)
@@ -257,13 +257,21 @@ def test_equal_positions_on_one_axis_can_be_drawn(n_rows):
 # ---- more than two components ---------------------------------------------------------------------------------------
 
 
-def test_umap_places_samples_and_prior_together_and_the_same_every_time(X, labels):
+@pytest.fixture
+def plain_umap(monkeypatch):
+    """UMAP as plain Python, unless it has been imported before: compiling it takes far longer than these few points."""
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    return pytest.importorskip("umap")
+
+
+def test_umap_places_samples_and_prior_together_and_the_same_every_time(X, labels, plain_umap):
+    X, labels = X[:10], labels[:10]
     wide = model(X, 3)
     first, again = (
-        LatentDisplay.from_estimator(wide, X, labels=labels, n_prior_samples=30, random_state=0) for _ in range(2)
+        LatentDisplay.from_estimator(wide, X, labels=labels, n_prior_samples=6, random_state=0) for _ in range(2)
     )
     assert first.axis_names == ["UMAP 1", "UMAP 2"]
-    assert (len(first.latents), len(first.prior)) == (40, 30)
+    assert (len(first.latents), len(first.prior)) == (10, 6)
     np.testing.assert_array_equal(first.latents, again.latents)
     np.testing.assert_array_equal(first.prior, again.prior)
     np.testing.assert_array_equal(in_rows(positions(first.samples_)), in_rows(first.latents))
@@ -424,7 +432,7 @@ def test_latents_that_do_not_fit_are_named(X, keywords, message):
 
 
 def test_more_categories_than_can_be_told_apart(X):
-    with pytest.raises(ValueError, match="labels has 60 different values, and a figure can tell at most 50 apart"):
+    with pytest.raises(ValueError, match="labels has 60 different values, but a figure can show at most 50 categories"):
         LatentDisplay.from_latents(np.resize(X, (60, 2)), labels=np.arange(60).astype(str))
 
 
@@ -445,8 +453,16 @@ def test_estimators_that_cannot_be_drawn(X):
 
 def test_without_matplotlib_the_error_names_the_extra(X, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r'pip install "skdevae\[plot\]"'):
+    with pytest.raises(ImportError, match=r'LatentDisplay draws with matplotlib: pip install "skdevae\[plot\]"'):
         LatentDisplay.from_estimator(model(X), X)
+
+
+def test_without_umap_the_error_names_the_extra_and_the_way_around(X, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match=r"""umap-learn.*reducer='pca' without it: pip install "skdevae\[umap\]\""""):
+        LatentDisplay.from_estimator(model(X, 3), X)
+    assert LatentDisplay.from_estimator(model(X, 3), X, reducer="pca").axis_names == ["PCA 1", "PCA 2"]
+    assert LatentDisplay.from_estimator(model(X, 2), X).axis_names == ["firstcolumns0", "firstcolumns1"]
 
 
 def test_it_lives_beside_the_other_display():

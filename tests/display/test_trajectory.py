@@ -1,6 +1,6 @@
 """Figures show what the estimator says: one panel a cluster, its trajectories, and the table behind them."""
 
-import importlib.util
+import importlib
 import sys
 from itertools import pairwise
 
@@ -14,9 +14,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+import skdevae
 from skdevae import BasisDeVAEClusterer, display
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.display import TrajectoryDisplay
+from skdevae.display._curve_names import representatives, spread_apart
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -41,6 +43,11 @@ def clusterer(table) -> BasisDeVAEClusterer:
     return BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(table)
 
 
+@pytest.fixture(scope="module")
+def of_all_features(clusterer, table) -> TrajectoryDisplay:
+    return TrajectoryDisplay.from_estimator(clusterer, table)
+
+
 def shown_features(panel: Axes) -> set[str]:
     return {line.get_label() for line in panel.lines}
 
@@ -48,8 +55,8 @@ def shown_features(panel: Axes) -> set[str]:
 # ---- what is drawn --------------------------------------------------------------------------------------------------
 
 
-def test_one_panel_for_each_cluster_that_has_features(clusterer, table):
-    drawn = TrajectoryDisplay.from_estimator(clusterer, table)
+def test_one_panel_for_each_cluster_that_has_features(clusterer, table, of_all_features):
+    drawn = of_all_features
     sizes = np.bincount(clusterer.labels_, minlength=3)
     assert [panel.get_title(loc="left") for panel in drawn.axes_] == [
         f"{name} ({size} feature{'' if size == 1 else 's'})"
@@ -62,7 +69,7 @@ def test_one_panel_for_each_cluster_that_has_features(clusterer, table):
 
 def test_empty_clusters_have_no_panel(table):
     rising = table.filter(like="increasing")
-    clusterer = BasisDeVAEClusterer(behaviors=["decreasing", "increasing"], max_epochs=60, random_state=0).fit(rising)
+    clusterer = BasisDeVAEClusterer(behaviors=["decreasing", "increasing"], max_epochs=25, random_state=0).fit(rising)
     assert set(clusterer.labels_) == {1}
     drawn = TrajectoryDisplay.from_estimator(clusterer, rising)
     assert [panel.get_title(loc="left") for panel in drawn.axes_] == ["increasing (4 features)"]
@@ -87,8 +94,8 @@ def test_observations_stand_at_their_posterior_means(clusterer, table):
     np.testing.assert_allclose(y[order], ((values - values.mean()) / values.std())[np.argsort(positions)])
 
 
-def test_curves_span_the_samples_unless_told_otherwise(clusterer, table):
-    drawn = TrajectoryDisplay.from_estimator(clusterer, table)
+def test_curves_span_the_samples_unless_told_otherwise(clusterer, table, of_all_features):
+    drawn = of_all_features
     positions = clusterer.transform(table)
     assert (drawn.z[0], drawn.z[-1]) == (positions.min(), positions.max())
     assert drawn.axes_[0].get_xlim() == (drawn.z[0], drawn.z[-1])
@@ -107,13 +114,21 @@ def test_a_single_sample_can_be_drawn(clusterer, table):
     assert all(np.isfinite(line.get_xydata()).all() for line in drawn.lines_)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_counts_are_drawn_on_a_log_scale(sparse):
-    counts = make_progression_counts(60, 9, density=0.5, random_state=0).data
-    counts = counts.toarray() if sp.issparse(counts) else np.asarray(counts)
-    clusterer = BasisDeVAEClusterer(likelihood="poisson", max_epochs=5, random_state=0).fit(counts)
+@pytest.fixture(scope="module")
+def counts() -> np.ndarray:
+    return make_progression_counts(60, 9, density=0.5, random_state=0).data.toarray()
+
+
+@pytest.fixture(scope="module")
+def count_clusterer(counts) -> BasisDeVAEClusterer:
+    return BasisDeVAEClusterer(likelihood="poisson", max_epochs=5, random_state=0).fit(counts)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_counts_are_drawn_on_a_log_scale(counts, count_clusterer, form):
+    clusterer = count_clusterer
     z = np.linspace(-1, 1, 5)
-    drawn = TrajectoryDisplay.from_estimator(clusterer, sp.csr_array(counts) if sparse else counts, z=z)
+    drawn = TrajectoryDisplay.from_estimator(clusterer, form(counts), z=z)
     logs = np.log1p(counts.astype(float))
     expected = (np.log1p(clusterer.trajectories(z)) - logs.mean(0)) / logs.std(0)
     columns = [int(name.removeprefix("x")) for name in drawn.feature_names]
@@ -165,7 +180,7 @@ def test_limits_on_features_samples_and_names(clusterer, table):
 def test_features_that_the_axis_explains_are_kept_first(table):
     rng = np.random.default_rng(0)
     noisy = table.assign(**{f"noise_{column}": rng.normal(size=len(table)) for column in range(4)})
-    clusterer = BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(noisy)
+    clusterer = BasisDeVAEClusterer(max_epochs=25, random_state=0).fit(noisy)
     drawn = TrajectoryDisplay.from_estimator(clusterer, noisy, max_features_per_panel=3)
     assert not any(name.startswith("noise") for name in drawn.feature_names)
 
@@ -173,13 +188,13 @@ def test_features_that_the_axis_explains_are_kept_first(table):
 def test_representatives_cover_different_curves():
     z = np.linspace(-1, 1, 5)[:, None]
     curves = np.hstack([z + offset for offset in (0, 0.01, 0.02, 5, 5.01, 5.02)])
-    chosen = display._representatives(curves, np.ones(6), 2)
+    chosen = representatives(curves, np.ones(6), 2)
     assert sorted(position // 3 for position in chosen) == [0, 1]
 
 
 @pytest.mark.parametrize("ends", [[0.5, 0.5, 0.5], [1.0, 0.99, 0.2], [0.0], [], [0.03, 0.02, 0.01, 0.0]])
 def test_names_keep_their_distance_and_stay_inside(ends):
-    heights = display._spread_apart(np.array(ends), gap=0.1)
+    heights = spread_apart(np.array(ends), gap=0.1)
     assert (np.diff(heights) <= -0.1 + 1e-12).all()
     assert ((heights >= -1e-12) & (heights <= 1 + 1e-12)).all()
 
@@ -264,7 +279,7 @@ def test_a_pipeline_of_the_clusterer_alone(clusterer, table):
 
 
 def test_a_search_is_drawn_by_its_best_estimator(table):
-    found = GridSearchCV(BasisDeVAEClusterer(max_epochs=2, random_state=0), {"alpha": [0.1, 1.0]}, cv=2).fit(table)
+    found = GridSearchCV(BasisDeVAEClusterer(max_epochs=2, random_state=0), {"alpha": [0.1]}, cv=2).fit(table)
     drawn = TrajectoryDisplay.from_estimator(found, table)
     alone = TrajectoryDisplay.from_estimator(found.best_estimator_, table)
     np.testing.assert_array_equal(drawn.trajectories, alone.trajectories)
@@ -291,11 +306,14 @@ def test_one_position_is_no_curve(clusterer, table):
 # ---- without matplotlib ---------------------------------------------------------------------------------------------
 
 
-def test_without_matplotlib_the_module_loads_and_the_error_names_the_extra(clusterer, table, monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    spec = importlib.util.spec_from_file_location("skdevae.display_again", display.__file__)
-    again = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(again)
-    with pytest.raises(ImportError, match=r'pip install "skdevae\[plot\]"'):
+def test_without_matplotlib_the_package_loads_and_the_error_names_the_extra(clusterer, table, monkeypatch):
+    monkeypatch.setattr(skdevae, "display", display)  # to be put back after the import below
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "matplotlib":
+            monkeypatch.setitem(sys.modules, name, None)
+        elif name.startswith("skdevae.display"):
+            monkeypatch.delitem(sys.modules, name)
+    again = importlib.import_module("skdevae.display")
+    assert again is not display
+    with pytest.raises(ImportError, match=r'TrajectoryDisplay draws with matplotlib: pip install "skdevae\[plot\]"'):
         again.TrajectoryDisplay.from_estimator(clusterer, table)

@@ -1,0 +1,84 @@
+"""Layout: where the panels and the legend of a figure go."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._optional import import_optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+
+Corner: TypeAlias = Literal["upper right", "upper left", "lower right", "lower left"]
+
+#: width of one panel of several, in inches
+_PANEL_WIDTH = 4.6
+#: height of one panel of several, in inches
+_PANEL_HEIGHT = 3.6
+#: how far a legend in a corner reaches, as shares of the width and height of the Axes
+_CORNER = (0.4, 0.3)
+
+
+def import_pyplot(display: str) -> Any:
+    """matplotlib.pyplot, or an error that says which display needs it."""
+    return import_optional("matplotlib.pyplot", extra="plot", purpose=f"{display} draws with matplotlib")
+
+
+def arrange_panels(ax: Any, n_panels: int, n_cols: int) -> NDArray[Any]:
+    """One Axes for each panel, (n_panels,): those given, parts of the one that is given, or those of a new figure."""
+    plt = import_pyplot("TrajectoryDisplay")
+    from matplotlib.axes import Axes
+
+    if ax is not None and not isinstance(ax, Axes):
+        given = np.asarray(ax, dtype=object).ravel()
+        if len(given) != n_panels:
+            raise ValueError(f"ax has {len(given)} Axes, but there are {n_panels} clusters to draw: give one for each.")
+        return given
+    if ax is not None and n_panels == 1:
+        return np.array([ax], dtype=object)
+    n_cols = min(n_cols, n_panels)
+    n_rows = math.ceil(n_panels / n_cols)
+    if ax is None:
+        figure = plt.figure(figsize=(_PANEL_WIDTH * n_cols, _PANEL_HEIGHT * n_rows), layout="constrained")
+        places = figure.add_gridspec(n_rows, n_cols)
+    else:
+        place = ax.get_subplotspec()
+        if place is None:
+            raise ValueError(
+                f"ax is not part of a grid, so it cannot be divided into panels: give {n_panels} Axes, one for each "
+                "cluster."
+            )
+        figure, places = ax.figure, place.subgridspec(n_rows, n_cols)
+        ax.set_axis_off()
+    return np.array([figure.add_subplot(places[panel]) for panel in range(n_panels)], dtype=object)
+
+
+def emptiest_corner(axes: Axes, points: NDArray[np.float64]) -> Corner:
+    """The corner of Axes in which a legend hides the fewest points."""
+    corners: dict[Corner, tuple[int, int]] = {
+        "upper right": (1, 1),
+        "upper left": (0, 1),
+        "lower right": (1, 0),
+        "lower left": (0, 0),
+    }
+    axes.get_xlim(), axes.get_ylim()  # only asking for the limits makes them follow what was drawn
+    places = axes.transAxes.inverted().transform(axes.transData.transform(points))
+    return min(corners, key=lambda name: (np.abs(places - corners[name]) < _CORNER).all(1).sum())
+
+
+def make_room_for(legend: Legend, axes: Axes) -> None:
+    """Narrow the Axes by a legend to its right, as a colour bar does, unless the figure has a layout that does so."""
+    if axes.figure.get_layout_engine() is not None:
+        return
+    share = min(1.03 * legend.get_window_extent().width / axes.get_window_extent().width + 0.02, 0.6)
+    place = axes.get_subplotspec()
+    if place is None:
+        box = axes.get_position()
+        axes.set_position((box.x0, box.y0, box.width * (1 - share), box.height))
+    else:
+        axes.set_subplotspec(place.subgridspec(1, 2, width_ratios=[1 - share, share], wspace=0)[0])
