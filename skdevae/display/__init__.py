@@ -1,7 +1,7 @@
 """Displays: figures of fitted models.
 
-Drawing needs matplotlib, which is imported only then: ``pip install "skdevae[plot]"``. UMAP of a latent with more than two
-components needs ``pip install "skdevae[umap]"``.
+Drawing needs matplotlib, which is imported only then: ``pip install "skdevae[plot]"``. UMAP of a latent with more than
+two components needs ``pip install "skdevae[umap]"``.
 """
 
 from ._latent import LatentDisplay

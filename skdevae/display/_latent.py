@@ -13,12 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..metrics._pipelines import last_step
 from ._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR, Labels, read_labels, style_of
-from ._layout import emptiest_corner, import_pyplot, make_room_for
+from ._layout import emptiest_corner, import_matplotlib, make_room_for
 from ._reduction import at_most_two_axes, check_reducer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 #: colour of the outline and the base line of densities
 _OUTLINE_COLOR = "#333333"
@@ -164,7 +163,7 @@ class LatentDisplay:
             If `estimator` cannot draw from its prior, if `labels` does not fit X, if `reducer` is none of the above or
             does not give two columns, or if `ax` is not one Axes.
         """
-        import_pyplot("LatentDisplay")  # if it is missing, say so before the work
+        import_matplotlib("pyplot", "LatentDisplay")  # if it is missing, say so before the work
         check_is_fitted(estimator)
         check_reducer(reducer)
         model = last_step(estimator)
@@ -235,7 +234,7 @@ class LatentDisplay:
             If `prior`, `labels` or `component_names` do not fit Z, if `reducer` is none of the above or does not give
             two columns, or if `ax` is not one Axes.
         """
-        import_pyplot("LatentDisplay")
+        import_matplotlib("pyplot", "LatentDisplay")
         check_reducer(reducer)
         _check_axes(ax)
         names = _component_names(None, Z) if component_names is None else list(component_names)
@@ -293,7 +292,7 @@ class LatentDisplay:
         ValueError
             If `labels` does not have one label for each of `latents`, or if `ax` is not one Axes.
         """
-        plt = import_pyplot("LatentDisplay")
+        plt = import_matplotlib("pyplot", "LatentDisplay")
         _check_axes(ax)
         labels = read_labels(self.labels, len(self.latents))
         if ax is None:
@@ -392,10 +391,8 @@ class LatentDisplay:
         make_room_for(self.legend_, self.ax_)
 
     def _add_colorbar(self, title: str) -> None:
-        from matplotlib.cm import ScalarMappable
-
         # Not made from the samples themselves, because the bar would be as transparent as they are.
-        solid = ScalarMappable(self.samples_.norm, self.samples_.cmap)
+        solid = import_matplotlib("cm", "LatentDisplay").ScalarMappable(self.samples_.norm, self.samples_.cmap)
         solid.set_array(self.samples_.get_array())
         self.colorbar_ = self.figure_.colorbar(solid, ax=self.ax_)
         self.colorbar_.set_label(title, fontsize=9)
@@ -460,9 +457,7 @@ def _heights_in_lanes(labels: Labels) -> NDArray[np.float64]:
 
 
 def _check_axes(ax: Any) -> None:
-    from matplotlib.axes import Axes
-
-    if ax is not None and not isinstance(ax, Axes):
+    if ax is not None and not isinstance(ax, import_matplotlib("axes", "LatentDisplay").Axes):
         raise ValueError(f"ax is a {type(ax).__name__}, but LatentDisplay draws on one matplotlib Axes.")
 
 
@@ -475,18 +470,15 @@ def _scatter_prior(axes: Axes, prior: NDArray[np.float64] | None, keywords: dict
 
 
 def _marker_path(marker: str) -> Any:
-    from matplotlib.markers import MarkerStyle
-
-    style = MarkerStyle(marker)
+    style = import_matplotlib("markers", "LatentDisplay").MarkerStyle(marker)
     return style.get_path().transformed(style.get_transform())
 
 
 def _legend_handles(labels: Labels, samples: Any, unlabelled: Any, prior: Any, density: Any) -> list[Any]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
+    lines, patches = import_matplotlib("lines", "LatentDisplay"), import_matplotlib("patches", "LatentDisplay")
 
-    def dot(label: str, color: Any, marker: str = "o", **keywords: Any) -> Line2D:
-        return Line2D([], [], linestyle="", markersize=5.5, label=label, color=color, marker=marker, **keywords)
+    def dot(label: str, color: Any, marker: str = "o", **keywords: Any) -> Any:
+        return lines.Line2D([], [], linestyle="", markersize=5.5, label=label, color=color, marker=marker, **keywords)
 
     handles: list[Any] = []
     if labels.categories is not None:
@@ -498,9 +490,9 @@ def _legend_handles(labels: Labels, samples: Any, unlabelled: Any, prior: Any, d
     if unlabelled is not None:
         handles.append(dot("unlabelled", UNLABELLED_COLOR, markerfacecolor="none"))
     if density is not None:
-        handles.append(Line2D([], [], color=_OUTLINE_COLOR, linewidth=1.2, label="all samples"))
+        handles.append(lines.Line2D([], [], color=_OUTLINE_COLOR, linewidth=1.2, label="all samples"))
         if prior is not None:
-            handles.append(Patch(color=prior.get_facecolor(), label="prior"))
+            handles.append(patches.Patch(color=prior.get_facecolor(), label="prior"))
     elif prior is not None:
         handles.append(dot("prior", prior.get_facecolor()[0]))
     return handles

@@ -24,17 +24,15 @@ _PANEL_HEIGHT = 3.6
 _CORNER = (0.4, 0.3)
 
 
-def import_pyplot(display: str) -> Any:
-    """matplotlib.pyplot, or an error that says which display needs it."""
-    return import_optional("matplotlib.pyplot", extra="plot", purpose=f"{display} draws with matplotlib")
+def import_matplotlib(part: str, display: str) -> Any:
+    """A module of matplotlib, such as "pyplot", or an error that says which display needs matplotlib."""
+    return import_optional(f"matplotlib.{part}", extra="plot", purpose=f"{display} draws with matplotlib")
 
 
 def arrange_panels(ax: Any, n_panels: int, n_cols: int) -> NDArray[Any]:
     """One Axes for each panel, (n_panels,): those given, parts of the one that is given, or those of a new figure."""
-    plt = import_pyplot("TrajectoryDisplay")
-    from matplotlib.axes import Axes
-
-    if ax is not None and not isinstance(ax, Axes):
+    plt = import_matplotlib("pyplot", "TrajectoryDisplay")
+    if ax is not None and not isinstance(ax, plt.Axes):
         given = np.asarray(ax, dtype=object).ravel()
         if len(given) != n_panels:
             raise ValueError(f"ax has {len(given)} Axes, but there are {n_panels} clusters to draw: give one for each.")

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..metrics._feature_names import input_names, output_names
 from ..metrics._pipelines import split_at_clusterer
 from ._curve_names import representatives, spread_apart
-from ._layout import arrange_panels, import_pyplot
+from ._layout import arrange_panels, import_matplotlib
 from ._plotted_units import PlottedUnits
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class TrajectoryDisplay:
             If `estimator` holds no feature clusterer with a one-dimensional latent, if one of `features` does not
             exist, or if `ax` does not have one Axes for each panel.
         """
-        import_pyplot("TrajectoryDisplay")  # if it is missing, say so before the work
+        import_matplotlib("pyplot", "TrajectoryDisplay")  # if it is missing, say so before the work
         check_is_fitted(estimator)
         clusterer, table, names = _reach_clusterer(estimator, X)
         latents = np.asarray(clusterer.transform(table), dtype=np.float64)
@@ -262,7 +262,7 @@ class TrajectoryDisplay:
         ValueError
             If `ax` does not have one Axes for each panel.
         """
-        import_pyplot("TrajectoryDisplay")
+        import_matplotlib("pyplot", "TrajectoryDisplay")
         shown = np.unique(self.clusters)
         self.axes_ = self.ax_ = arrange_panels(ax, len(shown), n_cols)
         self.figure_: Figure = self.axes_[0].figure
