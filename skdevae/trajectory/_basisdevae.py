@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -9,6 +10,16 @@ import numpy as np
 
 from .._base.orientation import direction_of
 from .._sklearn import Interval
+from .._typing import (
+    Activation,
+    Assignment,
+    Callbacks,
+    InferenceName,
+    Integrator,
+    LayerSizes,
+    LikelihoodName,
+    RandomState,
+)
 from ..nn.behaviors import BEHAVIORS
 from ..table.validation import resolve_behaviors
 from ._feature_clusterer import FeatureClusterer
@@ -17,132 +28,151 @@ from ._feature_clusterer import FeatureClusterer
 class BasisDeVAEClusterer(FeatureClusterer):
     """Place samples on one latent axis and cluster features by how they behave along it.
 
-    The model is BasisDeVAE [1]_: every sample has a latent z ~ N(0, 1), and the expected value of every feature follows
-    one of K behaviours of z (rises, falls, comes and goes, ...), each defined by its derivative and therefore
-    guaranteed everywhere, not only where there are data. A Dirichlet-categorical prior over the behaviours favours
-    using few of them [2]_. Unlike the paper, which trains an encoder, ``inference="exact"`` integrates the latent on a
-    grid: there is no amortisation gap, no sampling noise, and q(z) and q(w) are updated in closed form.
+    The model is BasisDeVAE [1]_. Every sample has a latent z ~ N(0, 1), and the expected value of every feature follows
+    one of K behaviours along z: it rises, falls, comes and goes, and so on. Each behaviour is defined by its
+    derivative, so it holds for every z, also outside the data. A Dirichlet-categorical prior on the behaviours favours
+    few of them [2]_.
+
+    The paper trains an encoder. Here ``inference="exact"`` integrates the latent on a grid instead: posteriors are not
+    approximated by an encoder, nothing is sampled, and q(z) and q(w) are updated in closed form.
 
     Parameters
     ----------
     n_clusters : int, default=None
-        Number K of behaviours: the first K of increasing, decreasing, transient, dip, flat, free. None means as many as
-        ``behaviors`` names, or three, the paper's.
+        Number K of behaviours: the first K of increasing, decreasing, transient, dip, flat and free. None means as many
+        as ``behaviors`` names or, without names, three as in the paper.
     behaviors : str or sequence of str, default=None
-        The behaviours that features may have, by name and in this order. ``"transient"`` rises to a single maximum and
-        falls again, ``"dip"`` is its mirror image, ``"free"`` is any smooth curve.
+        Names of the behaviours that features may have, in the order of the clusters. ``"transient"`` rises to a single
+        maximum and falls again, ``"dip"`` is its mirror image, and ``"free"`` is any smooth curve.
     alpha : float, default=0.1
-        Concentration of the Dirichlet prior over behaviours; small values favour few behaviours.
+        Concentration of the Dirichlet prior on the weights of the feature clusters. Small values favour few clusters.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
-        Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
-        have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
-        excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+        Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
+        noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
+        negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
+        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
+        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     inference : {"exact", "amortized"}, default="exact"
-        ``"exact"``: variational EM with z on a grid. ``"amortized"``: the paper's encoder, reparameterised gradient and
-        KL warm-up.
+        How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
+        ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
+        divergence.
     assignment : {"collapsed", "noncollapsed", "fixed"}, default="collapsed"
-        Treatment of the behaviours' weights pi: integrated out, with a variational posterior of their own, or 1 / K.
+        What becomes of the weights of the feature clusters. ``"collapsed"`` integrates them out, ``"noncollapsed"``
+        gives them a variational posterior, and ``"fixed"`` sets each to 1 / K.
     integrator : {"grid", "gauss-legendre"}, default="grid"
-        How derivatives are integrated. ``"grid"`` takes them as linear between knots and integrates exactly, so that
-        monotonicity is exact too; ``"gauss-legendre"`` is the paper's rule of order 15.
+        How derivatives are integrated along the axis. ``"grid"`` takes them as linear between knots and integrates them
+        exactly, so that curves are exactly monotone. ``"gauss-legendre"`` is the rule of order 15 of the BasisDeVAE
+        paper.
     n_knots : int, default=65
-        Knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
+        Number of knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
     n_grid_points : int, default=None
-        Grid points that z is integrated over while fitting; None means 129, or 65 where the table has more than two
-        million stored entries. Scores use finer grids where a posterior needs them.
+        Number of grid points along each component on which exact inference integrates z during the fit. None means 129
+        for one component (65 if the table has more than two million stored entries) and 49 for two. Scores use finer
+        grids where posteriors are narrow.
     z_max : float, default=4.5
-        Where knots and grid end, in prior sds. Beyond it curves go on as straight lines (or as what their link makes of
-        one); samples found there are reported.
+        Where the grid of z ends on either side of 0, in standard deviations of the prior. Curves continue beyond it,
+        and a warning says if more than 5 % of the samples lie there.
     hidden_layer_sizes : sequence of int, default=(32,)
-        Hidden layers of the network of z from which all derivatives are read. Empty: derivatives are functions of a
-        linear map of z.
+        Number of units in each hidden layer of the decoder's network. The network maps z to the derivatives of all
+        curves. If empty, derivatives are functions of a linear map of z.
     encoder_hidden_layer_sizes : sequence of int, default=(128,)
-        Hidden layers of the encoder of ``inference="amortized"``.
+        Number of units in each hidden layer of the encoder. If empty, the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
-        Nonlinearity of hidden layers.
+        Activation function of the hidden layers.
     beta : float, default=1.0
-        Weight of KL(q(z | x) || p(z)).
+        Weight of the divergence KL(q(z | x) || p(z)) in the objective. 1 gives the evidence lower bound.
     gamma : float, default=1.0
-        Weight of the divergence of the feature clusters.
+        Weight of the divergence of the feature clusters in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.2
-        Share of the epochs over which ``inference="amortized"`` raises both weights from zero.
-    weight_decay : float, default=20.0
-        Precision of the Gaussian prior on each weight between hidden units and a feature's derivative, in nats: larger
-        values make simpler curves.
+        Share of the epochs over which the weights of divergences rise from zero when an encoder is trained.
+    weight_precision : float, default=20.0
+        Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves.
     noise_floor : float, default=0.1
-        Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
+        Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
-        Starting rate of Adam; it decays to zero along a cosine. None means 0.1 for exact and 0.01 for amortised
+        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.1 for exact and 0.01 for amortised
         inference.
     batch_size : int, default=128
-        Rows per gradient step of ``inference="amortized"``. Exact inference sums over all rows before each step and
-        chooses by itself how many to hold in memory.
+        Number of rows per gradient step. Exact inference takes gradient steps for all rows at once and ignores it.
     max_epochs : int, default=None
-        Passes over the table. None means 150 for exact inference (two gradient steps each; 50 with four steps where
-        the table has more than two million stored entries) and 200 for amortised inference.
+        Largest number of passes over the table. None means 200 for amortised inference. For exact inference it means
+        150 with two gradient steps each, or 50 with four steps each if the table has more than two million stored
+        entries.
     early_stopping : bool, default=False
-        Whether to hold out rows, stop when their likelihood stops rising, and keep the best weights.
+        Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
+        of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out.
     n_iter_no_change : int, default=10
-        Epochs without progress of at least ``tol`` before training stops.
+        Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
-        What counts as progress, in nats per sample: of the held-out likelihood with ``early_stopping``, of the
-        training loss without.
+        An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
+        ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
-        Number of starts, of which the one with the best ``lower_bound_`` is kept. The first starts from the first
-        principal component, the others from random mixtures of the leading three.
+        Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
+        principal components, others by random mixtures of a few more.
     orientation : str or int, default=None
-        Name or position of a feature that should rise along the axis. None points the axis so that the features'
-        correlations with it have a non-negative sum (non-positive, where ``"decreasing"`` is among the behaviours but
-        ``"increasing"`` is not). A variable outside of X can be given to :meth:`fit`.
+        Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
+        of X. None points each axis so that the features' correlations with it add up to zero or more. If
+        ``"decreasing"`` is among the behaviours and ``"increasing"`` is not, they add up to zero or less.
     device : str, default="auto"
-        Torch device; ``"auto"`` is ``"cuda"`` where there is one, else ``"cpu"``.
+        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
-        Seeds starting weights, restarts, batches and the split of ``early_stopping``.
+        Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
+        fits repeatable on the same machine.
     verbose : int, default=0
-        Above zero, a progress bar.
-    callbacks : list of skorch callbacks, default=None
-        Notified while training, in skorch's vocabulary; the history has every loss term by name.
+        Whether training shows a progress bar: it does for values above zero.
+    callbacks : list or tuple of skorch callbacks, default=None
+        Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
+        records every term of the loss by name.
 
     Attributes
     ----------
     labels_ : ndarray of shape (n_features,)
-        Most probable behaviour of each feature, as a position in ``cluster_names_``.
+        Most probable cluster of each feature. It is a position in ``cluster_names_``.
     responsibilities_ : ndarray of shape (n_features, n_clusters)
-        Probability of each behaviour for each feature.
+        Probability of each cluster for each feature.
     cluster_names_ : ndarray of shape (n_clusters,)
-        Names of the behaviours.
+        Names of the clusters. They are behaviours.
     cluster_weights_ : ndarray of shape (n_clusters,)
-        Posterior mean of the behaviours' weights.
+        Posterior means of the weights of the clusters.
     peaks_ : ndarray of shape (n_features,)
-        Position on the axis of each transient feature's maximum; NaN for the others.
+        Position on the axis of the maximum of each transient feature; NaN for the others.
     noise_scale_ : ndarray of shape (n_features,)
-        Noise sd in the units of X (gaussian).
+        Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
-        Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
+        Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
+        only).
     lower_bound_ : float
-        The bound that the fit maximised, in nats per training sample and the units of X.
+        Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
+        plus the log prior of the model's parameters.
     history_ : skorch.history.History
-        A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
+        One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
+        any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Epochs run.
+        Number of epochs run.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
-        Number of features seen by fit.
+        Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X has any.
+        Names of the features seen during :meth:`fit`, if X has column names that are strings.
+
+    See Also
+    --------
+    BasisVAEClusterer : Features of a cluster are scaled, and maybe shifted, copies of one function.
+    DeVAETransformer : Which features rise or fall is known, not found out from the data.
 
     Notes
     -----
-    A behaviour is chosen by its fit, its prior (the paper's: N(0, 1) for the peak and Gamma(1, 1) for the height of a
-    transient) and Schwarz's term for the number of its parameters: a transient whose peak lies outside the data mimics
-    any monotone curve, and the simpler of two behaviours that fit alike should win. Predictions, scores and samples use
-    each feature's most probable behaviour.
+    A behaviour is chosen by its fit, by its prior, and by Schwarz's term for the number of its parameters. The prior is
+    that of the paper: N(0, 1) for the peak and Gamma(1, 1) for the height of a transient. Schwarz's term is needed
+    because a transient whose peak lies outside the data can follow any monotone curve; of two behaviours that fit
+    alike, the simpler one is chosen. Predictions, scores and samples use the most probable behaviour of each feature.
 
-    Raw counts have a first axis of their own: the total count. Where that is not of interest, give log1p of
-    size-normalised counts to ``likelihood="gaussian"``.
+    In a table of raw counts the first axis is often the total count. If it is of no interest, pass log1p of
+    size-normalised counts with ``likelihood="gaussian"``.
 
     References
     ----------
@@ -171,39 +201,39 @@ class BasisDeVAEClusterer(FeatureClusterer):
 
     def __init__(
         self,
-        n_clusters=None,
+        n_clusters: int | None = None,
         *,
-        behaviors=None,
-        alpha=0.1,
-        likelihood="gaussian",
-        inference="exact",
-        assignment="collapsed",
-        integrator="grid",
-        n_knots=65,
-        n_grid_points=None,
-        z_max=4.5,
-        hidden_layer_sizes=(32,),
-        encoder_hidden_layer_sizes=(128,),
-        activation="tanh",
-        beta=1.0,
-        gamma=1.0,
-        kl_warmup=0.2,
-        weight_decay=20.0,
-        noise_floor=0.1,
-        learning_rate=None,
-        batch_size=128,
-        max_epochs=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-3,
-        n_init=1,
-        orientation=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
-    ):
+        behaviors: str | Sequence[str] | None = None,
+        alpha: float = 0.1,
+        likelihood: LikelihoodName = "gaussian",
+        inference: InferenceName = "exact",
+        assignment: Assignment = "collapsed",
+        integrator: Integrator = "grid",
+        n_knots: int = 65,
+        n_grid_points: int | None = None,
+        z_max: float = 4.5,
+        hidden_layer_sizes: LayerSizes = (32,),
+        encoder_hidden_layer_sizes: LayerSizes = (128,),
+        activation: Activation = "tanh",
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        kl_warmup: float = 0.2,
+        weight_precision: float = 20.0,
+        noise_floor: float = 0.1,
+        learning_rate: float | None = None,
+        batch_size: int = 128,
+        max_epochs: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        n_init: int = 1,
+        orientation: str | int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.behaviors = behaviors
         self.alpha = alpha
@@ -220,7 +250,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         self.beta = beta
         self.gamma = gamma
         self.kl_warmup = kl_warmup
-        self.weight_decay = weight_decay
+        self.weight_precision = weight_precision
         self.noise_floor = noise_floor
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -235,6 +265,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+
+    # ---- hooks of the base class ----------------------------------------------------------------------------------
 
     def _behaviors(self) -> tuple[str, ...]:
         return resolve_behaviors(self.n_clusters, self.behaviors, list(BEHAVIORS))

@@ -3,162 +3,203 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from .._base.defaults import TrainingDefaults
 from .._base.orientation import direction_of
 from .._sklearn import Interval
+from .._typing import (
+    Activation,
+    Assignment,
+    Callbacks,
+    InferenceName,
+    Integrator,
+    LayerSizes,
+    LikelihoodName,
+    RandomState,
+)
 from ..nn.behaviors import BEHAVIORS
 from ..nn.copies import BasisDecoder
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
+from ..table.table import Values
+from ..table.units import Units
 from ..table.validation import check_scale_bounds, resolve_basis
 from ._feature_clusterer import FeatureClusterer
 from .shape_search.start import find_starts, start_from_groups, start_from_shapes
 
-#: Largest bound on shifts. Two features' shifts then differ by less than the latents do, 99 % of which lie within 2.6
-#: of 0, so that no basis function can be two shapes side by side (BasisVAE, supplement D).
+#: Largest value of ``max_shift``. 99 % of the latents lie within 2.6 of 0. Under this bound the shifts of two features
+#: differ by less than latents do, so no two features can use separate parts of one function (BasisVAE, supplement D).
 _LARGEST_SHIFT = 2.5
 
 
 class BasisVAEClusterer(FeatureClusterer):
-    """Place samples on a latent axis and cluster features that are copies of one shape along it.
+    """Place samples on a latent axis and cluster features that are copies of one function along it.
 
-    The model is BasisVAE [1]_: z ~ N(0, I), K basis functions of z, and each feature is a copy of one of them, scaled
-    by lambda > 0 and, if asked for, shifted along the axis by delta:
-    ``x_j = level_j + lambda_j f_k(z + delta_j) + noise``. A Dirichlet-categorical prior over the functions and cluster
-    moves, which judge clusterings with their weights integrated out, leave spare functions without features, so that
-    ``n_clusters`` is an upper bound. (Moves are made on one axis; of more components, only the prior empties clusters.)
-    Unlike the paper, which trains an encoder, ``inference="exact"`` integrates the latent on a grid. With ``basis``,
-    functions have a guaranteed meaning on top: they rise, fall, or come and go.
+    The model is BasisVAE [1]_. Samples have latents z ~ N(0, I), and there are K basis functions of z. Each feature is
+    a copy of one of them, scaled by lambda > 0 and, if asked for, shifted along the axis by delta::
+
+        x_j = level_j + lambda_j f_k(z + delta_j) + noise
+
+    ``n_clusters`` is an upper bound: some functions may end without features. A Dirichlet-categorical prior on the
+    functions favours few of them, and a search drops and merges clusters before the fit. It compares clusterings with
+    the weights of the clusters integrated out. (The search needs one axis. With more components, the prior alone can
+    empty clusters.)
+
+    The paper trains an encoder. Here ``inference="exact"`` integrates the latent on a grid instead. ``basis`` is an
+    addition: functions are then guaranteed to rise, to fall, or to come and go.
 
     Parameters
     ----------
     n_clusters : int, default=20
-        Number K of basis functions, better too many than too few.
+        Number K of basis functions, which should be too large rather than too small.
     alpha : float, default=0.1
-        Concentration of the Dirichlet prior over functions; small values favour few.
+        Concentration of the Dirichlet prior on the weights of the feature clusters. Small values favour few clusters.
     scale_invariant : bool, default=True
-        Whether features are scaled copies, each with a level of its own. If not, a feature is a basis function itself,
-        level and height included, and columns must be in the same units.
+        Whether a feature is a scaled copy with a level of its own. If not, a feature equals its basis function, and
+        columns have to be in the same units: the whole table is standardised by one mean and one standard deviation.
     translation_invariant : bool, default=False
         Whether copies are shifted along the axis. Needs ``n_components=1``.
     n_components : int, default=1
-        Dimensions of the latent.
+        Number of dimensions of the latent.
     basis : str or sequence of str, default=None
-        Behaviours of the functions: one or more of increasing, decreasing, transient, dip, flat, free, taken in turn
-        until there are ``n_clusters``. None leaves their shapes open, as published. Needs ``n_components=1``.
+        Behaviours of the functions: one or more of increasing, decreasing, transient, dip, flat and free, taken in turn
+        until there are ``n_clusters``. None leaves the shapes of all functions free, as in the paper. Needs
+        ``n_components=1``.
     scale_bounds : (float, float), default=(0.25, 1.75)
-        Least and largest lambda, relative to columns of unit sd (for counts: on the log scale). The published bounds.
+        Smallest and largest lambda, for columns of unit standard deviation (for counts: on the log scale). The default
+        is that of the paper.
     max_shift : float, default=1.5
-        Largest size of delta, in prior sds: at most 2.5, so that no two features can use separate parts of a function.
+        Largest size of delta, in standard deviations of the prior. It can be at most 2.5, so that no two features can
+        use separate parts of one function.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
-        Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
-        have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
-        excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+        Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
+        noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
+        negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
+        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
+        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     inference : {"exact", "amortized"}, default="exact"
-        ``"exact"``: variational EM with z on a grid, for up to two components. ``"amortized"``: the paper's encoder,
-        reparameterised gradient and KL warm-up.
+        How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
+        ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
+        divergence.
     assignment : {"collapsed", "noncollapsed", "fixed"}, default="collapsed"
-        Treatment of the functions' weights pi. ``"collapsed"`` integrates them out and searches for clusters by moves.
-        ``"noncollapsed"`` (a variational posterior for pi) and ``"fixed"`` (1 / K) start from K functions and make no
-        moves: they are there for comparison, as in the paper, and seldom empty a cluster.
+        What becomes of the weights of the feature clusters. ``"collapsed"`` integrates them out, ``"noncollapsed"``
+        gives them a variational posterior, and ``"fixed"`` sets each to 1 / K. Only ``"collapsed"`` drops and merges
+        clusters before the fit. The others start from K functions and seldom empty a cluster; they are for comparison,
+        as in the paper.
     integrator : {"grid", "gauss-legendre"}, default="grid"
-        How derivatives are integrated where ``basis`` is given.
+        How derivatives are integrated along the axis. ``"grid"`` takes them as linear between knots and integrates them
+        exactly, so that curves are exactly monotone. ``"gauss-legendre"`` is the rule of order 15 of the BasisDeVAE
+        paper. Functions without ``basis`` have no derivatives to integrate.
     n_knots : int, default=65
-        Knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
+        Number of knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
     n_grid_points : int, default=None
-        Grid points along each component that z is integrated over while fitting; None means 129 (65 where the table has
-        more than two million stored entries), or 49 for two components.
+        Number of grid points along each component on which exact inference integrates z during the fit. None means 129
+        for one component (65 if the table has more than two million stored entries) and 49 for two. Scores use finer
+        grids where posteriors are narrow.
     z_max : float, default=4.5
-        Where the grid ends, in prior sds; samples found beyond are reported.
+        Where the grid of z ends on either side of 0, in standard deviations of the prior. Curves continue beyond it,
+        and a warning says if more than 5 % of the samples lie there.
     hidden_layer_sizes : sequence of int, default=(64,)
-        Hidden layers of the network that gives the functions. Empty: functions are straight lines (the papers' linear
-        baseline), or with ``basis`` integrals of such.
+        Number of units in each hidden layer of the decoder's network. The network maps z to the functions, or with
+        ``basis`` to their derivatives. If empty, functions are straight lines (the linear baseline of the papers); with
+        ``basis``, their derivatives are then functions of a linear map of z.
     encoder_hidden_layer_sizes : sequence of int, default=(128,)
-        Hidden layers of the encoder of ``inference="amortized"``.
+        Number of units in each hidden layer of the encoder. If empty, the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
-        Nonlinearity of hidden layers.
+        Activation function of the hidden layers.
     beta : float, default=1.0
-        Weight of KL(q(z | x) || p(z)).
+        Weight of the divergence KL(q(z | x) || p(z)) in the objective. 1 gives the evidence lower bound.
     gamma : float, default=1.0
-        Weight of the divergence of the feature clusters.
+        Weight of the divergence of the feature clusters in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.2
-        Share of the epochs over which ``inference="amortized"`` raises both weights from zero.
-    weight_decay : float, default=1.0
-        Precision of the Gaussian prior on each weight between hidden units and a function, in nats.
+        Share of the epochs over which the weights of divergences rise from zero when an encoder is trained.
+    weight_precision : float, default=1.0
+        Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves.
     noise_floor : float, default=0.1
-        Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
+        Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
+        Without ``scale_invariant``, it is a share of the standard deviation of the whole table.
     learning_rate : float, default=None
-        Starting rate of Adam; it decays to zero along a cosine. None means 0.02 for exact and 0.01 for amortised
+        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.02 for exact and 0.01 for amortised
         inference.
     batch_size : int, default=128
-        Rows per gradient step of ``inference="amortized"``.
+        Number of rows per gradient step. Exact inference takes gradient steps for all rows at once and ignores it.
     max_epochs : int, default=None
-        Passes over the table. None means 300 for exact inference (two gradient steps each; 50 with four steps where
-        the table has more than two million stored entries) and 200 for amortised inference.
+        Largest number of passes over the table. None means 200 for amortised inference. For exact inference it means
+        300 with two gradient steps each, or 50 with four steps each if the table has more than two million stored
+        entries.
     early_stopping : bool, default=False
-        Whether to hold out rows, stop when their likelihood stops rising, and keep the best weights.
+        Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
+        of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out.
     n_iter_no_change : int, default=10
-        Epochs without progress of at least ``tol`` before training stops.
+        Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
-        What counts as progress, in nats per sample: of the held-out likelihood with ``early_stopping``, of the
-        training loss without.
+        An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
+        ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
-        Number of starts, of which the one with the best ``lower_bound_`` is kept. The first starts from the leading
-        principal components, the others from random mixtures of a few more.
+        Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
+        principal components, others by random mixtures of a few more.
     orientation : str or int, default=None
-        Name or position of a feature that should rise along the first axis. None points each axis so that the features'
-        correlations with it have a non-negative sum. A variable outside of X can be given to :meth:`fit`.
+        Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
+        of X. None points each axis so that the features' correlations with it add up to zero or more. If
+        ``"decreasing"`` is among the behaviours of ``basis`` and ``"increasing"`` is not, they add up to zero or less.
     device : str, default="auto"
-        Torch device; ``"auto"`` is ``"cuda"`` where there is one, else ``"cpu"``.
+        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
-        Seeds starting weights, restarts, batches and the split of ``early_stopping``.
+        Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
+        fits repeatable on the same machine.
     verbose : int, default=0
-        Above zero, a progress bar.
-    callbacks : list of skorch callbacks, default=None
-        Notified while training, in skorch's vocabulary; the history has every loss term by name.
+        Whether training shows a progress bar: it does for values above zero.
+    callbacks : list or tuple of skorch callbacks, default=None
+        Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
+        records every term of the loss by name.
 
     Attributes
     ----------
     labels_ : ndarray of shape (n_features,)
-        Most probable function of each feature.
+        Most probable cluster of each feature. It is the number of a function.
     responsibilities_ : ndarray of shape (n_features, n_clusters)
-        Probability of each function for each feature.
+        Probability of each cluster for each feature.
     n_clusters_effective_ : int
         Number of functions that some feature follows.
     cluster_names_ : ndarray of shape (n_clusters,)
-        Behaviours of the functions where ``basis`` is given, with their numbers.
+        Names of the clusters. They are numbered: "basis 0", or with ``basis`` the function's behaviour, "increasing 0".
     cluster_weights_ : ndarray of shape (n_clusters,)
-        Posterior mean of the functions' weights.
+        Posterior means of the weights of the clusters.
     scales_, shifts_, levels_ : ndarray of shape (n_features,)
-        How each feature is a copy of its function. The curve of feature j, in the units of X (for counts of the log
-        mean, for bernoulli of the logit), is
+        How each feature is a copy of its function. The curve of feature j, in the units of X (for counts: of the log
+        mean, for bernoulli: of the logit), is
         ``levels_[j] + scales_[j] * basis_functions(z + shifts_[j])[:, labels_[j]]``.
     noise_scale_ : ndarray of shape (n_features,)
-        Noise sd in the units of X (gaussian).
+        Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
-        Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
+        Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
+        only).
     lower_bound_ : float
-        The bound that the fit maximised, in nats per training sample and the units of X.
+        Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
+        plus the log prior of the model's parameters.
     history_ : skorch.history.History
-        A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
+        One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
+        any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Epochs run.
+        Number of epochs run.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
-        Number of features seen by fit.
+        Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X has any.
+        Names of the features seen during :meth:`fit`, if X has column names that are strings.
 
     See Also
     --------
@@ -166,11 +207,12 @@ class BasisVAEClusterer(FeatureClusterer):
 
     Notes
     -----
-    lambda has a Gamma(1, 1) and delta a N(0, 1) prior; both are maximum a posteriori estimates, as in the paper. The
-    levels are an addition: without them, the origin of a feature's units would decide which shape it has.
+    lambda has a Gamma(1, 1) prior and delta a N(0, 1) prior. Both are maximum a posteriori estimates, as in the paper.
+    Levels are an addition: without them, the shape of a feature would depend on the origin of its units.
 
-    Shifts are a strong freedom. A rise, a transient and a fall are parts of one hump, and in tables of few features or
-    samples ``translation_invariant=True`` may see them so; a smaller ``max_shift`` or a ``basis`` keeps them apart.
+    Shifts give much freedom. A rise, a transient and a fall can be parts of one hump, and in tables of few features or
+    samples ``translation_invariant=True`` may put them in one cluster. A smaller ``max_shift`` or a ``basis`` keeps
+    them apart.
 
     References
     ----------
@@ -201,46 +243,52 @@ class BasisVAEClusterer(FeatureClusterer):
         "max_shift": [Interval(Real, 0, _LARGEST_SHIFT, closed="right")],
     }
 
+    # Larger steps of the functions, which all features of a cluster share, lose the clusters that a search has found.
+    # Nothing is annealed: the search has found an axis already.
+    _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(
+        exact_learning_rate=0.02, exact_epochs=300, annealed_share=0.0
+    )
+
     def __init__(
         self,
-        n_clusters=20,
+        n_clusters: int = 20,
         *,
-        alpha=0.1,
-        scale_invariant=True,
-        translation_invariant=False,
-        n_components=1,
-        basis=None,
-        scale_bounds=(0.25, 1.75),
-        max_shift=1.5,
-        likelihood="gaussian",
-        inference="exact",
-        assignment="collapsed",
-        integrator="grid",
-        n_knots=65,
-        n_grid_points=None,
-        z_max=4.5,
-        hidden_layer_sizes=(64,),
-        encoder_hidden_layer_sizes=(128,),
-        activation="tanh",
-        beta=1.0,
-        gamma=1.0,
-        kl_warmup=0.2,
-        weight_decay=1.0,
-        noise_floor=0.1,
-        learning_rate=None,
-        batch_size=128,
-        max_epochs=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-3,
-        n_init=1,
-        orientation=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
-    ):
+        alpha: float = 0.1,
+        scale_invariant: bool = True,
+        translation_invariant: bool = False,
+        n_components: int = 1,
+        basis: str | Sequence[str] | None = None,
+        scale_bounds: tuple[float, float] = (0.25, 1.75),
+        max_shift: float = 1.5,
+        likelihood: LikelihoodName = "gaussian",
+        inference: InferenceName = "exact",
+        assignment: Assignment = "collapsed",
+        integrator: Integrator = "grid",
+        n_knots: int = 65,
+        n_grid_points: int | None = None,
+        z_max: float = 4.5,
+        hidden_layer_sizes: LayerSizes = (64,),
+        encoder_hidden_layer_sizes: LayerSizes = (128,),
+        activation: Activation = "tanh",
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        kl_warmup: float = 0.2,
+        weight_precision: float = 1.0,
+        noise_floor: float = 0.1,
+        learning_rate: float | None = None,
+        batch_size: int = 128,
+        max_epochs: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        n_init: int = 1,
+        orientation: str | int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
         self.n_clusters = n_clusters
         self.alpha = alpha
         self.scale_invariant = scale_invariant
@@ -262,7 +310,7 @@ class BasisVAEClusterer(FeatureClusterer):
         self.beta = beta
         self.gamma = gamma
         self.kl_warmup = kl_warmup
-        self.weight_decay = weight_decay
+        self.weight_precision = weight_precision
         self.noise_floor = noise_floor
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -303,13 +351,10 @@ class BasisVAEClusterer(FeatureClusterer):
     def _preferred_directions(self) -> int:
         return direction_of(self._basis() or ())
 
-    def _set_units(self, X: Any, weights: np.ndarray | None = None) -> None:
-        super()._set_units(X, weights)
-        if self._scale is not None and self._center is not None and not self.scale_invariant:
-            # Features that are equal must stay equal: one unit for the whole table.
-            center = self._center.mean()
-            spread = np.sqrt(np.mean(self._scale**2 + (self._center - center) ** 2))
-            self._center, self._scale = np.full_like(self._center, center), np.full_like(self._scale, spread)
+    def _units(self, X: Values, weights: np.ndarray | None = None) -> Units:
+        units = super()._units(X, weights)
+        # Features that are equal must stay equal: the whole table has one unit.
+        return units if self.scale_invariant else units.pooled()
 
     def _started(
         self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
@@ -325,13 +370,8 @@ class BasisVAEClusterer(FeatureClusterer):
         for shapes in find_starts(module, source, start, alpha=alpha, moves=moves, seed=seed):
             started = copy.deepcopy(module)
             start_from_shapes(started, shapes, alpha=alpha, moves=moves)
-            yield started, shapes.found.occam_cost / len(source)  # more functions always fit better
-
-    # Larger steps of the functions, which all features of a cluster share, lose the clusters that a search has found.
-    _exact_learning_rate, _exact_epochs = 0.02, 300
-
-    def _annealed_share(self) -> float:
-        return 0.0  # the search for clusters has found an axis already
+            # Starts are compared less what their functions cost: with more functions the bound is always higher.
+            yield started, shapes.found.occam_cost / len(source)
 
     def _store_results(self) -> None:
         super()._store_results()
@@ -345,15 +385,13 @@ class BasisVAEClusterer(FeatureClusterer):
         levels, scales, self.shifts_ = (
             field.double().cpu().numpy()[chosen] for field in (decoder.levels, decoder.scales, decoder.shifts)
         )
-        self.levels_, self.scales_ = (
-            self._in_user_units(levels),
-            scales if self._scale is None else self._scale * scales,
-        )
+        units = self._reader_.units
+        self.levels_, self.scales_ = units.to_user(levels), units.sizes * scales
 
     # ---- the functions --------------------------------------------------------------------------------------------
 
-    def basis_functions(self, z):
-        """The functions that features are copies of.
+    def basis_functions(self, z: ArrayLike) -> np.ndarray:
+        """Values of the functions that features are copies of.
 
         Parameters
         ----------
@@ -363,7 +401,7 @@ class BasisVAEClusterer(FeatureClusterer):
         Returns
         -------
         values : ndarray of shape (n_points, n_clusters)
-            In units of features' standard deviations; for counts, on the log scale.
+            In units of the columns' standard deviations; for counts, on the log scale.
         """
         module, positions = self._at_positions(z)
         decoder = cast(BasisDecoder, module.decoder)

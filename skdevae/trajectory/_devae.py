@@ -1,133 +1,152 @@
-"""DeVAE: a latent-variable model whose decoder is given by its derivatives."""
+"""DeVAE: a latent-variable model whose curves are defined by their derivatives."""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .._base.estimator import DenoisingModel
-from .._base.fitting import MAX_EXACT_COMPONENTS, LatentVariableModel
+from .._base.denoising import DenoisingMixin
+from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions, check_monotonic_cst
+from .._typing import Activation, Callbacks, InferenceName, Integrator, LayerSizes, LikelihoodName, RandomState
+from ..nn.likelihoods import LIKELIHOODS
+from ..training.exact import MAX_EXACT_COMPONENTS
 
-#: shorthands of ``monotonic_cst`` for all features
+#: the signs of derivatives that the strings of ``monotonic_cst`` stand for
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
-class DeVAETransformer(DenoisingModel, LatentVariableModel):
-    """Place samples on a latent axis along which chosen features can only rise, or only fall.
+class DeVAETransformer(DenoisingMixin, LatentVariableModel):
+    """Place samples on latent axes along which chosen features can only rise, or only fall.
 
-    The model is DeVAE [1]_: z ~ N(0, I), and the expected value of every feature is x0 plus, for each latent component,
-    the integral from 0 of a network's output. A softplus gives a derivative its sign, so that a feature's monotonicity
-    is no penalty and no projection: it holds for every weight and at every point. Unlike the paper, which trains an
-    encoder, one or two components are integrated on a grid, with exact posteriors and likelihoods.
+    The model is DeVAE [1]_. Samples have latents z ~ N(0, I). The expected value of a feature is a constant plus, for
+    each component of z, the integral from 0 to z of the output of a network. A softplus gives the output the sign that
+    the feature needs. So monotonicity is neither a penalty nor a projection: it holds for all weights of the network
+    and at every z.
+
+    The paper trains an encoder. Here one or two components are integrated on a grid instead, with exact posteriors and
+    likelihoods.
 
     Parameters
     ----------
     n_components : int, default=1
-        Dimensions of the latent. Components add up: a feature's expected value is a sum of one curve for each.
+        Number of dimensions of the latent. The expected value of a feature is a sum of one curve for each.
     monotonic_cst : {"increasing", "decreasing"}, array-like of int of shape (n_features,), dict or None, default=None
-        What every feature does along every component, as in
-        :class:`~sklearn.ensemble.HistGradientBoostingRegressor`: 1 rises, -1 falls, 0 is free. A dict goes by feature
-        name, with 0 for those that it leaves out; a string stands for all features; None leaves all free. With
-        ``likelihood="zinb"`` it holds for what is counted where there is no excess zero.
+        What every feature does along every component, as in :class:`~sklearn.ensemble.HistGradientBoostingRegressor`: 1
+        rises, -1 falls, and 0 is free. A dict gives these numbers by feature name, and features that it does not name
+        are free. A string stands for all features. None leaves all features free. With ``likelihood="zinb"``, what
+        rises or falls is the mean of the counts that are no excess zeros.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
-        Observation model. ``"gaussian"`` standardises columns internally and has a noise sd for each feature. Counts
-        have a log link; ``"nb"`` and ``"zinb"`` have a dispersion for each feature, ``"zinb"`` also a probability of
-        excess zeros that is logit-linear in z. All but ``"gaussian"`` accept sparse tables.
+        Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
+        noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
+        negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
+        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
+        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     inference : {"auto", "exact", "amortized"}, default="auto"
-        ``"exact"``: expectation maximisation with z on a grid, for up to two components. ``"amortized"``: the paper's
-        encoder, reparameterised gradient and KL warm-up. ``"auto"`` is exact where that is possible.
+        How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
+        ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
+        divergence. ``"auto"`` is exact for one or two components and amortised for more.
     integrator : {"grid", "gauss-legendre"}, default="grid"
-        How derivatives are integrated. ``"grid"`` takes them as linear between knots and integrates exactly, so that
-        monotonicity is exact too; ``"gauss-legendre"`` is the paper's rule of order 15.
+        How derivatives are integrated along the axis. ``"grid"`` takes them as linear between knots and integrates them
+        exactly, so that curves are exactly monotone. ``"gauss-legendre"`` is the rule of order 15 of the BasisDeVAE
+        paper.
     n_knots : int, default=65
-        Knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
+        Number of knots of ``integrator="grid"``, from ``-z_max`` to ``z_max``.
     n_grid_points : int, default=None
-        Grid points along each component that z is integrated over while fitting; None means 129 (65 where the table has
-        more than two million stored entries), or 49 for two components. Scores use finer grids where a posterior needs
-        them.
+        Number of grid points along each component on which exact inference integrates z during the fit. None means 129
+        for one component (65 if the table has more than two million stored entries) and 49 for two. Scores use finer
+        grids where posteriors are narrow.
     z_max : float, default=4.5
-        Where knots and grid end, in prior sds. Beyond it curves go on as straight lines (or as what their link makes of
-        one); samples found there are reported.
+        Where the grid of z ends on either side of 0, in standard deviations of the prior. Curves continue beyond it,
+        and a warning says if more than 5 % of the samples lie there.
     hidden_layer_sizes : sequence of int, default=(32,)
-        Hidden layers of the network of each component from which all derivatives are read. Empty: derivatives are
-        functions of a linear map of the component.
+        Number of units in each hidden layer of the decoder's network. There is one network for each component; it maps
+        the component to the derivatives of all curves. If empty, derivatives are functions of a linear map of the
+        component.
     encoder_hidden_layer_sizes : sequence of int, default=(128,)
-        Hidden layers of the encoder of amortised inference.
+        Number of units in each hidden layer of the encoder. If empty, the encoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="tanh"
-        Nonlinearity of hidden layers.
+        Activation function of the hidden layers.
     beta : float, default=1.0
-        Weight of KL(q(z | x) || p(z)).
+        Weight of the divergence KL(q(z | x) || p(z)) in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.2
-        Share of the epochs over which amortised inference raises that weight from zero.
-    weight_decay : float, default=20.0
-        Precision of the Gaussian prior on each weight between hidden units and a feature's derivative, in nats: larger
-        values make simpler curves.
+        Share of the epochs over which the weights of divergences rise from zero when an encoder is trained.
+    weight_precision : float, default=20.0
+        Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves.
     noise_floor : float, default=0.1
-        Least noise sd of ``likelihood="gaussian"``, as a share of each column's sd.
+        Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
-        Starting rate of Adam; it decays to zero along a cosine. None means 0.1 for exact and 0.01 for amortised
+        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.1 for exact and 0.01 for amortised
         inference.
     batch_size : int, default=128
-        Rows per gradient step of amortised inference. Exact inference sums over all rows before each step and chooses
-        by itself how many to hold in memory.
+        Number of rows per gradient step. Exact inference takes gradient steps for all rows at once and ignores it.
     max_epochs : int, default=None
-        Passes over the table. None means 150 for exact inference (two gradient steps each; 50 with four steps where
-        the table has more than two million stored entries) and 200 for amortised inference.
+        Largest number of passes over the table. None means 200 for amortised inference. For exact inference it means
+        150 with two gradient steps each, or 50 with four steps each if the table has more than two million stored
+        entries.
     early_stopping : bool, default=False
-        Whether to hold out rows, stop when their likelihood stops rising, and keep the best weights.
+        Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
+        of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out.
     n_iter_no_change : int, default=10
-        Epochs without progress of at least ``tol`` before training stops.
+        Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
-        What counts as progress, in nats per sample: of the held-out likelihood with ``early_stopping``, of the
-        training loss without.
+        An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
+        ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
-        Number of starts, of which the one with the best ``lower_bound_`` is kept. The first starts from the leading
-        principal components, the others from random mixtures of a few more.
+        Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
+        principal components, others by random mixtures of a few more.
     n_importance_samples : int, default=500
-        Draws for each sample's likelihood, where amortised inference has more than one component.
+        Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
+        grid.
     orientation : str or int, default=None
-        Name or position of a feature that should rise along the first axis, as far as ``monotonic_cst`` leaves the axes
-        a choice. None points each axis so that the features' correlations with it have a non-negative sum. A variable
-        outside of X can be given to :meth:`fit`.
+        Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
+        of X. None points each axis so that the features' correlations with it add up to zero or more. Axes along which
+        a feature is constrained cannot be reversed: their direction is that of the constraints.
     device : str, default="auto"
-        Torch device; ``"auto"`` is ``"cuda"`` where there is one, else ``"cpu"``.
+        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
-        Seeds starting weights, restarts, batches and the split of ``early_stopping``.
+        Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
+        fits repeatable on the same machine.
     verbose : int, default=0
-        Above zero, a progress bar.
-    callbacks : list of skorch callbacks, default=None
-        Notified while training, in skorch's vocabulary; the history has every loss term by name.
+        Whether training shows a progress bar: it does for values above zero.
+    callbacks : list or tuple of skorch callbacks, default=None
+        Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
+        records every term of the loss by name.
 
     Attributes
     ----------
     monotonic_cst_ : ndarray of shape (n_features,)
-        -1, 0 or 1 for each feature.
+        What each feature does: 1 rises, -1 falls, 0 is free.
     noise_scale_ : ndarray of shape (n_features,)
-        Noise sd in the units of X (gaussian).
+        Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
-        Dispersion theta, with variance = mean + mean^2 / theta (nb, zinb).
+        Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
+        only).
     lower_bound_ : float
-        The bound that the fit maximised, in nats per training sample and the units of X.
+        Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
+        plus the log prior of the model's parameters.
     history_ : skorch.history.History
-        A row for each epoch: training and validation loss and every loss term, in the model's (standardised) units.
+        One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
+        any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Epochs run.
+        Number of epochs run.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
-        Number of features seen by fit.
+        Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X has any.
+        Names of the features seen during :meth:`fit`, if X has column names that are strings.
 
     See Also
     --------
     BasisDeVAEClusterer : Finds out from the data which features rise, fall, or come and go.
-    VAETransformer : The same without constraints, by an encoder and a plain decoder.
+    VAETransformer : Has an encoder and a plain decoder, and no constraints.
 
     References
     ----------
@@ -159,37 +178,37 @@ class DeVAETransformer(DenoisingModel, LatentVariableModel):
 
     def __init__(
         self,
-        n_components=1,
+        n_components: int = 1,
         *,
-        monotonic_cst=None,
-        likelihood="gaussian",
-        inference="auto",
-        integrator="grid",
-        n_knots=65,
-        n_grid_points=None,
-        z_max=4.5,
-        hidden_layer_sizes=(32,),
-        encoder_hidden_layer_sizes=(128,),
-        activation="tanh",
-        beta=1.0,
-        kl_warmup=0.2,
-        weight_decay=20.0,
-        noise_floor=0.1,
-        learning_rate=None,
-        batch_size=128,
-        max_epochs=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-3,
-        n_init=1,
-        n_importance_samples=500,
-        orientation=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
-    ):
+        monotonic_cst: Literal["increasing", "decreasing"] | ArrayLike | dict[str, int] | None = None,
+        likelihood: LikelihoodName = "gaussian",
+        inference: Literal["auto"] | InferenceName = "auto",
+        integrator: Integrator = "grid",
+        n_knots: int = 65,
+        n_grid_points: int | None = None,
+        z_max: float = 4.5,
+        hidden_layer_sizes: LayerSizes = (32,),
+        encoder_hidden_layer_sizes: LayerSizes = (128,),
+        activation: Activation = "tanh",
+        beta: float = 1.0,
+        kl_warmup: float = 0.2,
+        weight_precision: float = 20.0,
+        noise_floor: float = 0.1,
+        learning_rate: float | None = None,
+        batch_size: int = 128,
+        max_epochs: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        n_init: int = 1,
+        n_importance_samples: int = 500,
+        orientation: str | int | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
         self.n_components = n_components
         self.monotonic_cst = monotonic_cst
         self.likelihood = likelihood
@@ -203,7 +222,7 @@ class DeVAETransformer(DenoisingModel, LatentVariableModel):
         self.activation = activation
         self.beta = beta
         self.kl_warmup = kl_warmup
-        self.weight_decay = weight_decay
+        self.weight_precision = weight_precision
         self.noise_floor = noise_floor
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -220,10 +239,13 @@ class DeVAETransformer(DenoisingModel, LatentVariableModel):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    # ---- hooks of the base class ----------------------------------------------------------------------------------
+
     def _resolved_inference(self) -> str:
-        if self.inference == "auto":
-            return "exact" if self.n_components <= MAX_EXACT_COMPONENTS else "amortized"
-        return super()._resolved_inference()
+        if self.inference != "auto":
+            return super()._resolved_inference()
+        can_be_exact = self.n_components <= MAX_EXACT_COMPONENTS and LIKELIHOODS[self.likelihood].is_linear
+        return "exact" if can_be_exact else "amortized"
 
     def _settle_parameters(self) -> None:
         constraint: Any = self.monotonic_cst

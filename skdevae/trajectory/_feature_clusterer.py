@@ -1,7 +1,8 @@
-"""What the estimators that cluster features have in common."""
+"""FeatureClusterer: what the estimators that cluster features have in common."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -11,13 +12,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions
-from ..inference.evaluation import column_evidence
+from .._typing import Assignment, TableLike
+from ..inference.columns import column_evidence
 from ..metrics import coclustering_matrix
 from ..nn.cluster_prior import ASSIGNMENTS
 
 
 class FeatureClusterer(LatentVariableModel):
     """Base of estimators in which every feature chooses between K candidate curves."""
+
+    alpha: float
+    assignment: Assignment
+    gamma: float
 
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
@@ -27,9 +33,11 @@ class FeatureClusterer(LatentVariableModel):
         "gamma": [Interval(Real, 0, None, closed="neither")],
     }
 
+    # ---- hooks of the base class ----------------------------------------------------------------------------------
+
+    @abstractmethod
     def _n_clusters(self) -> int:
-        """K."""
-        raise NotImplementedError
+        """Number K of candidate curves."""
 
     def _assignment_config(self) -> dict[str, Any]:
         return {"name": self.assignment, "n_clusters": self._n_clusters(), "alpha": float(self.alpha)}
@@ -42,13 +50,13 @@ class FeatureClusterer(LatentVariableModel):
         n_features, n_clusters = self.responsibilities_.shape
         self.cluster_weights_ = (self.responsibilities_.sum(0) + self.alpha) / (n_features + self.alpha * n_clusters)
 
-    # ---- columns --------------------------------------------------------------------------------------------------
+    # ---- clusters of the columns ------------------------------------------------------------------------------------
 
-    def predict_proba(self, X):
-        """Probability of each cluster for every column of X, from X's own evidence.
+    def predict_proba(self, X: TableLike) -> np.ndarray:
+        """Probability of each cluster for every column of X, judged on X itself.
 
-        The curves, and what they imply for the latents of the rows of X, are those of the fit; how well each curve of a
-        column describes that column is judged on X. On held-out rows this measures how well the clusters generalise.
+        The curves are those of the fit. They place the rows of X on the axis, and then every column is compared with
+        each of its candidate curves. On held-out rows this shows how well the clusters generalise.
 
         Parameters
         ----------
@@ -58,14 +66,14 @@ class FeatureClusterer(LatentVariableModel):
         Returns
         -------
         probabilities : ndarray of shape (n_features, n_clusters)
-            One row for every *column* of X; columns in the order of the clusters.
+            One row for every *column* of X. Columns are in the order of the clusters.
         """
-        module, source, _ = self._for_inference(X)
-        evidence = column_evidence(module, source).cpu().numpy()
+        _, source, inference = self._for_inference(X)
+        evidence = column_evidence(inference.model, source).cpu().numpy()
         return softmax(evidence + np.log(self.cluster_weights_), axis=1)
 
-    def predict(self, X):
-        """Most probable cluster of every column of X, from X's own evidence.
+    def predict(self, X: TableLike) -> np.ndarray:
+        """Most probable cluster of every column of X, judged on X itself.
 
         Parameters
         ----------
@@ -75,11 +83,11 @@ class FeatureClusterer(LatentVariableModel):
         Returns
         -------
         labels : ndarray of shape (n_features,)
-            Numbers of the clusters, one for every *column* of X.
+            Number of the cluster of every *column* of X.
         """
         return self.predict_proba(X).argmax(1)
 
-    def coclustering_matrix(self):
+    def coclustering_matrix(self) -> np.ndarray:
         """Probability that two features belong to the same cluster.
 
         Returns
@@ -90,8 +98,8 @@ class FeatureClusterer(LatentVariableModel):
         check_is_fitted(self)
         return coclustering_matrix(self.responsibilities_)
 
-    def fit_predict(self, X, y=None, **fit_params):
-        """Fit, and return the labels of the columns of X.
+    def fit_predict(self, X: TableLike, y: Any = None, **fit_params: Any) -> np.ndarray:
+        """Fit the model, and return the clusters of the columns of X.
 
         Parameters
         ----------

@@ -7,6 +7,7 @@ stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from ...nn.cluster_prior import ClusterAssignment
 from ...nn.copies import BasisDecoder, BehaviorBasis
 from ...nn.latent_grid import GridStatistics, LatentGrid, summarize, total
-from ...nn.likelihoods import Likelihood
+from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
 from ...table.components import normalized_counts
 from ...table.source import RowSource
@@ -118,7 +119,7 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
     decoder, grid, found = cast(BasisDecoder, module.decoder), start.grid, start.found
     n_clusters = len(decoder.levels)
     statistics, latent = _statistics(start.table, found, module)
-    information, response = _working_response(module.likelihood, statistics, latent.points)
+    information, response = _working_response(module.likelihood, start, statistics, latent.points)
     functions = found.shapes.functions
     evidence, _ = evidence_table(grid, functions, information, response)
     labels = evidence.argmax(1)
@@ -167,7 +168,9 @@ def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) 
     return total(summarize(rows, q[index], latent.log_mass, with_positive) for index, rows in chunks), latent
 
 
-def _working_response(likelihood: Likelihood, statistics: GridStatistics, z: Tensor) -> tuple[Array, Array]:
+def _working_response(
+    likelihood: Likelihood, start: ShapeStart, statistics: GridStatistics, z: Tensor
+) -> tuple[Array, Array]:
     """Information and working response of every feature at every point, (P, D) each, around its smoothed mean.
 
     They define the quadratic that has the slope and the expected curvature of the log-likelihood there. For Gaussian
@@ -175,13 +178,31 @@ def _working_response(likelihood: Likelihood, statistics: GridStatistics, z: Ten
     """
     kernel = torch.softmax(-0.5 * ((z - z.T) / _SMOOTHING_WIDTH) ** 2, 0)
     smoothed = (kernel @ statistics.weighted) / (kernel @ statistics.mass).clamp(min=1e-6)
-    curves = likelihood.unlink(smoothed).requires_grad_()
-    log_likelihood = statistics.expected_log_likelihood(likelihood.tables(curves[:, None], z)).sum()
-    (score,) = torch.autograd.grad(log_likelihood, curves)
+    curves = likelihood.unlink(smoothed).detach().requires_grad_()
+    score = torch.zeros_like(curves)
+    for log_likelihood in _log_likelihoods(likelihood, start, statistics, curves, z):
+        score += torch.autograd.grad(log_likelihood, curves)[0]
     with torch.no_grad():
         information = statistics.mass * likelihood.information(curves, z)
         response = curves + score / information.clamp(min=1e-6)
     return information.double().cpu().numpy(), response.double().cpu().numpy()
+
+
+def _log_likelihoods(
+    likelihood: Likelihood, start: ShapeStart, statistics: GridStatistics, curves: Tensor, z: Tensor
+) -> Iterator[Tensor]:
+    """Parts of the table's expected log-likelihood at curves (P, D) under the search's posteriors: scalars to add up.
+
+    One part is enough if the likelihood is linear in the data, because the sums hold all that it needs. Otherwise there
+    is one part for each chunk of rows.
+    """
+    if likelihood.is_linear:
+        tables = cast(LinearLikelihood, likelihood).tables(curves[:, None], z)
+        yield statistics.expected_log_likelihood(tables).sum()
+        return
+    q = torch.from_numpy(start.found.posterior).to(curves)
+    for index, rows in start.table.chunks(width=curves.numel()):
+        yield (q[index] * likelihood.pair_log_prob(rows, curves, z)).sum()
 
 
 def _put_copies(decoder: BasisDecoder, grid: ShapeGrid, functions: Array, information: Array, response: Array) -> None:
@@ -246,7 +267,7 @@ def start_from_groups(module: GenerativeModel, statistics: GridStatistics, point
     decoder = cast(BasisDecoder, module.decoder)
     present, mass, smoothed = statistics.smoothed()
     weights = mass.double().cpu().numpy()
-    curves = module.likelihood.unlink(smoothed).double().cpu().numpy()  # (P, D)
+    curves = module.likelihood.unlink(smoothed).detach().double().cpu().numpy()  # (P, D)
     levels, scales = np.zeros(curves.shape[1]), np.ones(curves.shape[1])
     if decoder.scale_bounds is not None:
         levels = np.average(curves, axis=0, weights=weights)
