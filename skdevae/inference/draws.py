@@ -51,7 +51,7 @@ def standard_normal_rule(n_draws: int, n_components: int) -> tuple[Tensor, Tenso
     """
     if n_components > _MOST_HERMITE_COMPONENTS:
         points = standard_normal_points(n_draws, n_components)
-        return points, torch.full((len(points),), 1 / len(points))
+        return points, torch.full((len(points),), 1 / len(points), dtype=torch.float64)
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(_HERMITE_NODES))
     weights = weights / math.sqrt(2 * math.pi)
     grid = torch.cartesian_prod(*[nodes] * n_components).view(-1, n_components)

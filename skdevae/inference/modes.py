@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..nn.models import MixtureModel, in_context
 from ..nn.priors import GaussianMixture
-from ..nn.representations import class_log_density
+from ..nn.representations import component_log_density
 from ..nn.row_context import RowContext
 from ..nn.rows import DenseRows
 from .slopes import slopes
@@ -167,7 +167,7 @@ class _NegativeLogJoint:
 
 def _log_prior(prior: GaussianMixture, z: Tensor, component: Tensor | None) -> Tensor:
     """log p(z) at z (B, Q), under the component that a row is known to belong to if it is known: (B,)."""
-    return prior.log_density(z) if component is None else class_log_density(prior.log_joint(z), component)
+    return prior.log_density(z) if component is None else component_log_density(prior.log_joint(z), component)
 
 
 class ModeFinder:

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from agreement import assert_agree
+from inference.random_models import random_model
 from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from skdevae.inference.modes import ModeFinder, minimize_rows
-from skdevae.nn.models import build_model
+from skdevae.nn.row_context import RowContext
 from skdevae.nn.rows import DenseRows
 
 B, Q, D = 12, 3, 6
@@ -137,8 +139,8 @@ def test_searches_know_nothing_of_each_other():
     orders.append(torch.arange(B).repeat(3))
     for order in orders:
         found = minimize_rows(objective.take(order), start[order], covariance[order], MANY_STEPS)
-        torch.testing.assert_close(found.position, together.position[order], atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(found.value, together.value[order], atol=1e-9, rtol=1e-9)
+        assert_agree(found.position, together.position[order])
+        assert_agree(found.value, together.value[order])
         assert torch.equal(found.converged, together.converged[order])
 
 
@@ -210,53 +212,43 @@ N = 20
 
 def _model(likelihood="gaussian", *, k=1, hidden=(), q=Q, seed=0, spread=0.6):
     """A float64 model whose every parameter is random."""
-    config = {
-        "n_samples": N,
-        "n_features": D,
-        "n_components": q,
-        "decoder": {"name": "neural", "n_components": q, "hidden_layer_sizes": hidden, "activation": "tanh"},
-        "likelihood": {"name": likelihood, **({"floor": 0.1} if likelihood == "gaussian" else {})},
-        "assignment": None,
-        "mixture": {
-            "n_mixture_components": k,
-            "covariance_type": "diag",
-            "dirichlet_alpha": 1.0,
-            "softball_scale": 3.0,
-            "softball_sharpness": 2.0,
-            "learned": True,
-        },
-        "prior_weight": 1.0,
-        "z_max": math.inf,
-        "weight_decay": 0.0,
-        "beta": 1.0,
-        "gamma": 1.0,
-    }
-    generator = torch.Generator().manual_seed(seed)
-    model = build_model(config, generator).double().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.normal_(0, spread, generator=generator)
-    return model
+    return random_model(
+        "mixture",
+        likelihood,
+        n_features=D,
+        n_components=q,
+        hidden=hidden,
+        n_mixture_components=k,
+        seed=seed,
+        spread=spread,
+    )
 
 
 def _rows(likelihood="gaussian", *, missing=False, sized=False):
     generator = np.random.default_rng(3)
     log_size = torch.from_numpy(generator.normal(0, 1.5, N)) if sized else None
+    context = RowContext(log_size=log_size)
     if likelihood == "gaussian":
         values = generator.normal(0, 2, (N, D))
     else:
         sizes = np.ones(N) if log_size is None else log_size.exp().numpy()
         values = generator.poisson(2 * sizes[:, None], (N, D)).astype(float)
     if not missing:
-        return DenseRows(torch.from_numpy(values), None, log_size)
+        return DenseRows(torch.from_numpy(values), None, context)
     observed = generator.random((N, D)) < 0.6
-    return DenseRows(torch.from_numpy(values * observed), torch.from_numpy(observed.astype(float)), log_size)
+    return DenseRows(torch.from_numpy(values * observed), torch.from_numpy(observed.astype(float)), context)
 
 
-def _log_joint(model, rows, z, classes=None):
+def _known(rows, component):
+    """The rows, with the component that each is known to belong to."""
+    return DenseRows(rows.values, rows.observed, rows.context.replaced(component=component))
+
+
+def _log_joint(model, rows, z):
     """log p(x, z) of each row at its z, by scipy."""
     curves, x = model.predictive_curves(z).numpy(), rows.values.numpy()
-    if rows.log_size is not None:
-        curves = curves + rows.log_size.numpy()[:, None]
+    if rows.context.log_size is not None:
+        curves = curves + rows.context.log_size.numpy()[:, None]
     match model.likelihood:
         case likelihood if not likelihood.counts:
             entries = stats.norm.logpdf(x, curves, likelihood.scale.numpy())
@@ -270,8 +262,8 @@ def _log_joint(model, rows, z, classes=None):
     prior = model.latent_prior()
     joint = stats.norm.logpdf(z.numpy()[:, None], prior.means, prior.log_sds.exp()).sum(-1) + prior.log_weights.numpy()
     log_prior = logsumexp(joint, axis=1)
-    if classes is not None:
-        known = classes.numpy()
+    if rows.context.component is not None:
+        known = rows.context.component.numpy()
         log_prior = np.where(known < 0, log_prior, joint[np.arange(len(joint)), known])
     return entries.sum(1) + log_prior
 
@@ -326,27 +318,26 @@ def test_size_factors_are_those_of_the_rows(likelihood, missing):
 def test_modes_are_higher_than_their_neighbours(likelihood):
     model = _model(likelihood, k=3, hidden=(5,))
     rows = _rows(likelihood, missing=True, sized=likelihood != "gaussian")
-    classes = torch.arange(N) % 4 - 1
-    for known in (None, classes):
-        found = ModeFinder(model)(rows, known)
+    for given in (rows, _known(rows, torch.arange(N) % 4 - 1)):
+        found = ModeFinder(model)(given)
         assert found.converged.all()
-        np.testing.assert_allclose(found.value.numpy(), -_log_joint(model, rows, found.position, known), atol=1e-9)
+        np.testing.assert_allclose(found.value.numpy(), -_log_joint(model, given, found.position), atol=1e-9)
         for seed in range(20):
             step = 0.05 * _normal(N, Q, seed=seed)
-            assert (_log_joint(model, rows, found.position + step, known) < -found.value.numpy() + 1e-6).all()
+            assert (_log_joint(model, given, found.position + step) < -found.value.numpy() + 1e-6).all()
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_rows_know_nothing_of_each_other(likelihood):
     model = _model(likelihood, k=3, hidden=(5,))
     rows = _rows(likelihood, missing=True, sized=likelihood == "nb")
-    find, classes = ModeFinder(model), torch.arange(N) % 4 - 1
-    for known in (None, classes):
-        together = find(rows, known)
+    find = ModeFinder(model)
+    for given in (rows, _known(rows, torch.arange(N) % 4 - 1)):
+        together = find(given)
         for order in (torch.arange(N).flip(0), torch.tensor([3]), torch.tensor([0, 17, 17, 5])):
-            found = find(rows.take(order), None if known is None else known[order])
-            torch.testing.assert_close(found.position, together.position[order], atol=1e-7, rtol=0)
-            torch.testing.assert_close(found.value, together.value[order], atol=1e-9, rtol=0)
+            found = find(given.take(order))
+            assert_agree(found.position, together.position[order])
+            assert_agree(found.value, together.value[order])
 
 
 def test_the_search_starts_from_the_mean_with_the_highest_joint_density():
@@ -370,14 +361,14 @@ def test_known_classes_are_searched_under_their_own_component(k):
     find = ModeFinder(model)
     free = find(rows).position
     for component in range(k):
-        found = find(rows, torch.full((N,), component))
+        found = find(_known(rows, torch.full((N,), component)))
         np.testing.assert_allclose(
             found.position.numpy(), _gaussian_posterior_means(model, rows, component), atol=1e-3, rtol=0
         )
         assert found.converged.all()
     mixed = torch.tensor([-1, k - 1]).repeat(N // 2)
-    found = find(rows, mixed).position
-    torch.testing.assert_close(found[::2], free[::2], atol=1e-8, rtol=0)
+    found = find(_known(rows, mixed)).position
+    assert_agree(found[::2], free[::2])
     np.testing.assert_allclose(found[1::2].numpy(), _gaussian_posterior_means(model, rows, k - 1)[1::2], atol=1e-3)
 
 
@@ -388,10 +379,10 @@ def test_a_prediction_is_a_start_where_it_is_better():
     model.mixture.set_(torch.full((2,), 0.5).double(), means, torch.full((2, 1), 0.25, dtype=torch.float64))
     rows = DenseRows(torch.full((3, D), 0.3, dtype=torch.float64), None)  # likelier on the right
     find, predicted = ModeFinder(model), torch.tensor([[-4.0], [100.0], [4.1]], dtype=torch.float64)
-    torch.testing.assert_close(find(rows, None, predicted).position, find(rows).position, atol=1e-2, rtol=0)
+    torch.testing.assert_close(find(rows, predicted).position, find(rows).position, atol=1e-2, rtol=0)
     # under the component on the left, a start on the right would be a poor one
-    classes = torch.tensor([0, 0, 0])
-    torch.testing.assert_close(find(rows, classes, predicted).position, find(rows, classes).position, atol=1e-2, rtol=0)
+    on_the_left = _known(rows, torch.tensor([0, 0, 0]))
+    torch.testing.assert_close(find(on_the_left, predicted).position, find(on_the_left).position, atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
@@ -400,12 +391,12 @@ def test_predictions_never_lead_to_a_start_that_is_worse(likelihood):
     find = ModeFinder(model)
     free = find(rows)
     # at the mode there is nothing left to do, and from anywhere else the mean is as good as without
-    torch.testing.assert_close(find(rows, None, free.position).value, free.value, atol=1e-4, rtol=0)
+    torch.testing.assert_close(find(rows, free.position).value, free.value, atol=1e-4, rtol=0)
     far = torch.full((N, Q), 1e3, dtype=torch.float64)
-    assert torch.equal(find(rows, None, far).position, free.position)
+    assert_agree(find(rows, far).position, free.position)
     near = torch.arange(N)[:, None] % 2 == 0
     predicted = free.position + torch.where(near, 0.05, 3.0) * _normal(N, Q, seed=5)
-    found = find(rows, None, predicted)
+    found = find(rows, predicted)
     from_prediction = _log_joint(model, rows, predicted)
     assert (-found.value.numpy() >= from_prediction - 1e-9).all()
     better = from_prediction > np.max([_log_joint(model, rows, mean.expand(N, -1)) for mean in model.mixture.means], 0)

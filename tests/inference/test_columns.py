@@ -1,0 +1,84 @@
+"""Evidence of columns: sums over rows of what each candidate curve explains."""
+
+import numpy as np
+import pytest
+import torch
+from agreement import assert_agree
+from inference.random_models import drawn_table, random_model, random_table, source_of
+
+from skdevae.inference import column_evidence, inference_for
+from skdevae.nn.latent_grid import LatentGrid
+from skdevae.nn.likelihoods import Gaussian
+
+BEHAVIORS = ("increasing", "decreasing", "transient")
+
+
+def _chooser(likelihood="gaussian", kind="exact"):
+    return random_model(kind, likelihood, n_components=1, behaviors=BEHAVIORS)
+
+
+def _given_latents(model, source, positions, weights):
+    """Log-likelihood of each column under each candidate, entry by entry, for rows weighted over positions (P, Q)."""
+    rows, curves = source.rows(slice(None)).dense(), model.curves(positions)  # (P, K, D)
+    x, z = rows.values[:, None, None], positions[:, None, None]
+    log_prob = model.likelihood.log_prob(x, curves, z)  # (B, P, K, D)
+    if rows.observed is not None:
+        log_prob = log_prob * rows.observed[:, None, None]
+    return torch.einsum("bp,bpkd->dk", weights, log_prob)
+
+
+@pytest.mark.parametrize("kind", ["exact", "amortized"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb", "zinb"])
+def test_evidence_is_the_expectation_under_the_posterior_of_the_latents(likelihood, kind):
+    model = _chooser(likelihood, kind)
+    source = source_of(random_table(likelihood, 20, missing=0.2))
+    found = column_evidence(model, source)
+    assert found.shape == (5, 3)
+    grid = LatentGrid.standard_normal(513, model.z_max)
+    rows = source.rows(slice(None)).dense()
+    joint = model.likelihood.pair_log_prob(rows, model.predictive_curves(grid.points), grid.points) + grid.log_mass
+    expected = _given_latents(model, source, grid.points, joint.softmax(1)) + model.candidate_log_prior().T
+    # up to constants, which all candidates of a feature share
+    assert_agree(found - found.mean(1, keepdim=True), expected - expected.mean(1, keepdim=True))
+
+
+class Nonlinear(Gaussian):
+    """A gaussian likelihood that does not say that it is linear in the data."""
+
+    is_linear = False
+
+
+def test_without_a_linear_form_latents_are_at_the_posterior_means():
+    model = _chooser("gaussian", "amortized")
+    source = source_of(random_table("gaussian", 20, missing=0.2))
+    model.likelihood.__class__ = Nonlinear
+    positions = inference_for(model, 64).mean(source)
+    expected = _given_latents(model, source, positions, torch.eye(20, dtype=torch.float64))
+    assert_agree(column_evidence(model, source), expected + model.candidate_log_prior().T)
+
+
+def test_size_factors_count_for_every_candidate():
+    model, sizes = _chooser("poisson", "amortized"), np.linspace(-1, 1, 20)
+    table = random_table("poisson", 20, sizes=np.exp(sizes))
+    sized = source_of(table, log_size=sizes)
+    found = column_evidence(model, sized)
+    # row by row, sizes are part of the curves' level
+    alone = []
+    for row in range(20):
+        one = source_of(table[[row]], log_size=sizes[[row]])
+        alone.append(column_evidence(model, one) - model.candidate_log_prior().T)
+        z = inference_for(model, 64).mean(one)
+        curves = model.curves(z)[0] + sizes[row]
+        x = torch.from_numpy(table[row])
+        expected = torch.distributions.Poisson(curves.exp()).log_prob(x) + torch.lgamma(x + 1)
+        assert_agree(alone[-1], expected.T)
+    assert_agree(found, torch.stack(alone).sum(0) + model.candidate_log_prior().T)
+
+
+@pytest.mark.parametrize("kind", ["exact", "amortized"])
+def test_columns_are_the_sums_of_chunks(kind, monkeypatch):
+    model = _chooser("nb", kind)
+    source = source_of(drawn_table(model, 20), log_size=None if kind == "exact" else np.linspace(-1, 1, 20))
+    expected = column_evidence(model, source)
+    monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 3 * model.entries_per_point)
+    assert_agree(column_evidence(model, source), expected)

@@ -1,0 +1,156 @@
+"""Inference by an encoder: moments of its posterior, bounds in closed form, where a grid takes the integral."""
+
+import numpy as np
+import pytest
+import torch
+from agreement import assert_agree
+from inference.random_models import (
+    FLOW,
+    LEARNED_MIXTURE,
+    NORMAL,
+    VAMP,
+    drawn_table,
+    gaussian_marginal,
+    random_model,
+    random_table,
+    source_of,
+)
+from scipy.stats import norm
+
+from skdevae.inference import EncoderInference, amortized_elbo
+from skdevae.inference.draws import normal_draws
+
+KINDS = {"normal": (NORMAL, NORMAL), "vamp": (VAMP, NORMAL), "mixture": (LEARNED_MIXTURE, NORMAL), "flow": (VAMP, FLOW)}
+
+
+def _model(likelihood="gaussian", kind="normal", n_components=2, **options):
+    prior, family = KINDS[kind]
+    return random_model(
+        "amortized", likelihood, n_components=n_components, prior=prior, posterior_family=family, **options
+    )
+
+
+def _draws(model, source, n=4096):
+    """Many draws (S, N, Q) from every row's posterior, and their log density (S, N)."""
+    encoding = model.encoder(source.rows(slice(None)).dense())
+    noise = normal_draws(n, model.n_components)[:, None].expand(-1, len(source), -1)
+    return model.posterior_family.draw(encoding, noise)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_posteriors_have_the_moments_and_quantiles_of_draws(n_components, kind):
+    model = _model("nb", kind, n_components, spread=0.3)
+    source = source_of(random_table("nb", 6, missing=0.2))
+    found = EncoderInference(model, 64).posterior(source, credible_level=0.8)
+    z, _ = _draws(model, source)
+    scale = z.std(0)
+    assert ((found.mean - z.mean(0)).abs() < 0.03 * scale).all()
+    assert ((found.sd / scale - 1).abs() < 0.1).all()
+    tails = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    for bound, quantile in zip((found.lower, found.upper), z.quantile(tails, 0), strict=True):
+        assert ((bound - quantile).abs() < 0.2 * scale).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_without_entries_has_the_priors_latent(kind):
+    model, table = _model("nb", kind), random_table("nb", 5)
+    table[2] = np.nan
+    inference, source = EncoderInference(model, 64), source_of(table)
+    found, prior = inference.posterior(source, credible_level=0.9), model.latent_prior()
+    z, _ = prior.draw(100_000, torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(found.mean[2], z.mean(0), atol=0.02)
+    np.testing.assert_allclose(found.sd[2], z.std(0), rtol=0.02)
+    np.testing.assert_allclose(found.upper[2], found.mean[2] + norm.ppf(0.95) * found.sd[2])
+    np.testing.assert_allclose(inference.prior_responsibilities(source)[2], prior.log_weights.exp(), atol=1e-12)
+    assert inference.log_evidence(source)[2] == pytest.approx(0, abs=1e-9)
+    assert inference.bound(source)[2] == 0
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_bound_of_a_linear_gaussian_model_has_its_closed_form(n_components):
+    model = _model(n_components=n_components, hidden=())
+    table = random_table("gaussian", 8)
+    source = source_of(table)
+    encoding = model.encoder(source.rows(slice(None)).dense())
+    mean, sd = encoding.mean.numpy(), encoding.log_sd.exp().numpy()
+    level, loadings, noise = gaussian_marginal(model)
+    residual = table - level - mean @ loadings.T
+    likelihood = norm.logpdf(residual, 0, np.sqrt(noise)).sum(1) - 0.5 * (sd**2 @ (loadings.T**2 / noise).sum(1))
+    divergence = 0.5 * (mean**2 + sd**2 - 1 - 2 * np.log(sd)).sum(1)
+    np.testing.assert_allclose(EncoderInference(model, 64).bound(source), likelihood - divergence, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["vamp", "flow"])
+def test_bound_is_the_mean_over_draws(kind):
+    model, source = _model("nb", kind, n_components=3), source_of(random_table("nb", 5))
+    rows, prior = source.rows(slice(None)).dense(), model.latent_prior()
+    z, log_q = _draws(model, source, 1024)
+    values = torch.stack([model.log_likelihood(rows, z_s) for z_s in z]) - log_q + prior.log_density(z)
+    spread = values.std(0)
+    bound = EncoderInference(model, 64).bound(source)
+    assert ((bound - values.mean(0)).abs() < 0.05 * spread).all()
+    rough = amortized_elbo(model, source, 32)
+    assert torch.equal(rough, amortized_elbo(model, source, 20))
+    assert ((rough - values.mean(0)).abs() < 0.5 * spread).all()
+
+
+def test_of_an_autoencoder_the_bound_is_the_likelihood_at_the_mean():
+    model, source = _model("nb", variational=False), source_of(random_table("nb", 6, missing=0.2))
+    inference = EncoderInference(model, 64)
+    expected = inference.conditional_log_likelihood(source, inference.mean(source))
+    assert_agree(inference.bound(source), expected)
+
+
+@pytest.mark.parametrize("kind", ["vamp", "mixture", "flow"])
+def test_responsibilities_are_averaged_over_the_posterior(kind):
+    model, source = _model("nb", kind), source_of(random_table("nb", 8))
+    found = EncoderInference(model, 64).prior_responsibilities(source)
+    np.testing.assert_allclose(found.sum(1), 1)
+    z, _ = _draws(model, source)
+    np.testing.assert_allclose(found, model.latent_prior().responsibilities(z).mean(0), atol=0.02)
+
+
+def test_one_component_is_integrated_on_a_grid_where_one_grid_serves_all_rows():
+    table, sizes = random_table("nb", 4), np.linspace(-1, 1, 4)
+    plain, sized = source_of(table), source_of(table, log_size=sizes)
+
+    def on_grid(model, source):
+        inference = EncoderInference(model, 64)
+        assert inference.integrates_on_grid(source) == (inference.grid_posterior(source) is not None)
+        return inference.integrates_on_grid(source)
+
+    assert on_grid(_model("nb", n_components=1), plain)
+    assert not on_grid(_model("nb", n_components=1), sized)
+    assert not on_grid(_model("nb", n_components=2), plain)
+    assert not on_grid(_model("nb", "vamp", n_components=1), plain)
+    model = _model("nb", n_components=1)
+    model.likelihood.is_linear = False
+    assert not on_grid(model, plain)
+
+
+def test_the_grid_has_the_exact_posterior_and_not_the_encoders():
+    model = _model(n_components=1, hidden=())
+    source = source_of(drawn_table(model, 10))
+    level, loadings, noise = gaussian_marginal(model)
+    precision = 1 + (loadings[:, 0] ** 2 / noise).sum()
+    exact = EncoderInference(model, 64).grid_posterior(source)
+    expected = (source.table - level) @ (loadings / noise[:, None]) / precision
+    np.testing.assert_allclose(exact.mean, expected, atol=1e-5)
+    assert (exact.mean - EncoderInference(model, 64).mean(source)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_are_the_same_in_chunks(kind, monkeypatch):
+    model = _model("nb", kind, n_components=2)
+    source = source_of(random_table("nb", 5, missing=0.1), log_size=np.linspace(-1, 1, 5))
+
+    def answers():
+        inference = EncoderInference(model, 64)
+        asked = inference.bound, inference.log_evidence, inference.prior_responsibilities
+        return [*inference.posterior(source), *(ask(source) for ask in asked)]
+
+    expected = answers()
+    monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 2 * model.entries_per_point)
+    for actual, value in zip(answers(), expected, strict=True):
+        assert_agree(actual, value)

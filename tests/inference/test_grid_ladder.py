@@ -1,0 +1,99 @@
+"""Posteriors on grids: closed forms, however narrow and however far away, each row on a grid of its own choice."""
+
+import numpy as np
+import pytest
+import torch
+from agreement import assert_agree
+from inference.random_models import gaussian_marginal, random_model, random_table, rows_of, source_of
+from scipy.stats import norm
+
+from skdevae.inference import grid_ladder
+from skdevae.inference.grid import exact_posterior
+from skdevae.inference.grid_ladder import GridLadder, LatentPosterior, latent_posterior
+
+
+def _plane(noise_sd=1.0, n_components=1):
+    """A linear gaussian model with a given noise."""
+    model = random_model("exact", hidden=(), n_components=n_components, z_max=4.5)
+    model.likelihood.floor = 0.0
+    model.likelihood.raw_scale.fill_(float(np.log(np.expm1(noise_sd))))
+    return model
+
+
+def _closed_form(model, table):
+    """Mean (N, Q) and covariance (Q, Q) of the posterior, by Gaussian algebra."""
+    level, loadings, noise = gaussian_marginal(model)
+    scaled = loadings.T / noise
+    covariance = np.linalg.inv(np.eye(loadings.shape[1]) + scaled @ loadings)
+    return (table - level) @ scaled.T @ covariance, covariance
+
+
+def _at(model, z, noise_sd):
+    """Rows (N, D) near the curves at positions z (N, Q)."""
+    curves = model.predictive_curves(torch.as_tensor(z, dtype=torch.float64)).numpy()
+    return curves + noise_sd * np.random.default_rng(0).standard_normal(curves.shape)
+
+
+@pytest.mark.parametrize("noise_sd", [3.0, 0.3, 0.03, 0.01])
+def test_narrow_posteriors_are_resolved(noise_sd):
+    model = _plane(noise_sd)
+    table = _at(model, np.linspace(-3, 3.1, 14)[:, None], noise_sd)
+    found = exact_posterior(model, source_of(table), model.predictive_tables, credible_level=0.8)
+    mean, covariance = _closed_form(model, table)
+    sd = np.sqrt(covariance[0, 0])
+    assert found.resolved.all()
+    np.testing.assert_allclose(found.mean, mean, atol=1e-2 * sd)
+    np.testing.assert_allclose(found.sd, sd, rtol=1e-2)
+    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.2 * sd)
+    np.testing.assert_allclose(found.upper, mean + norm.ppf(0.9) * sd, atol=0.2 * sd)
+
+
+def test_two_components_have_intervals_of_their_own():
+    model = _plane(1.0, n_components=2)
+    table = random_table("gaussian", 15)
+    found = exact_posterior(model, source_of(table), model.predictive_tables, credible_level=0.8)
+    mean, covariance = _closed_form(model, table)
+    sd = np.sqrt(covariance.diagonal())
+    np.testing.assert_allclose(found.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(found.sd, np.tile(sd, (15, 1)), rtol=1e-6)
+    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.02)
+
+
+def test_rows_far_away_are_found_on_longer_grids():
+    model = _plane(0.5)
+    table = _at(model, np.array([[0.0], [4.0], [9.0], [-25.0]]), 0.0)
+    found = exact_posterior(model, source_of(table), model.predictive_tables)
+    np.testing.assert_allclose(found.mean, _closed_form(model, table)[0], atol=1e-3)
+    np.testing.assert_allclose(found.beyond[[0, 2, 3]], [0, 1, 1], atol=1e-6)
+
+
+def test_what_no_grid_resolves_is_said_to_be_so(monkeypatch):
+    monkeypatch.setattr(grid_ladder, "_REFINEMENTS", {1: 0})
+    model = _plane(0.01)
+    table = _at(model, np.array([[0.013], [0.5]]), 0.01)
+    assert (exact_posterior(model, source_of(table), model.predictive_tables).resolved == 0).all()
+
+
+def test_rows_do_not_know_which_grids_others_are_on():
+    model = _plane(0.3)
+    table = _at(model, np.linspace(-8, 8, 12)[:, None], 0.3)
+    table[::2] = random_table("gaussian", 6)
+    table[3, 1:] = np.nan  # wider than the others
+    ladder = GridLadder(model.predictive_tables, model.z_max, 1, torch.zeros((), dtype=torch.float64))
+    together = latent_posterior(rows_of(table), ladder)
+    for row in range(12):
+        alone = latent_posterior(rows_of(table[[row]]), ladder)
+        for name in LatentPosterior.__dataclass_fields__:
+            assert_agree(getattr(alone, name), getattr(together, name)[[row]], err_msg=name)
+    assert together.beyond.max() > 0.99
+
+
+def test_grids_of_two_dimensions_stop_where_memory_does(monkeypatch):
+    model, like = _plane(n_components=2), torch.zeros((), dtype=torch.float64)
+    ladder = GridLadder(model.predictive_tables, model.z_max, 2, like)
+    assert not ladder.is_last(0)
+    assert ladder.extended() is not None
+    monkeypatch.setattr(grid_ladder, "_TABLE_ENTRIES", 4 * 65**2 * 5 - 1)
+    full = GridLadder(model.predictive_tables, model.z_max, 2, like)
+    assert full.is_last(0)
+    assert full.extended() is None
