@@ -59,10 +59,10 @@ class TrainingTable:
         """
         sizes = owner = None
         if takes_size_factors(size_factors, likelihood):
-            # This raises if a sample has no size, and names it by its number in X.
-            log_size_factors(X, size_factors, count_means(X))
             if not isinstance(size_factors, str):
                 sizes, owner = given_sizes(X, size_factors), belongs_to(size_factors, X)
+            # This raises if a sample has no size, and names it by its number in X.
+            log_size_factors(X, size_factors if sizes is None else sizes, count_means(X))
         rows = weighted_rows(X, weight, component, sizes)
         distinct = X[rows.index]
         of_rows = size_factors

@@ -156,7 +156,7 @@ def test_a_fit_asks_once_for_the_size_factors(name, monkeypatch):
     assert calls == [(60, 5)]
     evaluations = _counted(monkeypatch, size_factors_module, "log_size_factors")
     model.fit(_counts())
-    assert len(evaluations) == 1
+    assert len(evaluations) == 1  # of a DGD: of its distinct rows, after all rows have been checked
     evaluations.clear()
     model.score(_counts())
     assert len(evaluations) == 1
