@@ -1,4 +1,7 @@
-"""A latent on a grid of few dimensions: exact posteriors and evidence of samples by logsumexp."""
+"""Latent grids: a latent of one or two dimensions on a grid, and sums of the data at its points.
+
+On a grid the posterior of a sample is a softmax over the points, and its evidence a logsumexp.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,22 @@ import torch
 from torch import Tensor
 
 from .integrals import symmetric_grid
-from .likelihoods import LinearTables
+from .linear_tables import LinearTables
 from .rows import Rows
 
 
 @dataclass(frozen=True)
 class LatentGrid:
-    """Points of a latent and the log of the mass that a standard normal prior gives to each.
+    """Points of a latent, each with the log of its mass under a standard normal prior.
 
-    ``points`` (P, Q) are all combinations of the equally spaced coordinates ``axis`` (n,), the last one fastest: P is n
-    to the power Q. ``log_mass`` is (P,).
+    Attributes
+    ----------
+    axis : Tensor of shape (n,)
+        Equally spaced coordinates, the same along each of Q dimensions.
+    points : Tensor of shape (P, Q)
+        All combinations of coordinates, P = n to the power Q. The last coordinate changes fastest.
+    log_mass : Tensor of shape (P,)
+        Log of the prior's density times the volume of a cell.
     """
 
     axis: Tensor
@@ -57,11 +66,20 @@ def standard_normal_log_density(z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class GridStatistics:
-    """All that the curves need to know of the data, given q(z): sums over samples at every grid point.
+    """Sums over samples at every grid point, weighted by q(z): all that a fit of the curves needs of the data.
 
-    ``weighted`` (P, D) sums x, ``positive`` (P, D) sums 1[x > 0] (None where the likelihood does not ask), ``mass``
-    (P, D), or (P, 1) without missing entries, sums the observed samples. ``divergence`` is the summed KL(q(z) || p(z))
-    and ``n_rows`` the number of samples.
+    Attributes
+    ----------
+    weighted : Tensor of shape (P, D)
+        Sums of x.
+    positive : Tensor of shape (P, D) or None
+        Sums of 1[x > 0]. None where the likelihood does not use them.
+    mass : Tensor of shape (P, D) or (P, 1)
+        Number of observed samples. (P, 1) where no entry is missing.
+    divergence : scalar Tensor
+        Sum of KL(q(z) || p(z)).
+    n_rows : int
+        Number of samples.
     """
 
     weighted: Tensor
@@ -80,16 +98,17 @@ class GridStatistics:
         )
 
     def smoothed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where samples are: a mask of the points (P,), the mass there (R,) and the mean of every feature (R, D).
+        """The points that have samples, and what the samples are like there.
 
-        R of the points have samples; the mass is averaged over features.
+        Returns a mask of the points (P,), of which R are true, and for those R points the mass, averaged over features
+        (R,), and the mean of every feature (R, D).
         """
         mass = self.mass.mean(1)
         present = mass > 1e-6 * mass.sum()
         return present, mass[present], self.weighted[present] / self.mass[present].clamp(min=1e-6)
 
     def at(self, points: slice) -> GridStatistics:
-        """The part that belongs to some of the points."""
+        """The sums at some of the points. ``divergence`` and ``n_rows`` stay those of all points."""
         return GridStatistics(
             self.weighted[points],
             None if self.positive is None else self.positive[points],
@@ -99,7 +118,10 @@ class GridStatistics:
         )
 
     def expected_log_likelihood(self, tables: LinearTables) -> Tensor:
-        """Expectation under q(z), summed over samples, of the z-dependent log-likelihood: (K, D) from (P, K, D)."""
+        """Sum over samples of the expected log-likelihood under q(z): (K, D), given tables (P, K, D).
+
+        Terms of the log-likelihood that do not depend on z are left out.
+        """
         total = (tables.zero * self.mass[:, None] + tables.slope * self.weighted[:, None]).sum(0)
         if tables.positive is not None and self.positive is not None:
             total = total + (tables.positive * self.positive[:, None]).sum(0)
@@ -107,22 +129,25 @@ class GridStatistics:
 
 
 def total(parts: Iterator[GridStatistics]) -> GridStatistics:
-    """Statistics of all rows from those of some rows at a time."""
+    """The sums over all rows, from sums over a few rows at a time."""
     return reduce(operator.add, parts)
 
 
-def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, beta: float = 1.0) -> Tensor:
-    """``log p(x | z_g) / beta + log p(z_g) dz`` up to the constants of x: (B, P). A beta other than 1 tempers it."""
-    return rows.log_likelihood(tables) / beta + grid.log_mass
+def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: float = 1.0) -> Tensor:
+    """``log p(x | z_g) / temperature + log(p(z_g) dz)`` of every row at every grid point, (B, P).
+
+    It lacks the term of log p(x | z) that depends on x alone. A temperature above 1 makes the likelihood flatter.
+    """
+    return rows.log_likelihood(tables) / temperature + grid.log_mass
 
 
 def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> GridStatistics:
-    """Statistics of rows whose latents are distributed as q (B, P) over points of given prior log mass (P,)."""
+    """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass`` (P,)."""
     weighted, positive, mass = rows.expectations(q, with_positive)
     divergence = torch.special.xlogy(q, q).sum() - (q @ log_mass).sum()
     return GridStatistics(weighted, positive, mass, divergence, len(rows))
 
 
 def bumps_around(centers: Tensor, points: Tensor, width: float) -> Tensor:
-    """A q(z) over points (P, Q) for every sample that is a Gaussian bump around a given position (B, Q): (B, P)."""
+    """For each of B samples a q(z) over points (P, Q): a Gaussian of sd ``width`` around its center (B, Q): (B, P)."""
     return torch.softmax(-0.5 * ((centers[:, None] - points) / width).square().sum(-1), 1)

@@ -1,4 +1,4 @@
-"""The objective as named terms with visible scaling."""
+"""Loss terms: the objective, split into named terms with visible weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Terms of the negative evidence lower bound, per sample and in nats.
+    """Terms of the negative evidence lower bound, in nats.
 
     ``total = reconstruction + beta * latent + (gamma * clusters + parameters) / n_samples``
 
@@ -20,12 +20,12 @@ class LossTerms:
     latent : scalar Tensor
         Mean over the batch of ``KL(q(z | x) || p(z))``.
     clusters : scalar Tensor
-        ``KL`` of the feature clusters, for the whole model: divided by ``n_samples`` so that the sum over all batches
-        of an epoch counts it once.
+        ``KL(q || p)`` of the feature clusters, for the whole model. ``total`` divides it by ``n_samples``: the batches
+        of an epoch then count it once together.
     parameters : scalar Tensor
         ``-log p`` of the parameters that have a prior, for the whole model.
-    n_samples : int
-        Samples in the training set (not in the batch).
+    n_samples : float
+        Number of samples in the training table (not in the batch), or their total weight.
     beta, gamma : float
         Weights of the two divergences.
     """
@@ -34,21 +34,21 @@ class LossTerms:
     latent: Tensor
     clusters: Tensor
     parameters: Tensor
-    n_samples: int
+    n_samples: float
     beta: float = 1.0
     gamma: float = 1.0
 
     @property
     def total(self) -> Tensor:
-        """The number to minimise."""
+        """The number to minimise, per sample."""
         return self.data_part + (self.gamma * self.clusters + self.parameters) / self.n_samples
 
     @property
     def data_part(self) -> Tensor:
-        """What the samples of the batch contribute: the number that a validation set is judged by."""
+        """The part that the samples of the batch contribute, by which a validation set is judged."""
         return self.reconstruction + self.beta * self.latent
 
     def named(self) -> dict[str, float]:
-        """Every term by name, unweighted, for the training history."""
+        """Every term by its name, without its weight, for the training history."""
         terms = ("reconstruction", "latent", "clusters", "parameters")
         return {name: float(getattr(self, name).detach()) for name in terms}
