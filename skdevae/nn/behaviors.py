@@ -1,8 +1,8 @@
-"""Behaviours: families of curves over a one-dimensional latent, defined by their derivative.
+"""Behaviours: families of curves over a one-dimensional latent, each defined by its derivative.
 
-A behaviour holds its parameters for every feature and turns them, together with hidden activations of a network that
-all behaviours share, into one curve a feature. A new behaviour is a class with the hooks of :class:`Behavior` and a
-line in :data:`BEHAVIORS`.
+All behaviours share the hidden layers of one network of the latent. From their activations, and from parameters of its
+own for each feature, a behaviour makes one curve for each feature. A new behaviour is a class with the hooks of
+:class:`Behavior` and a line in :data:`BEHAVIORS`.
 """
 
 from __future__ import annotations
@@ -15,36 +15,46 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from .integrals import IntegrationRule
-from .layers import inverse_softplus, linear
+from .layers import Linear, inverse_softplus
 
 
 class Behavior(nn.Module):
-    """One family of curves, a member for each of ``n_features`` features."""
+    """One family of curves, with one member for each of D features."""
 
-    name: str
     #: whether the curve has a maximum that is worth reporting
-    has_peak = False
-    #: parameters of its shape, beside level and height, as Schwarz's criterion counts them
+    has_peak: bool = False
+    #: number of parameters of its shape, level and height left out, as Schwarz's criterion counts them
     n_shape_parameters: int
 
+    @property
+    def name(self) -> str:
+        """The behaviour's name in :data:`BEHAVIORS`."""
+        raise NotImplementedError
+
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
-        """Every feature's curve at ``rule.z``: (P, D), from the hidden activations at ``rule.nodes``, (Q, H)."""
+        """Every feature's curve at ``rule.z``, (P, D), from the hidden activations (nodes, H) at ``rule.nodes``."""
         raise NotImplementedError
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Start near ``target`` (P, D), a rough curve at ``z`` (P,) seen with weights ``mass`` (P,)."""
+        """Start near rough curves ``target`` (P, D) at ``z`` (P,), whose points have the weights ``mass`` (P,)."""
         raise NotImplementedError
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        """Log prior density of each feature's parameters, up to a constant: (D,)."""
+    def log_prior(self, weight_precision: float) -> Tensor:
+        """Log prior density of each feature's parameters, up to a constant: (D,).
+
+        ``weight_precision`` is the precision of the Gaussian prior on output weights, in nats for the whole table.
+        """
         raise NotImplementedError
 
     def mirror_(self) -> None:
-        """Become what the same curves are on the reversed axis (the caller reverses the hidden activations)."""
+        """Reverse the axis of every curve, in place. The caller reverses the hidden activations."""
 
 
 def weighted_plane(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted least squares of every column of ``target`` (P, D) on z (P, Q): levels (D,) at z = 0, slopes (Q, D)."""
+    """Weighted least squares of every column of ``target`` (P, D) on z (P, Q).
+
+    Returns the levels (D,) at z = 0 and the slopes (Q, D). ``mass`` (P,) are the weights.
+    """
     weight = (mass / mass.sum())[:, None]
     center, level = (weight * z).sum(0), (weight * target).sum(0)
     spread = z - center
@@ -54,23 +64,33 @@ def weighted_plane(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Ten
 
 
 def _gaussian(head: nn.Linear, precision: float) -> Tensor:
-    """Log density of each feature's output weights under independent zero-mean Gaussians, up to a constant."""
+    """Log density of each feature's output weights under independent Gaussians of mean 0, up to a constant: (D,)."""
     return -0.5 * precision * (head.weight**2).sum(1)
 
 
 class Monotone(Behavior):
-    """x0 + sign * integral of a positive function: rises (or falls) everywhere. BasisDeVAE, section 4."""
+    """x0 + sign * integral of a positive function, which rises everywhere or falls everywhere (BasisDeVAE, section 4).
+
+    Parameters
+    ----------
+    n_features, n_hidden : int
+        D, and the width H of the last hidden layer.
+    generator : torch.Generator
+        Source of the starting weights.
+    sign : {+1, -1}
+        +1 for curves that rise.
+    """
 
     n_shape_parameters = 1
 
     def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator, *, sign: int):
         super().__init__()
         self.sign = nn.Buffer(torch.tensor(float(sign)))
-        self.head = linear(n_hidden, n_features, generator, scale=0.03)
+        self.head = Linear(n_hidden, n_features, generator, scale=0.03)
         self.start = nn.Parameter(torch.zeros(n_features))
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # read-only here: it follows the sign
+    def name(self) -> str:
         return "increasing" if self.sign > 0 else "decreasing"
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
@@ -82,19 +102,28 @@ class Monotone(Behavior):
             self.start.copy_(level)
             self.head.bias.copy_(inverse_softplus((self.sign * slope).clamp(min=0.05)))
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        return _gaussian(self.head, weight_decay)
+    def log_prior(self, weight_precision: float) -> Tensor:
+        return _gaussian(self.head, weight_precision)
 
     def mirror_(self) -> None:
         self.sign.neg_()
 
 
 class Bump(Behavior):
-    """b + sign * A exp(-h(z)^2) with one stationary point, at z = t0. BasisDeVAE, section 4 and appendix A.
+    """b + sign * A exp(-h(z)^2), which has one stationary point, at z = t0 (BasisDeVAE, section 4 and appendix A).
 
-    h(z) = (z - t0) softplus(c + integral_0^z (s - t0) f(s) ds) with f > 0 increases through h(t0) = 0. As in the
-    published model t0 has a standard normal prior and A a Gamma(1, 1) prior; there b = 0, but biomarkers do not fall to
-    zero, so here b is learned.
+    h(z) = (z - t0) softplus(c + integral_0^z (s - t0) f(s) ds) with f > 0. It increases everywhere, and h(t0) = 0. As
+    in the paper, t0 has a standard normal prior and A has a Gamma(1, 1) prior. The paper has b = 0. Biomarkers do not
+    fall to zero, so here b is learned.
+
+    Parameters
+    ----------
+    n_features, n_hidden : int
+        D, and the width H of the last hidden layer.
+    generator : torch.Generator
+        Source of the starting weights.
+    sign : {+1, -1}
+        +1 for a maximum at t0, -1 for a minimum.
     """
 
     n_shape_parameters = 2
@@ -102,17 +131,20 @@ class Bump(Behavior):
     def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator, *, sign: int):
         super().__init__()
         self.sign = sign
-        self.name = "transient" if sign > 0 else "dip"
         self.has_peak = sign > 0
-        self.head = linear(n_hidden, n_features, generator, scale=0.03)
+        self.head = Linear(n_hidden, n_features, generator, scale=0.03)
         self.peak = nn.Parameter(torch.zeros(n_features))
         self.steepness = nn.Parameter(torch.zeros(n_features))
         self.raw_height = nn.Parameter(torch.zeros(n_features))
         self.base = nn.Parameter(torch.zeros(n_features))
 
     @property
+    def name(self) -> str:
+        return "transient" if self.sign > 0 else "dip"
+
+    @property
     def height(self) -> Tensor:
-        """A, positive: (D,)."""
+        """A, (D,): positive."""
         return softplus(self.raw_height)
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
@@ -125,7 +157,7 @@ class Bump(Behavior):
         weight = (mass / mass.sum())[:, None]
         level = (weight * target).sum(0)
         spread = (weight * (target - level) ** 2).sum(0).sqrt()
-        # Where the feature stands high (for a dip, low) is where its extremum is looked for.
+        # The extremum starts where the feature is high, or low for a dip.
         pull = torch.softmax(self.sign * 2 * (target - level) / spread.clamp(min=1e-6) + weight.log(), 0)
         with torch.no_grad():
             self.peak.copy_(pull.T @ z)
@@ -133,8 +165,8 @@ class Bump(Behavior):
             self.base.copy_(level - self.sign * 0.5 * self.height)
             self.head.bias.fill_(inverse_softplus(torch.tensor(0.3)))
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        return _gaussian(self.head, weight_decay) - 0.5 * self.peak**2 - self.height
+    def log_prior(self, weight_precision: float) -> Tensor:
+        return _gaussian(self.head, weight_precision) - 0.5 * self.peak**2 - self.height
 
     def mirror_(self) -> None:
         with torch.no_grad():
@@ -158,19 +190,19 @@ class Flat(Behavior):
         with torch.no_grad():
             self.level.copy_(mass @ target / mass.sum())
 
-    def log_prior(self, weight_decay: float) -> Tensor:
+    def log_prior(self, weight_precision: float) -> Tensor:
         return torch.zeros_like(self.level)
 
 
 class Free(Behavior):
-    """x0 + integral of a function of either sign: any smooth curve."""
+    """x0 + integral of a function of either sign, which can be any smooth curve."""
 
     name = "free"
     n_shape_parameters = 2
 
     def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator):
         super().__init__()
-        self.head = linear(n_hidden, n_features, generator, scale=0.03)
+        self.head = Linear(n_hidden, n_features, generator, scale=0.03)
         self.start = nn.Parameter(torch.zeros(n_features))
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
@@ -182,11 +214,11 @@ class Free(Behavior):
             self.start.copy_(level)
             self.head.bias.copy_(slope)
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        return _gaussian(self.head, weight_decay)
+    def log_prior(self, weight_precision: float) -> Tensor:
+        return _gaussian(self.head, weight_precision)
 
     def mirror_(self) -> None:
-        # d/dz g(-z) = -f(-z): the caller turns f(z) into f(-z), the sign is turned here.
+        # d/dz g(-z) = -f(-z): the caller turns f(z) into f(-z), and the sign changes here.
         with torch.no_grad():
             self.head.weight.neg_()
             self.head.bias.neg_()
@@ -204,5 +236,5 @@ BEHAVIORS: dict[str, Callable[[int, int, torch.Generator], Behavior]] = {
 
 
 def can_be_reversed(names: Sequence[str]) -> bool:
-    """Whether reversing the axis maps these behaviours onto themselves: both monotone ones are there, or neither."""
+    """Whether the same behaviours describe the reversed axis: both monotone ones are among them, or neither is."""
     return ("increasing" in names) == ("decreasing" in names)

@@ -1,4 +1,4 @@
-"""The decoder of BasisVAE: every feature is a scaled and shifted copy of one of K shared basis functions."""
+"""Copies: the decoder of BasisVAE, where features are scaled and shifted copies of K shared basis functions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,38 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from .behaviors import BEHAVIORS, Behavior, can_be_reversed
-from .decoders import AxisNetwork, Decoder, spread_first_layer_
+from .behaviors import can_be_reversed
+from .decoders import BehaviorNetwork, Decoder, spread_first_layer_
 from .integrals import symmetric_grid
-from .layers import linear, multilayer_perceptron, scale_gradient
+from .layers import Linear, multilayer_perceptron, scale_gradient
 
-#: knots, from -z_max to z_max, between which basis functions that are shifted are straight
+#: number of knots from -z_max to z_max at which basis functions that are shifted are tabulated
 _N_TABLE_KNOTS = 129
+
+#: ridge penalty of the starting weights: hidden units are nearly collinear, and their weights should stay small
+_STARTING_RIDGE = 1e-4
+
+#: least distance from the bounds of a scale that is set, as a share of their range: at the bounds its gradient vanishes
+_SCALE_MARGIN = 1e-3
+
+#: largest size of a shift that is set, as a share of ``max_shift``: at ``max_shift`` itself its gradient vanishes
+_LARGEST_SHIFT = 0.99
 
 
 class FreeBasis(nn.Module):
-    """K functions of the latent from one multilayer perceptron (BasisVAE, equation 1), or K planes."""
+    """K functions of the latent, the outputs of one multilayer perceptron (BasisVAE, equation 1).
 
+    Without hidden layers they are K planes.
+
+    Parameters
+    ----------
+    n_functions, n_components : int
+        K and Q.
+    hidden_layer_sizes, activation, z_max, generator
+        See :class:`~skdevae.nn.decoders.AxisNetwork`.
+    """
+
+    #: whether the functions that it can take are the same on a reversed axis
     can_mirror = True
 
     def __init__(
@@ -37,94 +57,94 @@ class FreeBasis(nn.Module):
         self.names = [""] * n_functions
         self.hidden, n_hidden = multilayer_perceptron(n_components, hidden_layer_sizes, activation, generator)
         spread_first_layer_(self.hidden, generator, z_max / 4.5)
-        self.head = linear(n_hidden, n_functions, generator)
+        self.head = Linear(n_hidden, n_functions, generator)
         self.directions = nn.Buffer(torch.ones(n_components))
 
     def forward(self, z: Tensor) -> Tensor:
         """Values at z (P, Q): (P, K)."""
-        return self.head(self.hidden(self.directions * z))
+        values: Tensor = self.head(self.hidden(self.directions * z))
+        return values
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Come close to ``target`` (P, K) at z (P, Q), weighted by ``mass`` (P,): least squares in the last layer."""
+        """Start near ``target`` (P, K) at z (P, Q), whose points have the weights ``mass`` (P,).
+
+        The last layer is fitted by least squares to the hidden layers as they are.
+        """
         with torch.no_grad():
             hidden = self.hidden(self.directions * z).double()
             weight = (mass / mass.sum()).double()[:, None]
             center, level = (weight * hidden).sum(0), (weight * target).sum(0)
             spread = hidden - center
             normal = spread.T @ (weight * spread)
-            normal.diagonal().add_(1e-4)  # hidden units are nearly collinear: keep their weights small
+            normal.diagonal().add_(_STARTING_RIDGE)
             slopes = torch.linalg.solve(normal, spread.T @ (weight * (target - level)))
             self.head.weight.copy_(slopes.T)
             self.head.bias.copy_(level - center @ slopes)
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        """Log prior of the weights, up to a constant: a scalar."""
-        return -0.5 * weight_decay * self.head.weight.square().sum()
+    def log_prior(self, weight_precision: float) -> Tensor:
+        """Log prior of the output weights, Gaussians of mean 0 and this precision, up to a constant: a scalar."""
+        return -0.5 * weight_precision * self.head.weight.square().sum()
 
     def mirror_(self, component: int) -> None:
-        """Reverse one axis."""
+        """Reverse one axis, in place."""
         with torch.no_grad():
             self.directions[component].neg_()
 
 
-class BehaviorBasis(AxisNetwork):
-    """K functions of a one-dimensional latent, each with the guarantee of a behaviour's name.
+class BehaviorBasis(BehaviorNetwork):
+    """K functions of a one-dimensional latent, each of which keeps to a behaviour.
 
-    ``names`` has one name for each function, equal ones next to each other.
+    Parameters
+    ----------
+    names : sequence of str
+        A behaviour for each function, from :data:`~skdevae.nn.behaviors.BEHAVIORS`. Equal names stand side by side.
+    generator : torch.Generator
+        Source of the starting weights.
+    **network
+        See :class:`~skdevae.nn.decoders.AxisNetwork`.
     """
 
     def __init__(self, names: Sequence[str], *, generator: torch.Generator, **network: Any):
-        super().__init__(generator=generator, **network)
-        self.sizes = [names.count(name) for name in dict.fromkeys(names)]
-        self.groups = nn.ModuleList(
-            BEHAVIORS[name](size, self.n_hidden, generator)
-            for name, size in zip(dict.fromkeys(names), self.sizes, strict=True)
-        )
-
-    @property
-    def behaviors(self) -> list[Behavior]:
-        """One behaviour for each distinct name, with as many members as functions have that name."""
-        return [cast(Behavior, group) for group in self.groups]
+        sizes = [(name, names.count(name)) for name in dict.fromkeys(names)]
+        super().__init__(sizes, generator=generator, **network)
+        #: number of functions of each distinct behaviour
+        self.sizes = [size for _, size in sizes]
 
     @property
     def names(self) -> list[str]:
-        """The name of each function, (K,)."""
+        """The behaviour of each function, (K,)."""
         return [
             name for behavior, size in zip(self.behaviors, self.sizes, strict=True) for name in [behavior.name] * size
         ]
 
     def forward(self, z: Tensor) -> Tensor:
         """Values at z (P, 1): (P, K)."""
-        rule = self.rule(z[:, 0])
-        hidden = self.activations(rule)
-        return torch.cat([behavior.curve(hidden, rule) for behavior in self.behaviors], 1)
+        return torch.cat(self.behavior_curves(self.rule(z[:, 0])), 1)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Start near ``target`` (P, K) at z (P, 1), weighted by ``mass`` (P,)."""
-        for behavior, part in zip(self.behaviors, target.split(self.sizes, dim=1), strict=True):
+        """Start near ``target`` (P, K) at z (P, 1), whose points have the weights ``mass`` (P,)."""
+        for behavior, part in zip(self.behaviors, torch.split(target, self.sizes, dim=1), strict=True):
             behavior.initialize_(part, mass, z[:, 0])
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        """Log prior of the parameters, up to a constant: a scalar."""
-        return torch.stack([behavior.log_prior(weight_decay).sum() for behavior in self.behaviors]).sum()
+    def log_prior(self, weight_precision: float) -> Tensor:
+        """Log prior of all parameters, up to a constant: a scalar."""
+        return torch.stack([behavior.log_prior(weight_precision).sum() for behavior in self.behaviors]).sum()
 
     @property
     def can_mirror(self) -> bool:
-        """Whether both monotone behaviours are there, or neither."""
+        """Whether the functions that it can take are the same on the reversed axis."""
         return can_be_reversed(self.names)
 
     def mirror_(self, component: int) -> None:
-        """Reverse the axis; what was increasing is called decreasing from then on."""
-        self.direction.neg_()
-        for behavior in self.behaviors:
-            behavior.mirror_()
+        """Reverse the axis, in place. What was increasing is called decreasing afterwards."""
+        self.mirror_behaviors_()
 
 
 class Copies(NamedTuple):
-    """How each of M curves is made from a basis function; all (M,).
+    """How each of M curves is made from a basis function. All fields are (M,).
 
-    The curve is ``level + scale * function(z + shift)``; ``sharing``, where given, is the share in which its gradient
-    reaches the function's parameters.
+    The curve is ``level + scale * function(z + shift)``. Its gradient is multiplied by ``sharing``, where given, on the
+    way to the function's parameters.
     """
 
     function: Tensor
@@ -137,20 +157,21 @@ class Copies(NamedTuple):
 class BasisDecoder(Decoder):
     """Curves ``level_jk + lambda_jk f_k(z + delta_jk)`` (BasisVAE, equation 3).
 
-    The level is an addition to the paper's model: the origin of a feature's units is a convention that should not
-    decide which shape it has.
+    The level is not in the paper. Where zero lies on a feature's scale is a convention, and should not decide which
+    shape the feature has.
 
     Parameters
     ----------
     n_features, n_components, n_clusters : int
         D, Q and K.
     scale_bounds : (float, float) or None
-        Ends of the range of lambda; None fixes lambda at 1 and the level at 0.
+        Ends of the range of lambda. None fixes lambda at 1 and the level at 0.
     max_shift : float
-        Largest size of delta. Above 0 the latent is one-dimensional, and the functions are straight between the knots
-        of a table that is evaluated once for all features.
+        Largest size of delta. Above 0 the latent has one component. The functions are then evaluated at the knots of a
+        table, once for all features, and are straight between the knots.
     basis : sequence of str or None
-        Behaviours of the functions, one name for each (:class:`BehaviorBasis`), or None for free ones.
+        Behaviours of the functions, one name for each (:class:`BehaviorBasis`). None leaves them free
+        (:class:`FreeBasis`).
     hidden_layer_sizes, activation, integrator, n_knots, z_max, generator
         See :class:`~skdevae.nn.decoders.AxisNetwork`.
     """
@@ -186,7 +207,7 @@ class BasisDecoder(Decoder):
             )
         self.scale_bounds, self.max_shift = scale_bounds, max_shift
         shape = (n_clusters, n_features)
-        # Parameters exist only where the model has them: a gradient reaches each.
+        # What the model fixes is no parameter, so that a gradient reaches every parameter.
         if scale_bounds is not None:
             self.raw_scale = nn.Parameter(self._unbounded_scale(torch.ones(shape)))
             self.level = nn.Parameter(torch.zeros(shape))
@@ -217,28 +238,34 @@ class BasisDecoder(Decoder):
         return self.max_shift * torch.tanh(self.raw_shift) if self.max_shift > 0 else torch.zeros_like(self.levels)
 
     def _unbounded_scale(self, scale: Tensor) -> Tensor:
+        """The raw parameter of a scale between the bounds."""
         low, high = cast(tuple[float, float], self.scale_bounds)
-        return torch.logit((scale - low) / (high - low), eps=1e-3)  # not at the bounds, where no gradient is left
+        return torch.logit((scale - low) / (high - low), eps=_SCALE_MARGIN)
 
     def set_copies_(self, levels: Tensor, scales: Tensor, shifts: Tensor) -> None:
-        """Take given levels, scales and shifts, (K, D) each, as far as the model has them."""
+        """Set levels, scales and shifts, (K, D) each. Those that the model fixes stay as they are."""
         with torch.no_grad():
             if self.scale_bounds is not None:
                 self.level.copy_(levels)
                 self.raw_scale.copy_(self._unbounded_scale(scales))
             if self.max_shift > 0:
-                self.raw_shift.copy_(torch.atanh((shifts / self.max_shift).clamp(-0.99, 0.99)))
+                share = (shifts / self.max_shift).clamp(-_LARGEST_SHIFT, _LARGEST_SHIFT)
+                self.raw_shift.copy_(torch.atanh(share))
 
     def functions(self, z: Tensor) -> Tensor:
-        """The basis functions at z (P, Q), as the curves use them: (P, K)."""
+        """The basis functions at z (P, Q), from the table where there is one: (P, K)."""
         if self.max_shift == 0:
-            return self.basis(z)
+            functions: Tensor = self.basis(z)
+            return functions
         left, share = self._cells(z[:, 0])
-        table = self.basis(self.table_knots[:, None])
+        table: Tensor = self.basis(self.table_knots[:, None])
         return torch.lerp(table[left], table[left + 1], share[:, None])
 
     def _cells(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The knot of the table to the left of each z, and the position between it and the next; any shape."""
+        """Number of the table's knot to the left of each z, and how far z is on the way to the next one: 0 to 1.
+
+        z has any shape. Beyond the table, the first or the last piece is continued.
+        """
         knots = self.table_knots
         position = (z - knots[0]) * ((len(knots) - 1) / (knots[-1] - knots[0]))
         left = position.detach().floor().long().clamp(0, len(knots) - 2)
@@ -261,7 +288,7 @@ class BasisDecoder(Decoder):
         return self._curves(points, Copies(labels, level, scale, shift, None))
 
     def _curves(self, z: Tensor, copies: Copies) -> Tensor:
-        """Curves at z (P, Q): (P, M)."""
+        """The M curves at z (P, Q): (P, M)."""
         if self.max_shift == 0:
             values = _shared(self.basis(z)[:, copies.function], copies.sharing)
         else:
@@ -273,12 +300,12 @@ class BasisDecoder(Decoder):
         return torch.addcmul(copies.level, copies.scale, values)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Start every function near the curve of a feature, features being taken at equal distances."""
+        """Start each function near the curve of one feature. These features are equally far apart in the table."""
         chosen = torch.linspace(0, target.shape[1] - 1, len(self.levels)).round().long()
         self.basis.initialize_(target[:, chosen], mass, z)
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        """Gamma(1, 1) for lambda and N(0, 1) for delta (BasisVAE, section 3.3), up to constants."""
+    def log_prior(self, weight_precision: float) -> Tensor:
+        """Gamma(1, 1) for lambda and N(0, 1) for delta (BasisVAE, section 3.3), up to constants: (K, D)."""
         log_prior = torch.zeros_like(self.levels)
         if self.scale_bounds is not None:
             log_prior = log_prior - self.scales
@@ -286,8 +313,8 @@ class BasisDecoder(Decoder):
             log_prior = log_prior - 0.5 * self.shifts**2
         return log_prior
 
-    def shared_log_prior(self, weight_decay: float) -> Tensor:
-        return self.basis.log_prior(weight_decay)
+    def shared_log_prior(self, weight_precision: float) -> Tensor:
+        return self.basis.log_prior(weight_precision)
 
     @property
     def names(self) -> list[str]:
@@ -310,4 +337,5 @@ class BasisDecoder(Decoder):
 
 
 def _shared(values: Tensor, sharing: Tensor | None) -> Tensor:
+    """Values whose gradient is multiplied by ``sharing`` on its way back."""
     return values if sharing is None else scale_gradient(values, sharing)

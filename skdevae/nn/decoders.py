@@ -1,4 +1,4 @@
-"""Decoders: from the latent to one curve for every feature and each of its candidate behaviours."""
+"""Decoders: from a latent to curves, one for every feature and each of its candidates."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from torch.nn.functional import softplus
 
 from .behaviors import BEHAVIORS, Behavior, can_be_reversed, weighted_plane
 from .integrals import GaussLegendreRule, GridRule, IntegrationRule, symmetric_grid
-from .layers import inverse_softplus, linear, multilayer_perceptron
+from .layers import Linear, inverse_softplus, multilayer_perceptron
 
-GAUSS_LEGENDRE_ORDER = 15  # BasisDeVAE, section 3
+#: nodes of the quadrature between 0 and each z (BasisDeVAE, section 3)
+GAUSS_LEGENDRE_ORDER = 15
+
+#: arrays with one entry for each point and knot that setting up a grid rule takes
+_ARRAYS_OF_A_GRID_RULE = 16
 
 
 class Decoder(nn.Module):
-    """Curves of D features over a latent of Q components, with K candidates for each feature.
+    """Curves of D features over a latent of Q components, with K candidate curves for each feature.
 
-    Subclasses define :meth:`forward` and :meth:`initialize_`; the other hooks have defaults for one candidate without
-    parameters that have a prior.
+    A subclass defines :meth:`forward`, :meth:`initialize_`, :meth:`log_prior` and :meth:`mirror_`. The other hooks have
+    defaults for decoders with one candidate.
     """
 
     @property
@@ -35,74 +39,72 @@ class Decoder(nn.Module):
         return 1
 
     def prepare(self, z: Tensor) -> Any:
-        """Whatever of the curves at z (P, Q) does not depend on parameters: the argument of :meth:`forward`."""
+        """All that curves at z (P, Q) need and that does not depend on parameters: the argument of :meth:`forward`."""
         return z
 
     def forward(self, points: Any, sharing: Tensor | None = None) -> Tensor:
-        """Curves at prepared points: (P, K, D), in the units of the likelihood's predictor.
+        """Curves at prepared points: (P, K, D), on the scale on which the likelihood takes them.
 
-        ``sharing`` (K, D), where given, are the shares in which candidates send gradient to parameters that curves of
-        several features have in common. Parameters of one candidate of one feature always get all of theirs.
+        Some parameters belong to curves of several features. ``sharing`` (K, D), where given, is what the gradient that
+        a candidate of a feature sends to them is multiplied by. Parameters of one candidate of one feature always get
+        their whole gradient.
         """
         raise NotImplementedError
 
     def select(self, points: Any, labels: Tensor) -> Tensor:
-        """The curve of one candidate for each feature, ``labels`` (D,): (P, D)."""
-        return self(points)[:, labels, torch.arange(len(labels), device=labels.device)]
+        """Curves of one candidate for each feature, with numbers ``labels`` (D,): (P, D)."""
+        curves: Tensor = self(points)
+        return curves[:, labels, torch.arange(len(labels), device=labels.device)]
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Start near ``target`` (P, D), rough curves at ``z`` (P, Q) seen with weights ``mass`` (P,)."""
+        """Start near rough curves ``target`` (P, D) at ``z`` (P, Q), whose points have the weights ``mass`` (P,)."""
         raise NotImplementedError
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        """Log prior of the parameters of each (candidate, feature), up to a constant: (K, D)."""
+    def log_prior(self, weight_precision: float) -> Tensor:
+        """Log prior of the parameters of each (candidate, feature), up to a constant: (K, D).
+
+        ``weight_precision`` is the precision of the Gaussian prior on output weights, in nats for the whole table.
+        """
         raise NotImplementedError
 
-    def shared_log_prior(self, weight_decay: float) -> Tensor:
-        """Log prior of parameters that features share, up to a constant: a scalar."""
+    def shared_log_prior(self, weight_precision: float) -> Tensor:
+        """Log prior of the parameters that features share, up to a constant: a scalar.
+
+        ``weight_precision`` is as in :meth:`log_prior`.
+        """
         return torch.zeros(())
 
     @property
     def names(self) -> list[str]:
-        """What the candidates are called; empty where that has no meaning."""
+        """Names of the K candidates. An empty name stands for a candidate without a meaning of its own."""
         return [""]
 
     @property
     def n_shape_parameters(self) -> Tensor:
-        """Of every candidate, as Schwarz's criterion counts them when candidates compete: (K,)."""
+        """Number of shape parameters of each candidate, as Schwarz's criterion counts them: (K,).
+
+        Zeros where candidates do not compete, or are equally flexible.
+        """
         return torch.zeros(1)
 
     @property
     def can_mirror(self) -> bool:
-        """Whether every curve that the decoder can have, it can also have on the reversed axis."""
+        """Whether every curve that the decoder can take is still possible on a reversed axis."""
         return True
 
     def mirror_(self, component: int) -> list[int]:
-        """Reverse an axis, in place; for each candidate afterwards, the position of the one that it was before."""
+        """Reverse one latent axis, in place.
+
+        Candidates may change places. The result says, for each position, which candidate stands there now: its
+        position before.
+        """
         raise NotImplementedError
 
 
-def nodes_per_point(integrator: str) -> int:
-    """Nodes that an integral takes beside those that all share."""
-    return 1 if integrator == "grid" else GAUSS_LEGENDRE_ORDER
-
-
-def weights_per_point(integrator: str, knots: Tensor) -> int:
-    """Entries that setting up a rule takes for each point: several arrays with a column for every knot."""
-    return 16 * len(knots) if integrator == "grid" else GAUSS_LEGENDRE_ORDER
-
-
-def integration_rule(integrator: str, knots: Tensor, z: Tensor) -> IntegrationRule:
-    """The rule of a given name for upper limits z (P,)."""
-    if integrator == "grid":
-        return GridRule(knots, z)
-    return GaussLegendreRule(GAUSS_LEGENDRE_ORDER, z)
-
-
 def spread_first_layer_(hidden: nn.Sequential, generator: torch.Generator, width: float = 1.0) -> None:
-    """Let hidden units of a network of z turn at different places along the axis, ``width`` prior sds around 0.
+    """Let the hidden units of a network of z bend at different places: within about ``width`` prior sds of 0.
 
-    That gives its outputs local shape from the start.
+    The network's outputs then have local shape from the start.
     """
     if len(hidden):
         layer = cast(nn.Linear, hidden[0])
@@ -112,15 +114,19 @@ def spread_first_layer_(hidden: nn.Sequential, generator: torch.Generator, width
 
 
 class AxisNetwork(nn.Module):
-    """A network of one coordinate, whose outputs others integrate along it.
+    """Hidden layers over one coordinate, and the rule by which functions of them are integrated along it.
 
     Parameters
     ----------
-    hidden_layer_sizes, activation
-        Hidden layers; empty leaves the coordinate itself.
+    hidden_layer_sizes : sequence of int
+        Widths of the hidden layers. Without any, the only activation is the coordinate itself.
+    activation : str
+        Name from :data:`~skdevae.nn.layers.ACTIVATIONS`.
     integrator : {"grid", "gauss-legendre"}
-    n_knots, z_max
-        Knots on which ``integrator="grid"`` evaluates the network.
+    n_knots : int
+        Number of knots at which ``integrator="grid"`` evaluates the network.
+    z_max : float
+        The knots lie between -z_max and z_max.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -142,17 +148,64 @@ class AxisNetwork(nn.Module):
         self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
         self.direction = nn.Buffer(torch.ones(()))
 
+    @property
+    def nodes_per_point(self) -> int:
+        """How many evaluations of the network one integral takes, beside those that all integrals share."""
+        return 1 if self.integrator == "grid" else GAUSS_LEGENDRE_ORDER
+
+    @property
+    def weights_per_point(self) -> int:
+        """How many entries setting up :meth:`rule` takes for each point."""
+        return _ARRAYS_OF_A_GRID_RULE * len(self.knots) if self.integrator == "grid" else GAUSS_LEGENDRE_ORDER
+
     def rule(self, z: Tensor) -> IntegrationRule:
         """The integration rule for upper limits z (P,)."""
-        return integration_rule(self.integrator, self.knots, z)
+        return GridRule(self.knots, z) if self.integrator == "grid" else GaussLegendreRule(GAUSS_LEGENDRE_ORDER, z)
 
     def activations(self, rule: IntegrationRule) -> Tensor:
-        """Of the last hidden layer, at the rule's nodes: (nodes, H)."""
-        return self.hidden(self.direction * rule.nodes[:, None])
+        """Activations of the last hidden layer at the rule's nodes: (nodes, H)."""
+        activations: Tensor = self.hidden(self.direction * rule.nodes[:, None])
+        return activations
 
 
-class DerivativeDecoder(AxisNetwork, Decoder):
-    """Curves of K behaviours for D features over one axis, from one hidden layer stack that all of them share.
+class BehaviorNetwork(AxisNetwork):
+    """A network of one coordinate, and behaviours that make curves from its hidden activations.
+
+    Parameters
+    ----------
+    sizes : sequence of (str, int)
+        Name of each behaviour, from :data:`~skdevae.nn.behaviors.BEHAVIORS`, and its number of curves.
+    generator : torch.Generator
+        Source of the starting weights.
+    **network
+        See :class:`AxisNetwork`.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[str, int]], *, generator: torch.Generator, **network: Any):
+        super().__init__(generator=generator, **network)
+        self.slots = nn.ModuleList(BEHAVIORS[name](size, self.n_hidden, generator) for name, size in sizes)
+
+    @property
+    def behaviors(self) -> list[Behavior]:
+        """The behaviours, in their order."""
+        return [cast(Behavior, slot) for slot in self.slots]
+
+    def behavior_curves(self, rule: IntegrationRule) -> list[Tensor]:
+        """Curves of each behaviour at the rule's limits: (P, size) each."""
+        hidden = self.activations(rule)
+        return [behavior.curve(hidden, rule) for behavior in self.behaviors]
+
+    def mirror_behaviors_(self) -> None:
+        """Reverse the axis, in place. What was increasing is called decreasing afterwards."""
+        self.direction.neg_()
+        for behavior in self.behaviors:
+            behavior.mirror_()
+
+
+class DerivativeDecoder(BehaviorNetwork, Decoder):
+    """Curves of D features over one axis, with K behaviours as candidates (BasisDeVAE, section 4).
+
+    All behaviours share one stack of hidden layers.
 
     Parameters
     ----------
@@ -166,36 +219,21 @@ class DerivativeDecoder(AxisNetwork, Decoder):
     """
 
     def __init__(self, n_features: int, behaviors: Sequence[str], *, generator: torch.Generator, **network: Any):
-        super().__init__(generator=generator, **network)
-        self.slots = nn.ModuleList(BEHAVIORS[name](n_features, self.n_hidden, generator) for name in behaviors)
-
-    @property
-    def nodes_per_point(self) -> int:
-        return nodes_per_point(self.integrator)
-
-    @property
-    def weights_per_point(self) -> int:
-        return weights_per_point(self.integrator, self.knots)
+        super().__init__([(name, n_features) for name in behaviors], generator=generator, **network)
 
     def prepare(self, z: Tensor) -> IntegrationRule:
         return self.rule(z[:, 0])
 
     def forward(self, points: IntegrationRule, sharing: Tensor | None = None) -> Tensor:
-        # The hidden layers, all that behaviours share, learn from every candidate.
-        hidden = self.activations(points)
-        return torch.stack([behavior.curve(hidden, points) for behavior in self.behaviors], 1)
+        # Only the hidden layers are shared. They learn from every candidate, whatever ``sharing`` says.
+        return torch.stack(self.behavior_curves(points), 1)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         for behavior in self.behaviors:
             behavior.initialize_(target, mass, z[:, 0])
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        return torch.stack([behavior.log_prior(weight_decay) for behavior in self.behaviors])
-
-    @property
-    def behaviors(self) -> list[Behavior]:
-        """The behaviours, in the order of the clusters."""
-        return [cast(Behavior, slot) for slot in self.slots]
+    def log_prior(self, weight_precision: float) -> Tensor:
+        return torch.stack([behavior.log_prior(weight_precision) for behavior in self.behaviors])
 
     @property
     def names(self) -> list[str]:
@@ -211,29 +249,27 @@ class DerivativeDecoder(AxisNetwork, Decoder):
 
     def mirror_(self, component: int) -> list[int]:
         names = self.names
-        self.direction.neg_()
-        for behavior in self.behaviors:
-            behavior.mirror_()
+        self.mirror_behaviors_()
         order = [self.names.index(name) for name in names]
         self.slots = nn.ModuleList(self.slots[position] for position in order)
         return order
 
 
 class AdditiveDerivativeDecoder(Decoder):
-    """x0 + the sum over latent components of integrals from 0 of a network's outputs (BasisDeVAE, equations 8 to 10).
+    """x0 plus one integral for each latent component, from 0, of a network's outputs (BasisDeVAE, equations 8 to 10).
 
-    One curve for every feature. The derivative of a feature with sign +1 is positive for each component, that of one
-    with sign -1 negative; sign 0 leaves it free.
+    Every feature has one curve. Its derivatives along all components are positive where its sign is +1, and negative
+    where its sign is -1. A sign of 0 leaves them free.
 
     Parameters
     ----------
     n_features, n_components : int
     signs : sequence of int
         -1, 0 or 1 for each feature.
-    hidden_layer_sizes, activation
-        A network for each component.
-    integrator, n_knots, z_max, generator
-        See :class:`AxisNetwork`.
+    generator : torch.Generator
+        Source of the starting weights.
+    **network
+        See :class:`AxisNetwork`. There is one such network for each component.
     """
 
     def __init__(
@@ -242,56 +278,55 @@ class AdditiveDerivativeDecoder(Decoder):
         n_components: int,
         *,
         signs: Sequence[int],
-        hidden_layer_sizes: Sequence[int],
-        activation: str,
-        integrator: str,
-        n_knots: int,
-        z_max: float,
         generator: torch.Generator,
+        **network: Any,
     ):
         super().__init__()
-        self.integrator = integrator
-        hidden, heads = [], []
+        self.axes, self.heads = nn.ModuleList(), nn.ModuleList()
         for _ in range(n_components):
-            layers, n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
-            spread_first_layer_(layers, generator, z_max / 4.5)
-            hidden.append(layers)
-            heads.append(linear(n_hidden, n_features, generator, scale=0.03))
-        self.hidden, self.heads = nn.ModuleList(hidden), nn.ModuleList(heads)
+            axis = AxisNetwork(generator=generator, **network)
+            self.axes.append(axis)
+            self.heads.append(Linear(axis.n_hidden, n_features, generator, scale=0.03))
         self.start = nn.Parameter(torch.zeros(n_features))
-        self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
-        self.directions = nn.Buffer(torch.ones(n_components))
         self.signs = nn.Buffer(torch.tensor(signs, dtype=torch.float32))
 
     @property
+    def components(self) -> list[tuple[AxisNetwork, nn.Linear]]:
+        """The network and the output layer of each latent component."""
+        pairs = zip(self.axes, self.heads, strict=True)
+        return [(cast(AxisNetwork, axis), cast(nn.Linear, head)) for axis, head in pairs]
+
+    @property
     def nodes_per_point(self) -> int:
-        return nodes_per_point(self.integrator)
+        return self.components[0][0].nodes_per_point
 
     @property
     def weights_per_point(self) -> int:
-        return weights_per_point(self.integrator, self.knots)
+        return self.components[0][0].weights_per_point
 
     def prepare(self, z: Tensor) -> list[tuple[IntegrationRule, Tensor | None]]:
-        """For each component the rule for its coordinates: distinct ones, and where to find them, where z is fixed."""
+        """For each component an integration rule, and for each point its place among the rule's limits.
+
+        Points of a grid share few coordinates. So where z is fixed the limits are its distinct coordinates. Where z has
+        a gradient, or one component, the limits are those of the points, and the places are None.
+        """
         rules: list[tuple[IntegrationRule, Tensor | None]] = []
-        for coordinate in z.unbind(1):
+        for (axis, _), coordinate in zip(self.components, z.unbind(1), strict=True):
             position = None
-            if z.shape[1] > 1 and not z.requires_grad:  # the points of a grid share few coordinates
-                coordinate, position = coordinate.unique(return_inverse=True)
-            rules.append((integration_rule(self.integrator, self.knots, coordinate), position))
+            if z.shape[1] > 1 and not z.requires_grad:
+                coordinate, position = torch.unique(coordinate, return_inverse=True)
+            rules.append((axis.rule(coordinate), position))
         return rules
 
     def forward(self, points: list[tuple[IntegrationRule, Tensor | None]], sharing: Tensor | None = None) -> Tensor:
         curves: Tensor = self.start
-        for hidden, head, direction, (rule, position) in zip(
-            self.hidden, self.heads, self.directions, points, strict=True
-        ):
-            along = rule.integral(self._constrained(head(hidden(direction * rule.nodes[:, None]))))
+        for (axis, head), (rule, position) in zip(self.components, points, strict=True):
+            along = rule.integral(self._constrained(head(axis.activations(rule))))
             curves = curves + (along if position is None else along[position])
         return curves[:, None]
 
     def _constrained(self, rate: Tensor) -> Tensor:
-        """Derivatives with the sign of their feature, from the network's outputs: (nodes, D)."""
+        """Derivatives with the sign of their feature, (nodes, D), from the network's outputs."""
         if not self.signs.any():
             return rate
         signed = self.signs * softplus(rate)
@@ -301,23 +336,23 @@ class AdditiveDerivativeDecoder(Decoder):
         level, slopes = weighted_plane(target, mass, z)
         with torch.no_grad():
             self.start.copy_(level)
-            for head, slope in zip(self.heads, slopes, strict=True):
+            for (_, head), slope in zip(self.components, slopes, strict=True):
                 constrained = inverse_softplus((self.signs * slope).clamp(min=0.05))
-                cast(nn.Linear, head).bias.copy_(torch.where(self.signs == 0, slope, constrained))
+                head.bias.copy_(torch.where(self.signs == 0, slope, constrained))
 
-    def log_prior(self, weight_decay: float) -> Tensor:
-        squares = torch.stack([cast(nn.Linear, head).weight.square().sum(1) for head in self.heads]).sum(0)
-        return -0.5 * weight_decay * squares[None]
+    def log_prior(self, weight_precision: float) -> Tensor:
+        squares = torch.stack([head.weight.square().sum(1) for _, head in self.components]).sum(0)
+        return -0.5 * weight_precision * squares[None]
 
     @property
     def can_mirror(self) -> bool:
         return not self.signs.any()
 
     def mirror_(self, component: int) -> list[int]:
-        # d/dz g(-z) = -f(-z), and with every sign 0 f is the network's output itself.
-        head = cast(nn.Linear, self.heads[component])
+        # d/dz g(-z) = -f(-z). With every sign 0, f is the network's output itself.
+        axis, head = self.components[component]
         with torch.no_grad():
-            self.directions[component].neg_()
+            axis.direction.neg_()
             head.weight.neg_()
             head.bias.neg_()
         return [0]
@@ -326,19 +361,19 @@ class AdditiveDerivativeDecoder(Decoder):
 class NeuralDecoder(Decoder):
     """A plane, a multilayer perceptron, or their sum: the decoder of a linear or an ordinary VAE.
 
-    Where there is a plane, it is where a fit starts (at principal components), and the perceptron has only the rest to
-    learn.
+    A fit starts with the plane, at principal components. The perceptron has only the rest to learn.
 
     Parameters
     ----------
     n_features, n_components : int
     hidden_layer_sizes, activation, normalization, dropout
-        The perceptron; empty for a linear decoder.
+        The perceptron: see :func:`~skdevae.nn.layers.multilayer_perceptron`. Without hidden layers the decoder is
+        linear.
     linear_skip : bool
-        Whether there is a plane; without hidden layers there always is.
+        Whether there is a plane. Without hidden layers there always is.
     normalized : bool
-        Whether curves are the log of shares that add up to one, times a total that is learned: of counts whose size
-        factors are their sums.
+        Whether expected values are shares of a total that is learned, and curves their logs. For counts whose size
+        factors are the samples' sums.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -361,7 +396,7 @@ class NeuralDecoder(Decoder):
         self.hidden, n_hidden = multilayer_perceptron(
             n_components, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
         )
-        self.head = linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
+        self.head = Linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
         has_plane = linear_skip or self.head is None
         self.loadings = nn.Parameter(torch.zeros(n_components, n_features)) if has_plane else None
         if has_plane:
@@ -379,7 +414,8 @@ class NeuralDecoder(Decoder):
         return curves[:, None]
 
     def select(self, points: Tensor, labels: Tensor) -> Tensor:
-        return self(points)[:, 0]  # there is one candidate, and no need to copy it
+        curves: Tensor = self(points)
+        return curves[:, 0]  # the only candidate, without a copy
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         share = mass / mass.sum()
@@ -393,10 +429,10 @@ class NeuralDecoder(Decoder):
             if self.log_total is not None:
                 self.log_total.copy_((share @ target.exp().sum(1)).log())
 
-    def log_prior(self, weight_decay: float) -> Tensor:
+    def log_prior(self, weight_precision: float) -> Tensor:
         if self.head is None:
             return torch.zeros_like(self.level)[None]
-        return -0.5 * weight_decay * self.head.weight.square().sum(1)[None]
+        return -0.5 * weight_precision * self.head.weight.square().sum(1)[None]
 
     def mirror_(self, component: int) -> list[int]:
         with torch.no_grad():
@@ -408,15 +444,15 @@ class NeuralDecoder(Decoder):
 
 
 class ModuleDecoder(Decoder):
-    """A network of the user's: from latents (P, Q) to D curves a point, in whatever shape.
+    """A module of the user's own, which maps latents (P, Q) to D values for each point, in any shape.
 
     Parameters
     ----------
     n_features : int
     module : nn.Module
-        It is copied. What it returns for a point is flattened.
+        The decoder keeps a copy. Values of one point are flattened.
     generator : torch.Generator
-        Not drawn from: the module comes with its weights.
+        Not used: the module comes with its starting weights.
     """
 
     def __init__(self, n_features: int, *, module: nn.Module, generator: torch.Generator):
@@ -426,22 +462,27 @@ class ModuleDecoder(Decoder):
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
         weight = next(self.module.parameters(), points)
-        values = self.module(points.to(weight))
-        if values.shape[:1] != points.shape[:1] or values[0].numel() != self.n_features:
-            n_values = values[0].numel() if values.shape[:1] == points.shape[:1] else values.shape
+        values: Tensor = self.module(points.to(weight))
+        if values.shape[:1] != points.shape[:1]:
             raise ValueError(
-                f"decoder returned {n_values} values for each latent of {points.shape[1]} components, but X has "
-                f"{self.n_features} features."
+                f"decoder returned values of shape {tuple(values.shape)} for latents of shape {tuple(points.shape)}: "
+                "it must return values for each row of latents."
+            )
+        if values[0].numel() != self.n_features:
+            raise ValueError(
+                f"decoder returned {values[0].numel()} values for each latent of {points.shape[1]} components, but X "
+                f"has {self.n_features} features."
             )
         return values.reshape(len(points), 1, self.n_features)
 
     def select(self, points: Tensor, labels: Tensor) -> Tensor:
-        return self(points)[:, 0]
+        curves: Tensor = self(points)
+        return curves[:, 0]
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """It starts from the weights that it came with."""
+        """Do nothing: the module comes with its starting weights."""
 
-    def log_prior(self, weight_decay: float) -> Tensor:
+    def log_prior(self, weight_precision: float) -> Tensor:
         return torch.zeros(1, self.n_features)
 
     @property

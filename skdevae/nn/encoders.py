@@ -1,4 +1,4 @@
-"""Encoders: from a row of the table to a Gaussian over the latent."""
+"""Encoders: networks from a row of the table to a Gaussian over the latent."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import linear, multilayer_perceptron
+from .layers import Linear, multilayer_perceptron
 from .posteriors import Encoding
 from .rows import DenseRows
 
 
 class GaussianEncoder(nn.Module):
-    """Mean and sd of a Gaussian over z, from a multilayer perceptron, with or without a linear map beside it.
+    """Mean and sd of a Gaussian over z, from a multilayer perceptron and, on request, a linear map added to its means.
 
-    The linear map starts as the projection that the fit starts from (principal components), so that the encoder places
-    the samples sensibly before it has learned anything.
+    The linear map starts as the projection that the fit starts from (principal components). So the encoder places
+    samples sensibly before it has learned anything.
 
     Parameters
     ----------
     n_features, n_components : int
+        D and Q.
     hidden_layer_sizes, activation, normalization, dropout
-        The perceptron.
+        The perceptron: see :func:`~skdevae.nn.layers.multilayer_perceptron`.
     counts : bool
-        Whether rows are counts, which enter as log(1 + x), divided by their size factors where they have any.
+        Whether rows are counts. A count x enters as log(1 + x), or as log(1 + x / s) in a row with the size factor s.
     sees_mask : bool
-        Whether the mask of observed entries enters beside the values (missing ones are zeros).
+        Whether the mask of observed entries is an input too. Values of missing entries are zeros.
     linear_skip : bool
-        Whether the linear map is there.
+        Whether there is a linear map.
     n_context : int
-        Numbers that the perceptron gives beside: context of a flow.
+        Number of further outputs, which are the context of a flow.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -57,30 +58,32 @@ class GaussianEncoder(nn.Module):
         self.perceptron, n_hidden = multilayer_perceptron(
             n_inputs, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
         )
-        # Beside a linear map the perceptron has only the rest to say.
+        # With a linear map, the perceptron has only the rest to learn.
         scale = 1e-3 if linear_skip else None
-        self.head = linear(n_hidden, 2 * n_components + n_context, generator, scale=scale)
+        self.head = Linear(n_hidden, 2 * n_components + n_context, generator, scale=scale)
         self.projection = nn.Parameter(torch.zeros(n_features, n_components)) if linear_skip else None
 
     def inputs(self, rows: DenseRows) -> Tensor:
         """Rows on the scale on which the encoder sees them: (B, D)."""
         if not self.counts:
             return rows.values
-        if rows.log_size is None:
+        log_size = rows.context.log_size
+        if log_size is None:
             return torch.log1p(rows.values)
-        return torch.log1p(rows.values * torch.exp(-rows.log_size)[:, None])
+        return torch.log1p(rows.values * torch.exp(-log_size)[:, None])
 
     def forward(self, rows: DenseRows) -> Encoding:
         """Encode rows of the table."""
         return self.encode(self.inputs(rows), rows.observed)
 
     def encode(self, inputs: Tensor, observed: Tensor | None = None) -> Encoding:
-        """Encode inputs (B, D) that are on the encoder's scale already."""
+        """Encode inputs (B, D) that are on the encoder's scale already. No mask stands for complete rows."""
         seen = inputs
         if self.sees_mask:
             seen = torch.cat([inputs, torch.ones_like(inputs) if observed is None else observed], 1)
         q = self.n_components
-        mean, log_sd, context = self.head(self.perceptron(seen)).split([q, q, self.n_context], dim=1)
+        outputs: Tensor = self.head(self.perceptron(seen))
+        mean, log_sd, context = torch.split(outputs, [q, q, self.n_context], dim=1)
         if self.projection is not None:
             mean = mean + inputs @ self.projection
         return Encoding(mean, log_sd, context if self.n_context else None)
@@ -88,7 +91,7 @@ class GaussianEncoder(nn.Module):
     def initialize_(self, projection: Tensor, offset: Tensor, log_sd: float) -> None:
         """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd.
 
-        Without the linear map, start from the random weights that are there.
+        Without a linear map, the encoder keeps its random weights.
         """
         if self.projection is None:
             return

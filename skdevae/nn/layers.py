@@ -1,4 +1,7 @@
-"""Layers that draw their starting weights from an explicit generator, never from torch's global state."""
+"""Layers: linear maps, dropout and normalisation whose randomness comes from an explicit generator.
+
+None of them draws from torch's global generator.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from torch.nn.functional import batch_norm
 
 T = TypeVar("T")
 
-#: torch's global generator is one for all threads
+#: held by the thread that draws from torch's global generator, which all threads share
 _GLOBAL_GENERATOR = threading.RLock()
 
+#: name -> activation
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -26,18 +30,31 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def linear(n_in: int, n_out: int, generator: torch.Generator, *, scale: float | None = None) -> nn.Linear:
-    """A linear layer with weights uniform on (-scale, scale), by default 1 / sqrt(n_in), and bias zero."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
-    bound = 1 / math.sqrt(n_in) if scale is None else scale
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.zero_()
-    return layer
+class Linear(nn.Linear):
+    """A linear layer that starts with weights uniform on (-scale, scale) and a bias of zero.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+    generator : torch.Generator
+        Source of the starting weights.
+    scale : float, default=None
+        None stands for 1 / sqrt(n_in).
+    """
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator, *, scale: float | None = None):
+        super().__init__(n_in, n_out)
+        bound = 1 / math.sqrt(n_in) if scale is None else scale
+        with torch.no_grad():
+            self.weight.uniform_(-bound, bound, generator=generator)
+            self.bias.zero_()
+
+    def reset_parameters(self) -> None:
+        """Draw nothing. torch calls this when a layer is made, and its own version draws from the global generator."""
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one row for what it is: too few for statistics of its own."""
+    """Batch normalisation that treats a batch of one row as after training: one row has no variance of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) == 1:
@@ -46,8 +63,15 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from a generator lent to it by :func:`noise_from`, and does nothing without one."""
+    """Dropout that draws from a generator of ours. It does nothing outside of :func:`noise_from`.
 
+    Parameters
+    ----------
+    rate : float
+        Share of the units that are dropped.
+    """
+
+    #: set by :func:`noise_from`
     generator: torch.Generator | None = None
 
     def __init__(self, rate: float):
@@ -63,7 +87,7 @@ class Dropout(nn.Module):
 
 @contextmanager
 def noise_from(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Let the dropout layers of a module draw from a generator (on the CPU) for as long as the context lasts."""
+    """Let the dropout layers of a module draw from a generator (on the CPU) within the context."""
     layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
     for layer in layers:
         layer.generator = generator
@@ -76,9 +100,9 @@ def noise_from(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def without_batch_effects(module: nn.Module) -> Iterator[None]:
-    """Let normalisation and dropout layers work as they do after training, whatever the module does.
+    """Let batch normalisation and dropout work as they do after training, within the context.
 
-    For inputs that are not data: they neither enter the statistics of a batch nor depend on them.
+    This is for inputs that are not data. They do not enter the statistics of a batch and do not depend on them.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, BatchNorm | Dropout) and layer.training]
     for layer in layers:
@@ -90,26 +114,29 @@ def without_batch_effects(module: nn.Module) -> Iterator[None]:
             layer.training = True
 
 
+#: added to variances of hidden units, as in models of single cells: more than their smallest variances
+_BATCH_NORM_EPS = 1e-3
+
+#: name -> normalisation layer of a given width
 NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
-    # Of single-cell models: a little more than the smallest variances of hidden units.
-    "batch": lambda width: BatchNorm(width, eps=1e-3),
+    "batch": lambda width: BatchNorm(width, eps=_BATCH_NORM_EPS),
     "layer": nn.LayerNorm,
 }
 
 
 @contextmanager
 def global_draws_from(seed: int) -> Iterator[None]:
-    """Let what draws from torch's global generator draw from a seed of ours; its state is put back after.
+    """Seed torch's global generator within the context, and restore its state afterwards.
 
-    The generator is one for all threads: they wait for each other.
+    All threads share that generator, so they wait for each other here.
     """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 
 def drawn_from(generator: torch.Generator, build: Callable[[], T]) -> T:
-    """What ``build`` makes when torch's global generator starts from a seed of ours."""
+    """The result of ``build``, with torch's global generator seeded from ours while it runs."""
     with global_draws_from(int(torch.randint(2**31, (), generator=generator))):
         return build()
 
@@ -123,10 +150,26 @@ def multilayer_perceptron(
     normalization: str | None = None,
     dropout: float = 0.0,
 ) -> tuple[nn.Sequential, int]:
-    """Hidden layers, each with its activation, normalisation and dropout, and the width that the last one hands on."""
+    """Hidden layers, and the width of the last one.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the input. It is also the width that is returned where there are no hidden layers.
+    hidden_layer_sizes : sequence of int
+        Widths of the hidden layers.
+    activation : str
+        Name from :data:`ACTIVATIONS`. It follows each linear map.
+    generator : torch.Generator
+        Source of the starting weights.
+    normalization : str or None
+        Name from :data:`NORMALIZATIONS`. It follows each activation.
+    dropout : float
+        Share of the units that are dropped, last in each layer.
+    """
     layers: list[nn.Module] = []
     for width in hidden_layer_sizes:
-        layers += [linear(n_in, width, generator), ACTIVATIONS[activation]()]
+        layers += [Linear(n_in, width, generator), ACTIVATIONS[activation]()]
         if normalization is not None:
             layers.append(NORMALIZATIONS[normalization](width))
         if dropout:
@@ -141,6 +184,8 @@ def inverse_softplus(y: Tensor) -> Tensor:
 
 
 class _ScaleGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a factor."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(scale)
@@ -153,5 +198,6 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
-    """x itself going forward; its gradient times ``scale`` going back."""
-    return _ScaleGradient.apply(x, scale)
+    """x itself, whose gradient is multiplied by ``scale`` on its way back."""
+    scaled: Tensor = _ScaleGradient.apply(x, scale)
+    return scaled

@@ -1,4 +1,4 @@
-"""Behaviours and the decoder: every curve keeps the promise of its name, whatever its weights."""
+"""Behaviours and their decoder: every curve does what its name says, whatever the weights."""
 
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ MIRRORABLE = [
 
 
 def _decoder(behaviors, *, seed=0, spread=1.0, integrator="grid", hidden_layer_sizes=(6,), n_knots=41):
-    """A float64 decoder whose every parameter is random, as far from its start as ``spread`` says."""
+    """A float64 decoder whose parameters are all normal, with sd ``spread``."""
     generator = torch.Generator().manual_seed(seed)
     decoder = DerivativeDecoder(
         N_FEATURES,
@@ -45,7 +45,7 @@ def _decoder(behaviors, *, seed=0, spread=1.0, integrator="grid", hidden_layer_s
 
 
 def _curves(decoder, z):
-    """At positions on the one axis, (P,): (P, K, D)."""
+    """Curves (P, K, D) at positions on the axis, (P,)."""
     return decoder(decoder.prepare(z[:, None]))
 
 
@@ -67,7 +67,7 @@ def _random_z(n=10_000, seed=0, reach=1.4 * Z_MAX):
 @pytest.mark.parametrize("spread", [1.0, 5.0, 20.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_monotone_curves_never_turn(seed, spread):
-    # 10^4 limits, beyond the knots too. What is allowed for is the order of additions inside a matrix product.
+    # 10^4 positions, beyond the knots too. The tolerance is for the order of additions in a matrix product.
     decoder = _decoder(["increasing", "decreasing"], seed=seed, spread=spread)
     with torch.no_grad():
         curves = _curves(decoder, _random_z(seed=seed))
@@ -85,7 +85,7 @@ def test_monotone_curves_never_turn(seed, spread):
 def test_transient_and_dip_turn_once_at_their_peak(seed, spread, integrator):
     decoder = _decoder(["transient", "dip"], seed=seed, spread=spread, integrator=integrator, hidden_layer_sizes=(4,))
     if integrator == "gauss-legendre":
-        # Quadrature promises nothing of a rough integrand; a slowly varying one it integrates to the last digit.
+        # Quadrature guarantees nothing for a rough integrand, and is exact for a slowly varying one.
         decoder.hidden[0].weight.data.mul_(0.2 / spread)
         decoder.hidden[0].bias.data.mul_(0.2 / spread)
     z = _random_z(600, seed=seed, reach=2 * Z_MAX)
@@ -154,7 +154,7 @@ def test_derivatives_are_what_the_heads_say(integrator, hidden_layer_sizes):
     expected = [softplus(rising.head(hidden)), -softplus(falling.head(hidden)), free.head(hidden), torch.zeros(41, 4)]
     slope = _derivative(decoder, z)
     torch.testing.assert_close(slope, torch.stack(expected, 1).double().detach(), atol=1e-5, rtol=1e-5)
-    # the derivative says all but one number: the curve's value at zero
+    # a derivative leaves one number open: the curve's value at zero
     starts = torch.stack([rising.start, falling.start, free.start, decoder.behaviors[3].level])
     torch.testing.assert_close(_curves(decoder, torch.zeros(1, dtype=torch.float64))[0], starts)
 
@@ -166,7 +166,7 @@ def test_free_curves_can_turn():
 
 
 def test_integrators_agree():
-    # Smooth derivatives: many knots and many nodes tell the same curve, for every behaviour.
+    # With smooth derivatives, many knots and a few nodes give the same curve, for every behaviour.
     many = {"grid": 1601, "gauss-legendre": 3}
     by_grid, by_quadrature = (
         _decoder(list(BEHAVIORS), seed=1, spread=0.5, integrator=name, n_knots=n) for name, n in many.items()
@@ -206,7 +206,7 @@ def test_gradients_reach_every_parameter(integrator, hidden_layer_sizes):
 @pytest.mark.parametrize("name", BEHAVIORS)
 def test_gradients_reach_the_latents_and_agree_with_differences(name):
     decoder = _decoder([name], seed=6, spread=0.8)
-    z = _random_z(20, reach=1.3 * Z_MAX)
+    z = _random_z(12, reach=1.3 * Z_MAX)
     assert torch.autograd.gradcheck(lambda u: _curves(decoder, u), z.requires_grad_())
 
 
@@ -225,7 +225,7 @@ def test_mirroring_reverses_the_axis(behaviors, integrator, hidden_layer_sizes):
         assert decoder.names == behaviors
         for k in range(len(behaviors)):
             torch.testing.assert_close(after[:, k], before_reversed[:, order[k]], rtol=1e-9, atol=1e-9)
-        # nothing that makes the mirrored curves lives outside the state that is saved
+        # the saved state holds all that the mirrored curves depend on
         fresh = _decoder(behaviors, seed=8, integrator=integrator, hidden_layer_sizes=hidden_layer_sizes)
         fresh.load_state_dict(decoder.state_dict())
         assert torch.equal(_curves(fresh, z), after)
@@ -249,19 +249,19 @@ def test_can_mirror(behaviors, possible):
 @pytest.mark.parametrize("name", BEHAVIORS)
 def test_log_prior_is_a_log_density_up_to_a_constant(name):
     """Differences between two random members are those of scipy's densities, feature by feature."""
-    weight_decay = 0.7
+    weight_precision = 0.7
 
     def expected(behavior):
         own = {key: value.detach().numpy() for key, value in behavior.named_parameters()}
         density = np.zeros(N_FEATURES)
         if "head.weight" in own:
-            density += stats.norm(scale=weight_decay**-0.5).logpdf(own["head.weight"]).sum(1)
+            density += stats.norm(scale=weight_precision**-0.5).logpdf(own["head.weight"]).sum(1)
         if "peak" in own:
             density += stats.norm.logpdf(own["peak"]) + stats.gamma(1).logpdf(behavior.height.detach().numpy())
         return density
 
     one, other = (_decoder([name], seed=seed) for seed in (0, 1))
-    difference = (one.log_prior(weight_decay) - other.log_prior(weight_decay))[0].detach().numpy()
+    difference = (one.log_prior(weight_precision) - other.log_prior(weight_precision))[0].detach().numpy()
     np.testing.assert_allclose(difference, expected(one.behaviors[0]) - expected(other.behaviors[0]), atol=1e-10)
 
 

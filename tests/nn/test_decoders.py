@@ -1,4 +1,4 @@
-"""Sums of integrals along each axis, and planes with a network: what their weights can and cannot make of them."""
+"""Decoders of one candidate: sums of integrals along each axis, planes and networks, for random weights."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def _randomized(decoder, generator, spread):
 def _additive(
     n_components=2, signs=SIGNS, *, seed=0, spread=1.0, integrator="grid", hidden_layer_sizes=(6,), n_knots=41
 ):
-    """A float64 decoder whose every parameter is random, as far from its start as ``spread`` says."""
+    """A float64 decoder whose parameters are all normal, with sd ``spread``."""
     generator = torch.Generator().manual_seed(seed)
     decoder = AdditiveDerivativeDecoder(
         len(signs),
@@ -63,17 +63,17 @@ def _random_z(n, n_components, seed=0, reach=1.4 * Z_MAX):
 
 
 def _along(component, n_components, *, n=4001, seed=0, reach=1.4 * Z_MAX):
-    """Positions (n, Q) in ascending order of one component; the others stay where chance has put them."""
+    """Positions (n, Q) in ascending order of one component. The others have a random value, the same everywhere."""
     z = _random_z(1, n_components, seed, reach).repeat(n, 1)
     z[:, component] = _random_z(n, 1, seed + 1, reach)[:, 0].sort().values
     return z
 
 
 def _slow(decoder):
-    """The same decoder with derivatives that vary slowly: those a quadrature integrates to the last digit."""
+    """The same decoder with derivatives that vary slowly, so that quadrature is exact."""
     with torch.no_grad():
-        for layers in decoder.hidden:
-            for parameter in layers.parameters():
+        for axis in decoder.axes:
+            for parameter in axis.parameters():
                 parameter.mul_(0.2 / parameter.abs().max())
     return decoder
 
@@ -85,7 +85,7 @@ def _slow(decoder):
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(4))
 def test_signed_features_never_turn_along_any_component(seed, n_components, spread):
-    # beyond the knots too; what is allowed for is the order of additions inside a matrix product
+    # beyond the knots too; the tolerance is for the order of additions in a matrix product
     decoder = _additive(n_components, seed=seed, spread=spread)
     signs = torch.tensor(SIGNS, dtype=torch.float64)
     for component in range(n_components):
@@ -93,7 +93,7 @@ def test_signed_features_never_turn_along_any_component(seed, n_components, spre
             curves = _curves(decoder, _along(component, n_components, seed=seed))
         rounding = 16 * torch.finfo(torch.float64).eps * curves.abs().amax(0)
         assert (signs * curves.diff(dim=0) >= -rounding).all()
-        if spread < 20:  # a rate of exp(-100) is lost among other components' heights
+        if spread < 20:  # else a rate of exp(-100) is lost in the rounding of other components' curves
             assert (signs * (curves[-1] - curves[0]) > 0)[signs != 0].all()
 
 
@@ -120,8 +120,8 @@ def test_features_without_sign_rise_and_fall():
 
 
 @pytest.mark.parametrize("integrator", INTEGRATORS)
-def test_signs_are_told_feature_by_feature(integrator):
-    """The same weights under other signs: each feature has the curve of its own sign, whatever its neighbours are."""
+def test_each_feature_follows_its_own_sign(integrator):
+    """With the same weights, a feature's curve depends on its own sign and not on the signs of the others."""
     z = _random_z(40, 2)
     together = _curves(_additive(2, SIGNS, seed=3, integrator=integrator), z)
     for sign in (-1, 0, 1):
@@ -155,7 +155,7 @@ def test_curves_follow_the_papers_formula(hidden_layer_sizes):
     z = torch.tensor([[-2.3, 0.8], [-0.6, -1.4], [1.9, 0.0], [2.1, 2.2]], dtype=torch.float64)
 
     def rate(s, component, column):
-        hidden = decoder.hidden[component](torch.tensor([[s]], dtype=torch.float64))
+        hidden = decoder.axes[component].hidden(torch.tensor([[s]], dtype=torch.float64))
         output = decoder.heads[component](hidden)[0, column]
         return (output if SIGNS[column] == 0 else SIGNS[column] * softplus(output)).item()
 
@@ -190,13 +190,13 @@ def test_integrators_agree_as_knots_grow():
 
 
 def test_fixed_points_and_points_with_gradient_have_the_same_curves():
-    # of the former, coordinates that occur more than once are integrated once
+    # where points are fixed, a coordinate that occurs more than once is integrated once
     decoder, points = _additive(2, seed=4), LatentGrid.standard_normal(9, 6.0, 2).points
     fixed = _curves(decoder, points)
     assert len(decoder.prepare(points)[0][0].z) == 9
     torch.testing.assert_close(_curves(decoder, points.clone().requires_grad_()), fixed)
-    one_by_one = torch.cat([_curves(decoder, point[None]) for point in points])
-    torch.testing.assert_close(one_by_one, fixed)
+    one_by_one = torch.cat([_curves(decoder, point[None]) for point in points[::7]])
+    torch.testing.assert_close(one_by_one, fixed[::7])
     target = torch.randn(fixed.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gradients = []
     for z in (points, points.clone().requires_grad_()):
@@ -251,7 +251,7 @@ def test_mirroring_reverses_one_axis(n_components, component, hidden_layer_sizes
         after = _curves(mirrored, z)
         assert not torch.allclose(after, before)
         torch.testing.assert_close(after, before_reversed, rtol=1e-9, atol=1e-9)
-        # nothing that makes the mirrored curves lives outside the state that is saved
+        # the saved state holds all that the mirrored curves depend on
         fresh = decoder(8)
         fresh.load_state_dict(mirrored.state_dict())
         assert torch.equal(_curves(fresh, z), after)
@@ -281,7 +281,7 @@ def test_initialization_reproduces_a_plane_that_the_signs_allow(n_components):
     torch.testing.assert_close(_curves(decoder, z), level + z @ slopes, atol=1e-5, rtol=1e-5)
 
 
-def test_initialization_against_the_signs_starts_as_good_as_level():
+def test_initialization_against_the_signs_starts_nearly_level():
     decoder, z = _additive(1, seed=1), _random_z(40, 1, reach=2)
     signs = torch.tensor(SIGNS, dtype=torch.float64)
     decoder.initialize_(-3 * signs * z, torch.ones(40, dtype=torch.float64), z)
@@ -359,7 +359,7 @@ def test_initialization_is_weighted_least_squares(n_components):
     np.testing.assert_allclose(decoder.loadings.detach().numpy(), expected[1:], atol=1e-10)
 
 
-def test_log_prior_of_a_network_knows_its_output_weights_alone():
+def test_log_prior_of_a_network_depends_on_its_output_weights_alone():
     one, other = (_neural(2, seed=seed) for seed in (0, 1))
     density = [stats.norm(scale=0.7**-0.5).logpdf(net.head.weight.detach().numpy()).sum(1) for net in (one, other)]
     difference = (one.log_prior(0.7) - other.log_prior(0.7)).detach().numpy()

@@ -1,9 +1,10 @@
-"""Layers whose noise and starting weights are lent to them, and that take what is not data for what it is."""
+"""Layers: random draws come from the generator they are given, and inputs that are not data change no statistics."""
 
 import threading
 
 import pytest
 import torch
+from agreement import assert_agree
 from torch import nn
 
 from skdevae.nn.layers import (
@@ -11,9 +12,9 @@ from skdevae.nn.layers import (
     NORMALIZATIONS,
     BatchNorm,
     Dropout,
+    Linear,
     drawn_from,
     inverse_softplus,
-    linear,
     multilayer_perceptron,
     noise_from,
     scale_gradient,
@@ -35,18 +36,18 @@ def _normal(*shape, seed=1):
 @pytest.mark.parametrize("scale", [None, 0.01])
 def test_linear_layers_start_uniform_and_without_bias(scale):
     state = torch.get_rng_state()
-    layer = linear(25, 400, _generator(), scale=scale)
+    layer = Linear(25, 400, _generator(), scale=scale)
     assert torch.equal(torch.get_rng_state(), state)
     bound = 0.2 if scale is None else scale
     assert not layer.bias.any()
     assert layer.weight.abs().max() <= bound
     assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)
     assert abs(layer.weight.mean().item()) < 0.03 * bound
-    assert torch.equal(linear(25, 400, _generator(), scale=scale).weight, layer.weight)
-    assert not torch.equal(linear(25, 400, _generator(1), scale=scale).weight, layer.weight)
+    assert torch.equal(Linear(25, 400, _generator(), scale=scale).weight, layer.weight)
+    assert not torch.equal(Linear(25, 400, _generator(1), scale=scale).weight, layer.weight)
 
 
-def test_what_torch_draws_globally_comes_from_the_generator_and_the_state_is_put_back():
+def test_global_draws_come_from_the_generator_and_the_global_state_is_restored():
     state = torch.get_rng_state()
     first = drawn_from(_generator(), lambda: torch.rand(5))
     torch.rand(3)
@@ -74,7 +75,7 @@ def test_threads_draw_one_after_the_other():
     def build(number):
         first = torch.rand(3)
         begun[number].set()
-        begun[1 - number].wait(0.2)  # for the other thread to draw in between, if it can
+        begun[1 - number].wait(0.1)  # so that the other thread draws in between, if it can
         return torch.cat([first, torch.rand(3)])
 
     def draw(number):
@@ -98,7 +99,7 @@ def test_a_perceptron_has_activation_then_normalisation_then_dropout(normalizati
         3, (5, 4), "relu", _generator(), normalization=normalization, dropout=dropout
     )
     norms = {None: [], "batch": [BatchNorm], "layer": [nn.LayerNorm]}
-    block = [nn.Linear, ACTIVATIONS["relu"], *norms[normalization], *([Dropout] if dropout else [])]
+    block = [Linear, ACTIVATIONS["relu"], *norms[normalization], *([Dropout] if dropout else [])]
     assert [type(layer) for layer in perceptron] == 2 * block
     assert width == 4
     assert perceptron(torch.ones(6, 3)).shape == (6, 4)
@@ -125,13 +126,13 @@ def test_dropout_without_a_generator_or_after_training_is_the_identity():
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.6])
-def test_dropout_keeps_the_mean_and_is_the_generator_s(rate):
+def test_dropout_keeps_the_mean_and_draws_from_the_generator(rate):
     layer, x = Dropout(rate), torch.full((200, 500), 2.0, dtype=torch.float64)
     state = torch.get_rng_state()
     with noise_from(nn.Sequential(layer), _generator()):
         once, again = layer(x), layer(x)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(once.unique(), torch.tensor([0, 2 / (1 - rate)], dtype=torch.float64))
+    assert_agree(once.unique(), [0, 2 / (1 - rate)])
     assert (once == 0).double().mean().item() == pytest.approx(rate, abs=0.01)
     assert once.mean().item() == pytest.approx(2, abs=0.03)
     assert not torch.equal(again, once)
@@ -147,7 +148,7 @@ def test_dropped_units_have_no_gradient():
     torch.testing.assert_close(gradient, 2 * (y != 0).double())
 
 
-def test_a_generator_is_lent_for_the_context_only():
+def test_dropout_has_a_generator_within_the_context_only():
     module = nn.Sequential(Dropout(0.5), nn.ReLU(), nn.Sequential(Dropout(0.5)))
     layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
     assert len(layers) == 2
@@ -193,10 +194,10 @@ def test_more_rows_are_normalised_by_their_own_statistics():
     torch.testing.assert_close(layer.running_var, 0.9 * variance + 0.1 * x.var(0))
 
 
-def test_without_batch_effects_rows_do_not_know_of_each_other_and_all_is_as_before_after():
+def test_without_batch_effects_rows_do_not_depend_on_each_other_and_nothing_is_changed_for_good():
     perceptron, _ = multilayer_perceptron(4, (4, 4), "tanh", _generator(), normalization="batch", dropout=0.5)
     perceptron, x = perceptron.double(), _normal(9, 4)
-    perceptron(x)  # statistics other than those at the start
+    perceptron(x)  # so that running statistics are not those of the start
     expected = perceptron.eval()(x)
     perceptron.train()
     frozen = perceptron[2].eval()
