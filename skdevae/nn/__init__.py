@@ -1,1 +1,1 @@
-"""The models' mathematics in torch: knows nothing of scikit-learn or skorch."""
+"""Neural-network modules: the models' mathematics in torch, without scikit-learn and skorch."""

@@ -1,6 +1,7 @@
-"""The Dirichlet-categorical prior that makes features share few clusters, and three ways to treat it.
+"""Cluster prior: a Dirichlet-categorical prior that makes features share few clusters, in three treatments.
 
-The model (BasisVAE, equation 4) is pi ~ Dirichlet(alpha), w_j | pi ~ Categorical(pi); q(w_j) = Categorical(phi_j).
+The model (BasisVAE, equation 4) is pi ~ Dirichlet(alpha), w_j | pi ~ Categorical(pi). The posterior of the cluster w_j
+of feature j is approximated by q(w_j) = Categorical(phi_j).
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-#: steps of q(w)'s fixed point in each epoch, where it need not settle, and at the end of a fit, where it must
-EPOCH_STEPS, FINAL_STEPS = 10, 2000
-#: change of q(w) at which it has settled
-_SETTLED = 1e-7
+#: largest number of fixed-point steps of q(w) in one epoch, in which it need not converge
+EPOCH_STEPS = 10
+
+#: largest number of fixed-point steps of q(w) at the end of a fit, where it should converge
+FINAL_STEPS = 2000
+
+#: change of phi in one step at which q(w) has converged
+_CONVERGED = 1e-7
 
 
 def log_multivariate_beta(a: Tensor) -> Tensor:
@@ -22,13 +27,16 @@ def log_multivariate_beta(a: Tensor) -> Tensor:
 
 
 class ClusterAssignment(nn.Module):
-    """q(w) over K clusters for each of D features, and its divergence from the prior. Base of three treatments of pi.
+    """q(w) over K clusters for each of D features, and its divergence from the prior.
+
+    It is the base class of three treatments of pi.
 
     Parameters
     ----------
     n_features, n_clusters : int
+        D and K.
     alpha : float
-        Concentration of the symmetric Dirichlet prior; below 1 it favours few clusters.
+        Concentration of the symmetric Dirichlet prior. Below 1 it favours few clusters.
     """
 
     def __init__(self, n_features: int, n_clusters: int, alpha: float):
@@ -38,7 +46,7 @@ class ClusterAssignment(nn.Module):
 
     @property
     def responsibilities(self) -> Tensor:
-        """phi, (D, K); rows sum to one."""
+        """phi, (D, K): the probability of each cluster for every feature."""
         return self.logits.softmax(1)
 
     @property
@@ -47,12 +55,12 @@ class ClusterAssignment(nn.Module):
         return self.logits.argmax(1)
 
     def hold_(self, held: bool) -> None:
-        """Keep q(w) as it is, or let gradients move it."""
+        """Hold q(w) fixed under gradient steps, or let them move it."""
         self.logits.requires_grad_(not held)
 
     @property
     def is_held(self) -> bool:
-        """Whether gradients do not move q(w)."""
+        """Whether q(w) is held fixed under gradient steps."""
         return not self.logits.requires_grad
 
     @property
@@ -61,50 +69,53 @@ class ClusterAssignment(nn.Module):
         return self.responsibilities.sum(0)
 
     def negative_entropy(self) -> Tensor:
-        """Sum of phi log phi; through the logits, whose gradient stays finite where phi is zero."""
+        """Sum of phi log phi: a scalar. Its gradient stays finite where phi is zero."""
         return (self.responsibilities * self.logits.log_softmax(1)).sum()
 
     def divergence(self) -> Tensor:
-        """KL(q || p) in nats for all features together: the term that the bound subtracts."""
+        """KL(q || p) of all features together, in nats: the term that is subtracted in the evidence lower bound."""
         raise NotImplementedError
 
     def expected_log_weights(self, counts: Tensor) -> Tensor:
-        """What the prior adds to each cluster's evidence when the others' counts are given: (K,), up to a constant."""
+        """Log weight of each cluster in an update of q(w), given the expected counts (K,): (K,), up to a constant."""
         raise NotImplementedError
 
     def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = FINAL_STEPS) -> None:
-        """Maximise ``sum phi evidence - gamma divergence`` over q, in place, by its fixed point.
+        """Maximise ``sum(phi * evidence) - gamma * divergence`` over q(w), in place, by fixed-point steps.
 
-        Clear evidence settles it in a few steps, evidence of much less than a nat per feature takes hundreds. It starts
-        from equal probabilities, not from the present q: a cluster that a feature had given up can come back.
+        ``evidence`` (D, K) is the expected log-likelihood of each feature in each cluster. A few steps are enough where
+        clusters differ by many nats. Where they differ by much less than one, convergence takes hundreds. The steps
+        start from equal probabilities, not from the present q(w). So a feature can come back to a cluster that it has
+        left.
         """
         phi = torch.full_like(evidence, 1 / evidence.shape[1])
         for _ in range(max_steps):
             before = phi
             logits = evidence / gamma + self.expected_log_weights(phi.sum(0))
             phi = logits.softmax(1)
-            if (phi - before).abs().max() < _SETTLED:
+            if (phi - before).abs().max() < _CONVERGED:
                 break
         with torch.no_grad():
             self.logits.copy_(logits - logits.max(1, keepdim=True).values)
 
     def start_(self, labels: Tensor, log_odds: float) -> None:
-        """Start with each feature in a given cluster, (D,), by so many nats."""
+        """Start with features in given clusters, (D,): the log odds against each other cluster are ``log_odds``."""
         with torch.no_grad():
             self.logits.zero_()
             self.logits[torch.arange(len(labels)), labels.to(self.logits.device)] = log_odds
 
     def permute_(self, order: list[int]) -> None:
-        """Put the clusters into another order."""
+        """Put the clusters into another order, in place: ``order[k]`` is the present number of the new cluster k."""
         with torch.no_grad():
             self.logits.copy_(self.logits[:, order])
 
 
 class Collapsed(ClusterAssignment):
-    """pi integrated out after the mean-field step (BasisVAE, equations 6 and 7; supplement A).
+    """pi integrated out, after the mean-field approximation (BasisVAE, equations 6 and 7, and supplement A).
 
-    KL = -log B(n + alpha) + log B(alpha) + sum phi log phi, with n the expected counts. (The supplement's last line
-    prints the inverse of B.) For one-hot phi it is exactly minus the log prior probability of that assignment.
+    KL = -log B(n + alpha) + log B(alpha) + sum phi log phi, where n are the expected counts and B is the multivariate
+    beta function. (The last line of supplement A defines B as the inverse of that function.) For one-hot phi, KL is
+    exactly minus the log prior probability of that assignment.
     """
 
     def divergence(self) -> Tensor:
@@ -118,10 +129,9 @@ class Collapsed(ClusterAssignment):
 
 
 class Noncollapsed(ClusterAssignment):
-    """pi kept, with q(pi) = Dirichlet(psi) beside q(w) (BasisVAE, section 3.3.1).
+    """pi kept, with an approximate posterior q(pi) = Dirichlet(psi) beside q(w) (BasisVAE, section 3.3.1).
 
-    psi is a parameter of its own, moved by gradient steps; at its optimum, n + alpha, the divergence is the same as the
-    collapsed one.
+    psi is a parameter that gradient steps move. At its optimum, n + alpha, the divergence equals the collapsed one.
     """
 
     def __init__(self, n_features: int, n_clusters: int, alpha: float):
@@ -134,6 +144,7 @@ class Noncollapsed(ClusterAssignment):
         return self.log_concentration.exp()
 
     def _expected_log_pi(self) -> Tensor:
+        """Expectation of log pi under q(pi): (K,)."""
         psi = self.concentration
         return torch.digamma(psi) - torch.digamma(psi.sum())
 
@@ -155,7 +166,7 @@ class Noncollapsed(ClusterAssignment):
 
 
 class Fixed(ClusterAssignment):
-    """pi = 1 / K, not learned: nothing empties a cluster. The third row of the BasisVAE paper's comparison."""
+    """pi = 1 / K, not learned, so that nothing favours empty clusters: a baseline in the BasisVAE paper."""
 
     def divergence(self) -> Tensor:
         n_features, n_clusters = self.logits.shape
@@ -166,8 +177,14 @@ class Fixed(ClusterAssignment):
 
 
 class OnlyCandidate(nn.Module):
-    """In the place of a :class:`ClusterAssignment` where every feature has one curve: nothing to infer."""
+    """Stands in for a :class:`ClusterAssignment` where every feature has one candidate: there is nothing to infer.
 
+    Parameters
+    ----------
+    n_features : int
+    """
+
+    #: as in :class:`ClusterAssignment`
     is_held = False
 
     def __init__(self, n_features: int):
@@ -180,17 +197,17 @@ class OnlyCandidate(nn.Module):
         return torch.zeros(len(self.responsibilities), dtype=torch.long, device=self.responsibilities.device)
 
     def hold_(self, held: bool) -> None:
-        """Nothing moves anyway."""
+        """Do nothing: there is nothing that moves."""
 
     def divergence(self) -> Tensor:
         """KL(q || p) = 0."""
         return self.responsibilities.new_zeros(())
 
     def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = 0) -> None:
-        """One candidate is always the best."""
+        """Do nothing: the only candidate is the best one."""
 
     def permute_(self, order: list[int]) -> None:
-        """One candidate has one order."""
+        """Do nothing: one candidate has only one order."""
 
 
 #: name -> treatment of the cluster weights

@@ -1,4 +1,4 @@
-"""Families of variational posteriors: what is made of the Gaussian that an encoder gives to a row."""
+"""Posterior families: distributions q(z | x) made from the Gaussian that an encoder gives to a row."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from .._optional import import_optional
 from .layers import drawn_from
 
-#: numbers of an encoder that tell every layer of a flow about the row, and width of the flow's networks
-_N_CONTEXT, _FLOW_WIDTH = 32, 64
-#: share of their usual size with which the last layers of a flow's networks start: nearly the identity
+#: number C of an encoder's outputs that are the context of a flow: all that its networks see of the row
+_N_CONTEXT = 32
+
+#: width of the hidden layers of a flow's networks
+_FLOW_WIDTH = 64
+
+#: factor on the usual starting weights of their last layers: a flow starts near the identity
 _STARTING_SHARE = 0.1
 
 
 class Encoding(NamedTuple):
-    """What an encoder says of rows: mean and log sd (B, Q), and context (B, C) for a flow, where one follows."""
+    """An encoder's outputs for rows: mean and log sd (B, Q), and the context (B, C) of a flow, or None."""
 
     mean: Tensor
     log_sd: Tensor
@@ -25,30 +30,44 @@ class Encoding(NamedTuple):
 
 
 class GaussianPosterior(nn.Module):
-    """q(z | x) is the encoder's Gaussian itself."""
+    """The encoder's Gaussian itself. It is the base class of the other families.
 
-    #: numbers that it wants of the encoder beside mean and log sd
-    n_context = 0
+    Parameters
+    ----------
+    n_components : int
+    generator : torch.Generator
+        Source of the starting weights, which only subclasses have.
+    """
+
+    #: number of outputs that it takes from the encoder, mean and log sd left out
+    n_context: int = 0
     #: whether q(z | x) is Gaussian
-    is_gaussian = True
+    is_gaussian: bool = True
 
     def __init__(self, n_components: int, *, generator: torch.Generator):
         super().__init__()
 
     def draw(self, encoding: Encoding, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """z (..., B, Q) for standard normal noise of that shape, and log q(z | x), (..., B)."""
+        """Draws z (..., B, Q) made from standard normal noise of that shape, and their log q(z | x), (..., B)."""
         z = encoding.mean + encoding.log_sd.exp() * noise
         log_q = (-0.5 * noise**2 - encoding.log_sd - 0.5 * math.log(2 * math.pi)).sum(-1)
         return z, log_q
 
     def mirror_(self, component: int) -> None:
-        """Reverse one latent axis, in place, the encoder being reversed as well."""
+        """Reverse one latent axis, in place. The caller reverses the encoder."""
 
 
 class InverseAutoregressivePosterior(GaussianPosterior):
-    """The encoder's Gaussian, carried on by autoregressive flows in alternating order (Kingma et al., 2016).
+    """The encoder's Gaussian, transformed by inverse autoregressive flows (Kingma et al., 2016).
 
-    Each flow is called in the direction in which one pass of its network gives all components of z and the Jacobian.
+    The order of components alternates from flow to flow. A draw passes each flow's network once, which gives all
+    components of z and the Jacobian.
+
+    Parameters
+    ----------
+    n_components, n_flows : int
+    generator : torch.Generator
+        Source of the starting weights.
     """
 
     n_context = _N_CONTEXT
@@ -56,7 +75,7 @@ class InverseAutoregressivePosterior(GaussianPosterior):
 
     def __init__(self, n_components: int, *, n_flows: int, generator: torch.Generator):
         super().__init__(n_components, generator=generator)
-        flows = import_zuko().flows
+        flows: Any = import_optional("zuko", extra="flows", purpose="Inverse autoregressive flows need zuko").flows
         ascending = torch.arange(n_components)
 
         def layers() -> list[nn.Module]:
@@ -80,7 +99,7 @@ class InverseAutoregressivePosterior(GaussianPosterior):
 
     def draw(self, encoding: Encoding, noise: Tensor) -> tuple[Tensor, Tensor]:
         z, log_q = super().draw(encoding, noise)
-        # A reversed axis is reversed once more before the flows, which know it as it was when they were trained.
+        # The flows were trained before any axis was reversed: the signs turn z back for them.
         z = self.signs * z
         for flow in self.flows:
             z, log_jacobian = flow(encoding.context).call_and_ladj(z)
@@ -89,17 +108,6 @@ class InverseAutoregressivePosterior(GaussianPosterior):
 
     def mirror_(self, component: int) -> None:
         self.signs[component].neg_()
-
-
-def import_zuko() -> Any:
-    """The library of the flows, or an error that says how to install it."""
-    try:
-        import zuko
-    except ImportError as error:
-        raise ImportError(
-            "Inverse autoregressive flows need zuko: pip install 'skdevae[flows]', or choose a normal posterior."
-        ) from error
-    return zuko
 
 
 #: name -> family

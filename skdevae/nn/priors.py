@@ -1,35 +1,35 @@
-"""Priors of a latent: standard normal, a learned Gaussian mixture, and the variational mixture of posteriors.
+"""Priors of a latent: standard normal, learned Gaussian mixture, and variational mixture of posteriors (VampPrior).
 
-Whatever its parameters, a prior is a mixture of Gaussians with diagonal covariances; one component will do for the
-standard normal. Models and evaluations see nothing else of it.
+Every prior is a mixture of Gaussians with diagonal covariances; the standard normal is a mixture of one. Models and
+evaluations use a prior only through this mixture.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .layers import scale_gradient
 
-#: starting log sds of a learned mixture's components, which start where k-means centres of the rows are encoded
+#: starting log sds of a learned mixture's components
 _MIXTURE_LOG_SD = -0.5
 
-#: pseudo-inputs that one training step sends through the encoder
+#: largest number of pseudo-inputs that one training step encodes
 _BLOCK_SIZE = 128
 
-#: log of the least share in a mixture's density, of the largest one's, that a component is reckoned with
+#: log of the least share in a mixture's density, relative to the largest share, that a component keeps
 _LEAST_LOG_SHARE = -40.0
 
-#: from inputs (K, D), on the encoder's own scale, to means and log sds (K, Q)
+#: an encoder's map from inputs (K, D), on the encoder's own scale, to means and log sds (K, Q)
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class GaussianMixture(NamedTuple):
-    """``sum_k w_k N(z | mean_k, diag(sd_k^2))``: log w (K,), means and log sds (K, Q)."""
+    """A mixture ``sum_k w_k N(z | mean_k, diag(sd_k^2))`` with log weights (K,), means (K, Q) and log sds (K, Q)."""
 
     log_weights: Tensor
     means: Tensor
@@ -37,15 +37,16 @@ class GaussianMixture(NamedTuple):
 
     @classmethod
     def standard_normal(cls, n_components: int, like: Tensor) -> GaussianMixture:
-        """The mixture of one component N(0, I)."""
+        """The mixture of one component N(0, I), with the dtype and on the device of ``like``."""
         zeros = torch.zeros(1, n_components, dtype=like.dtype, device=like.device)
         return cls(zeros[:, 0], zeros, zeros)
 
     def log_joint(self, z: Tensor) -> Tensor:
         """``log w_k + log N(z | mean_k, sd_k^2)`` for z (..., Q): (..., K).
 
-        Squares are multiplied out, so that what is held is (..., K) and never (..., K, Q). Around the centre of the
-        means, which leaves differences as they are and keeps what cancels small.
+        Squares are multiplied out: this takes arrays of shape (..., K), and none of shape (..., K, Q). Both z and the
+        means are first measured from the centre of the means. That leaves their differences as they are, and keeps the
+        terms that cancel small.
         """
         center = self.means.detach().mean(0)
         z, means = z - center, self.means - center
@@ -59,11 +60,11 @@ class GaussianMixture(NamedTuple):
         return (z * (-0.5 * z)) @ precisions.T + z @ (means * precisions).T + constant
 
     def expected_log_joint(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """:meth:`log_joint` averaged over z with independent Gaussian components, of mean and variance (..., Q)."""
+        """Expectation of :meth:`log_joint` over z ~ N(mean, diag(variance)), both (..., Q): (..., K)."""
         return self.log_joint(mean) - 0.5 * variance @ torch.exp(-2 * self.log_sds).T
 
     def component(self, number: int) -> GaussianMixture:
-        """One component, with all the weight."""
+        """The mixture of one of the components, which has all the weight."""
         log_weights, *rest = (part[number : number + 1] for part in self)
         return GaussianMixture(torch.zeros_like(log_weights), *rest)
 
@@ -71,8 +72,8 @@ class GaussianMixture(NamedTuple):
         """log p(z) for z (..., Q): (...)."""
         log_joint = self.log_joint(z)
         largest = log_joint.detach().amax(-1, keepdim=True)
-        # Most components are so far from z that their share, and all that is multiplied with it going back, would be
-        # subnormal numbers, with which processors are slow. At e^-40 nobody sees the difference.
+        # Shares of components far from z would be subnormal numbers, and so would their gradients. Processors are slow
+        # with these. A share of e^-40 is too small to be seen in the sum.
         shares = (log_joint - largest).clamp(min=_LEAST_LOG_SHARE).exp()
         return shares.sum(-1).log() + largest[..., 0]
 
@@ -81,40 +82,46 @@ class GaussianMixture(NamedTuple):
         return torch.softmax(self.log_joint(z), -1)
 
     def precision(self, z: Tensor) -> Tensor:
-        """Curvature of a quadratic that touches log p from below at z (B, Q): (B, Q, Q).
+        """Precision matrices (B, Q, Q) of quadratics that touch log p from below at z (B, Q).
 
-        By Jensen's inequality that is the components' precisions, weighed by their responsibilities.
+        By Jensen's inequality each is an average of the components' precisions, weighted by their responsibilities.
         """
         return torch.diag_embed(self.responsibilities(z) @ torch.exp(-2 * self.log_sds))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draws (n, Q) and the components (n,) that they come from."""
+        """Draws (n, Q), and for each the number of its component (n,)."""
         component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         return self.means[component] + self.log_sds[component].exp() * noise, component
 
 
 class Prior(nn.Module):
-    """p(z); subclasses say which mixture of Gaussians it is."""
+    """The distribution p(z). Subclasses define which mixture of Gaussians it is."""
 
     def mixture(self, encode: Encode) -> GaussianMixture:
-        """The prior, given the encoder's map from inputs to Gaussians."""
+        """The prior as a mixture, given the encoder's map from inputs to Gaussians."""
         raise NotImplementedError
 
     def initialize_(self, inputs: Tensor, encode: Encode) -> None:
-        """Start from rows (K, D), on the encoder's scale, that stand for the data."""
+        """Start from rows (K, D), on the encoder's scale, that represent the data."""
 
     @property
     def n_starting_inputs(self) -> int:
-        """How many rows :meth:`initialize_` wants."""
+        """Number K of rows that :meth:`initialize_` takes."""
         return 0
 
     def mirror_(self, component: int) -> None:
-        """Reverse one latent axis, in place, the encoder being reversed as well."""
+        """Reverse one latent axis, in place. The caller reverses the encoder."""
 
 
 class StandardNormal(Prior):
-    """p(z) = N(0, I)."""
+    """p(z) = N(0, I).
+
+    Parameters
+    ----------
+    n_features, n_components : int
+        D (not used) and Q.
+    """
 
     def __init__(self, n_features: int, n_components: int):
         super().__init__()
@@ -125,7 +132,7 @@ class StandardNormal(Prior):
 
 
 class _Mixture(Prior):
-    """A mixture of K components with weights of its own."""
+    """A mixture of K components whose weights are parameters, or equal."""
 
     def __init__(self, n_mixture_components: int, learn_weights: bool):
         super().__init__()
@@ -134,7 +141,7 @@ class _Mixture(Prior):
 
     @property
     def log_weights(self) -> Tensor:
-        """(K,)."""
+        """Log weights of the components, (K,)."""
         return torch.log_softmax(self.logits, 0)
 
     @property
@@ -143,7 +150,17 @@ class _Mixture(Prior):
 
 
 class LearnedMixture(_Mixture):
-    """Means, sds and weights of every component are parameters."""
+    """A mixture whose means, sds and, on request, weights are parameters.
+
+    The means start at the encodings of the starting inputs.
+
+    Parameters
+    ----------
+    n_features, n_components, n_mixture_components : int
+        D (not used), Q and K.
+    learn_weights : bool
+        Whether the weights are learned. Else they are equal.
+    """
 
     def __init__(self, n_features: int, n_components: int, *, n_mixture_components: int, learn_weights: bool):
         super().__init__(n_mixture_components, learn_weights)
@@ -163,15 +180,25 @@ class LearnedMixture(_Mixture):
 
 
 class VampPrior(_Mixture):
-    """``sum_k w_k q(z | u_k)``: the posteriors that the encoder gives to K pseudo-inputs u_k (VAMP paper, section 2).
+    """``sum_k w_k q(z | u_k)``, a mixture of the encoder's posteriors at K pseudo-inputs u_k (VAMP paper, section 2).
 
-    Pseudo-inputs are rows as the encoder sees them (standardised values, or log1p of normalised counts), and free:
-    nothing keeps them from values that no row of data has.
+    Pseudo-inputs are on the encoder's scale (standardised values, or log1p of normalised counts). They are not
+    constrained: they may take values that no row of data could have.
 
-    A training step sends one block of them through the encoder, in turn, and takes the other blocks' Gaussians as they
-    were when their turn came last, a few steps ago. The block's gradient stands for that of all: it is multiplied by
-    the number of blocks. That is most of what a step with many pseudo-inputs would cost, saved. In evaluation mode all
-    of them are encoded.
+    Encoding all pseudo-inputs in every training step would cost more than the rest of the step. So a step encodes only
+    one block of them; blocks take turns. The Gaussians of the other blocks are those of their last turns, a few steps
+    ago. The gradient of the block is multiplied by the number of blocks, to stand for the gradient of all of them. In
+    evaluation mode all pseudo-inputs are encoded together. With the same encoder, this agrees with encoding them in
+    blocks up to rounding.
+
+    Parameters
+    ----------
+    n_features, n_components, n_mixture_components : int
+        D, Q (not used) and K.
+    learn_weights : bool
+        Whether the weights are learned. Else they are equal.
+    learn_pseudo_inputs : bool
+        Whether the pseudo-inputs are learned. Else they stay where they start.
     """
 
     def __init__(
@@ -184,17 +211,17 @@ class VampPrior(_Mixture):
         learn_pseudo_inputs: bool,
     ):
         super().__init__(n_mixture_components, learn_weights)
-        # Parameters of their own: an optimiser passes over those that a step has not used.
+        # One parameter for each block: an optimiser skips those without a gradient in this step.
         self.blocks = nn.ParameterList(
             nn.Parameter(block.clone(), requires_grad=learn_pseudo_inputs)
-            for block in torch.zeros(n_mixture_components, n_features).split(_BLOCK_SIZE)
+            for block in torch.split(torch.zeros(n_mixture_components, n_features), _BLOCK_SIZE)
         )
         self._encoded: list[tuple[Tensor, Tensor]] = []
         self._next = 0
 
     @property
     def pseudo_inputs(self) -> Tensor:
-        """(K, D)."""
+        """All pseudo-inputs, (K, D)."""
         return torch.cat(list(self.blocks))
 
     def mixture(self, encode: Encode) -> GaussianMixture:
@@ -213,17 +240,19 @@ class VampPrior(_Mixture):
         return GaussianMixture(self.log_weights, means, log_sds)
 
     def _forget(self) -> None:
-        """Encode all blocks anew when next training."""
+        """Drop the Gaussians of earlier turns: the next training step encodes all blocks."""
         self._encoded = []
 
     def train(self, mode: bool = True) -> VampPrior:
         if mode != self.training:
             self._forget()
-        return super().train(mode)
+        super().train(mode)
+        return self
 
-    def _apply(self, fn: Callable, recurse: bool = True) -> VampPrior:  # to another dtype or device
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> VampPrior:  # to another dtype or device
         self._forget()
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        return self
 
     def mirror_(self, component: int) -> None:
         self._forget()
@@ -231,7 +260,7 @@ class VampPrior(_Mixture):
     def initialize_(self, inputs: Tensor, encode: Encode) -> None:
         self._forget()
         with torch.no_grad():
-            for block, part in zip(self.blocks, inputs.split(_BLOCK_SIZE), strict=True):
+            for block, part in zip(self.blocks, torch.split(inputs, _BLOCK_SIZE), strict=True):
                 block.copy_(part)
 
 

@@ -1,4 +1,4 @@
-"""A learned Gaussian mixture with priors on everything that it learns: the DGD paper's p(z | phi) p(phi)."""
+"""Regularised mixture: a learned Gaussian mixture p(z | phi), with the priors p(phi) of the DGD paper."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn.functional import softplus
 
 from .priors import GaussianMixture
 
-#: how component covariances are parametrised: an sd for each direction, one for all, or sds that are not learned
+#: the sds of a component: one for each dimension, one for all dimensions, or one for each that is not learned
 COVARIANCE_TYPES = ("diag", "isotropic", "fixed")
 
-#: smallest share, of the largest one, that a learned weight may have
+#: least weight of a component when the mixture is set, relative to the largest weight
 _LEAST_WEIGHT = 1e-12
 
 
 class Softball:
-    """The mollified uniform distribution on a ball around 0: flat inside, falling off at its surface.
+    """A mollified uniform distribution on a ball around 0: flat inside, and falling at the surface (DGD paper).
 
     Parameters
     ----------
@@ -34,41 +34,47 @@ class Softball:
         self.sharpness = sharpness
 
     def log_density(self, points: Tensor) -> Tensor:
-        """``-log V - log(1 + exp(sharpness (|point| / scale - 1)))`` of points (..., m): (...). DGD paper, eq. 6.
+        """``-log V - log(1 + exp(sharpness (|point| / scale - 1)))`` at points (..., m): (...).
 
-        V is the volume of the ball, by which the density is normalised in the limit of infinite sharpness.
+        V is the volume of the ball. It normalises the density in the limit of infinite sharpness (DGD paper, equation
+        6).
         """
         m = self.n_components
         log_volume = m * (math.log(self.scale) + 0.5 * math.log(math.pi)) - math.lgamma(1 + 0.5 * m)
-        # The norm with a gradient at 0, where it has none.
+        # The norm has no gradient at 0: this has.
         norm = (points.square().sum(-1) + torch.finfo(points.dtype).tiny).sqrt()
-        return -log_volume - softplus(self.sharpness * (norm / self.scale - 1))
+        log_density: Tensor = -log_volume - softplus(self.sharpness * (norm / self.scale - 1))
+        return log_density
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Points (n, m), uniform in the ball: a random direction, and the m-th root of a uniform number as radius.
+        """Points (n, m), uniform in the ball.
 
-        DGD paper, eq. 5, whose exponent m - 1 would heap the points at the centre.
+        A point has a random direction. Its radius is the m-th root of a uniform number, where the DGD paper (equation
+        5) has the power m - 1. That power would crowd the points at the centre.
         """
         directions = torch.randn(n, self.n_components, generator=generator)
         radii = self.scale * torch.rand(n, 1, generator=generator) ** (1 / self.n_components)
-        return radii * directions / directions.norm(dim=1, keepdim=True)
+        points: Tensor = radii * directions / directions.norm(dim=1, keepdim=True)
+        return points
 
 
 class RegularizedMixture(nn.Module):
-    """Gaussian components with a softball prior on means, Dirichlet on weights and Gaussian on log variances.
+    """Gaussian components, with a softball prior on means, a Dirichlet on weights and a Gaussian on log variances.
+
+    Before :meth:`set_` all components are standard normal.
 
     Parameters
     ----------
     n_mixture_components, n_components : int
         K and Q.
     covariance_type : {"diag", "isotropic", "fixed"}
+        See :data:`COVARIANCE_TYPES`.
     dirichlet_alpha : float
         Concentration of the symmetric Dirichlet prior on the K weights.
     softball_scale, softball_sharpness : float
         See :class:`Softball`.
     learned : bool
-        False leaves everything where it is: for a standard normal distribution, which the mixture is before
-        :meth:`set_`.
+        Whether anything is learned. If not, no parameter has a gradient or a prior.
     """
 
     def __init__(
@@ -96,15 +102,15 @@ class RegularizedMixture(nn.Module):
 
     @property
     def log_weights(self) -> Tensor:
-        """(K,)."""
+        """Log weights of the components, (K,)."""
         return torch.log_softmax(self.logits, 0)
 
     def mixture(self) -> GaussianMixture:
-        """The components as they are."""
+        """The mixture p(z | phi)."""
         return GaussianMixture(self.log_weights, self.means, self.log_sds.expand_as(self.means))
 
     def log_prior(self) -> Tensor:
-        """log p(phi), of means, weights and log variances together: a scalar."""
+        """log p(phi) of means, weights and log variances together: a scalar."""
         if not self.learned:
             return torch.zeros_like(self.means[0, 0])
         return (
@@ -122,7 +128,7 @@ class RegularizedMixture(nn.Module):
         return -0.5 * deviations.square().sum() - 0.5 * deviations.numel() * math.log(2 * math.pi)
 
     def set_(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
-        """Put the components at weights (K,), means and variances (K, Q); the variances' prior is centred there."""
+        """Set weights (K,), means (K, Q) and variances (K, Q), and centre the prior of the variances at these."""
         with torch.no_grad():
             self.logits.copy_(weights.clamp(min=_LEAST_WEIGHT * float(weights.max())).log())
             self.means.copy_(means)
@@ -133,7 +139,7 @@ class RegularizedMixture(nn.Module):
             self.log_precision_mean.copy_(-log_variances)
 
     def keep_(self, components: Tensor) -> None:
-        """Keep the components of given numbers, in that order."""
+        """Keep some components, given their numbers, in that order. Drop the others."""
         with torch.no_grad():
             for name in ("means", "logits", "log_sds"):
                 parameter = getattr(self, name)

@@ -14,7 +14,7 @@ from skdevae.nn.cluster_prior import ASSIGNMENTS, log_multivariate_beta
 
 D, K = 4, 3
 EVERY_ASSIGNMENT = np.array(list(itertools.product(range(K), repeat=D)))  # (81, 4)
-laws = settings(deadline=None, max_examples=25)
+laws = settings(max_examples=20)
 alphas = st.floats(0.05, 5)
 seeds = st.integers(0, 2**20)
 
@@ -29,12 +29,12 @@ def _assignment(name, alpha, phi=None, n_features=D, n_clusters=K):
 
 def _set_responsibilities_(assignment, phi):
     with torch.no_grad():
-        # log 0 as a number from which softmax makes an exact zero
+        # -10000 for log 0: softmax makes an exact zero of it
         assignment.logits.copy_(torch.as_tensor(phi, dtype=torch.float64).log().clamp(min=-1e4))
 
 
 def _random_phi(generator, n_features=D, n_clusters=K):
-    """From nearly one-hot to nearly equal."""
+    """Responsibilities that are nearly one-hot, nearly equal, or in between."""
     return generator.dirichlet(np.full(n_clusters, 10 ** generator.uniform(-1, 1.5)), size=n_features).clip(1e-12)
 
 
@@ -69,7 +69,7 @@ def test_log_multivariate_beta_is_the_dirichlets_normalizer(concentration):
 @laws
 @given(alphas)
 def test_brute_force_prior_is_a_distribution(alpha):
-    # of the reference itself: it would not sum to one with the inverse of B that the paper's supplement prints
+    # a test of the reference itself: with the inverse of B, as in the paper's supplement, it would not sum to one
     assert logsumexp(_log_prior_of_every_assignment(alpha)) == pytest.approx(0, abs=1e-9)
 
 
@@ -86,13 +86,13 @@ def test_collapsed_bound_lies_below_the_log_evidence(alpha, seed, spread):
 @laws
 @given(alphas, seeds)
 def test_collapsed_divergence_bounds_the_divergence_from_the_prior_over_assignments(alpha, seed):
-    """KL(q(w) || p(w)) by brute force <= collapsed: log B is convex in the counts, whose mean it is given (Jensen)."""
+    """KL(q(w) || p(w)) by brute force is at most the collapsed one: log B is convex in the counts (Jensen)."""
     phi = _random_phi(np.random.default_rng(seed))
     log_q = _log_q_of_every_assignment(phi)
     exact = (np.exp(log_q) * (log_q - _log_prior_of_every_assignment(alpha))).sum()
     divergence = _assignment("collapsed", alpha, phi).divergence().item()
     assert divergence >= exact - 1e-9
-    assert exact >= -1e-9  # so that the collapsed divergence cannot be negative either
+    assert exact >= -1e-9  # so the collapsed divergence is not negative either
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 2.5])
@@ -105,7 +105,7 @@ def test_collapsed_bound_is_tight_for_hard_assignments(alpha):
 
 @laws
 @given(alphas, seeds)
-def test_noncollapsed_divergence_is_least_at_its_optimum_and_there_collapsed(alpha, seed):
+def test_noncollapsed_divergence_is_least_where_it_equals_the_collapsed_one(alpha, seed):
     generator = np.random.default_rng(seed)
     phi = _random_phi(generator)
     collapsed = _assignment("collapsed", alpha, phi)
@@ -138,7 +138,7 @@ def test_noncollapsed_divergence_is_the_sum_of_two(alpha, seed):
 
 @laws
 @given(alphas, seeds)
-def test_fixed_divergence_is_that_from_equal_weights(alpha, seed):
+def test_fixed_divergence_is_the_divergence_from_equal_weights(alpha, seed):
     phi = _random_phi(np.random.default_rng(seed))
     expected = sum(stats.entropy(row, np.full(K, 1 / K)) for row in phi)
     assert _assignment("fixed", alpha, phi).divergence().item() == pytest.approx(expected, abs=1e-9)
@@ -147,7 +147,7 @@ def test_fixed_divergence_is_that_from_equal_weights(alpha, seed):
 @laws
 @given(st.sampled_from(list(ASSIGNMENTS)), alphas, seeds)
 def test_divergences_are_not_negative(name, alpha, seed):
-    # Mathematics says so for each: fixed and noncollapsed are divergences, collapsed is the noncollapsed one's least.
+    # Fixed and noncollapsed are divergences of distributions. Collapsed is the least value of the noncollapsed one.
     phi = _random_phi(np.random.default_rng(seed))
     assert _assignment(name, alpha, phi).divergence().item() >= -1e-9
 
@@ -172,9 +172,9 @@ def test_small_concentrations_favour_few_clusters():
     assert gain_of_sharing("fixed", 0.1) == pytest.approx(0)
 
 
-# What ``update_`` maximises is concave in phi for ``fixed`` and ``noncollapsed``, and for ``collapsed`` where
-# n trigamma(n + alpha) <= 1, which alpha >= 1/2 ensures: there its fixed point is the best of all phi. Below, equal
-# probabilities may be a saddle, and all that holds is that every step ascends.
+# What ``update_`` maximises is concave in phi for ``fixed`` and ``noncollapsed``. For ``collapsed`` it is concave where
+# n trigamma(n + alpha) <= 1, which holds for alpha >= 1/2. There the fixed point is the best of all phi. For a smaller
+# alpha, equal probabilities may be a saddle point. Then it only holds that every step ascends.
 concave_cases = st.one_of(
     st.tuples(st.just("fixed"), alphas),
     st.tuples(st.just("noncollapsed"), alphas),
@@ -182,7 +182,7 @@ concave_cases = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@laws
 @given(concave_cases, seeds, st.sampled_from([0.5, 1.0, 4.0]), st.floats(0.5, 50))
 def test_update_beats_every_other_assignment(case, seed, gamma, spread):
     name, alpha = case
@@ -193,7 +193,7 @@ def test_update_beats_every_other_assignment(case, seed, gamma, spread):
     reached = _objective(assignment, evidence, gamma).item()
     best = assignment.responsibilities.detach().numpy().copy()
     for _ in range(6):
-        step = generator.uniform(0.2, 1)  # some way towards a random one
+        step = generator.uniform(0.2, 1)  # part of the way to a random assignment
         other = (1 - step) * best + step * _random_phi(generator, 12)
         _set_responsibilities_(assignment, other)
         assert _objective(assignment, evidence, gamma).item() <= reached + 1e-9
@@ -213,21 +213,21 @@ def test_update_ascends_from_equal_probabilities(name, alpha, seed, gamma, sprea
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 @pytest.mark.parametrize("seed", range(3))
 def test_gradient_vanishes_where_update_ends(name, seed, gamma):
-    # evidence summed over samples is many nats: the fixed point settles in the steps that it is given
+    # evidence of many nats, as sums over samples are: the fixed point converges within the steps allowed
     evidence = torch.from_numpy(20 * np.random.default_rng(seed).normal(size=(30, K)))
     assignment = _assignment(name, 0.8, n_features=30)
     assignment.update_(evidence, gamma)
     (gradient,) = torch.autograd.grad(_objective(assignment, evidence, gamma), assignment.logits)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-4, rtol=0)
-    # and not because everything is flat
+    # elsewhere it does not vanish
     _set_responsibilities_(assignment, np.full((30, K), 1 / K))
     (gradient,) = torch.autograd.grad(_objective(assignment, evidence, gamma), assignment.logits)
     assert gradient.abs().max() > 1
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
-def test_update_forgets_where_it_was(name):
-    # a cluster that a feature has given up can come back
+def test_update_does_not_depend_on_where_it_starts(name):
+    # a feature can come back to a cluster that it has left
     evidence = torch.from_numpy(3 * np.random.default_rng(0).normal(size=(12, K)))
     ends = []
     for start in (np.eye(K)[np.zeros(12, dtype=int)], np.eye(K)[np.full(12, 2)]):
@@ -238,19 +238,19 @@ def test_update_forgets_where_it_was(name):
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
-def test_update_does_not_mind_what_a_feature_gains_everywhere(name):
+def test_update_does_not_change_with_evidence_that_all_clusters_share(name):
     evidence = torch.from_numpy(3 * np.random.default_rng(0).normal(size=(12, K)))
     ends = []
     for shift in (0.0, 1e4):
         assignment = _assignment(name, 0.8, n_features=12)
         assignment.update_(evidence + shift)
         ends.append(assignment.responsibilities)
-        assert assignment.logits.abs().max() < 1e3  # kept small: float32 has room for differences only
+        assert assignment.logits.abs().max() < 1e3  # small, so that float32 can hold their differences
     torch.testing.assert_close(*ends, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
-def test_permuting_the_clusters_changes_their_order_only(name):
+def test_permuting_the_clusters_changes_only_their_order(name):
     generator = np.random.default_rng(1)
     assignment = _assignment(name, 0.4, _random_phi(generator))
     order = [2, 0, 1]

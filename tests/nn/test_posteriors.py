@@ -1,4 +1,4 @@
-"""Families of posteriors: their draws' densities by brute force, and what flows can follow that Gaussians cannot."""
+"""Posterior families: densities of draws against brute force, and a target that flows fit and Gaussians do not."""
 
 import math
 import sys
@@ -11,7 +11,7 @@ from torch.autograd.functional import jacobian
 from torch.distributions import Normal
 
 from skdevae.nn.models import build_model
-from skdevae.nn.posteriors import POSTERIORS, Encoding, GaussianPosterior, InverseAutoregressivePosterior, import_zuko
+from skdevae.nn.posteriors import POSTERIORS, Encoding, GaussianPosterior, InverseAutoregressivePosterior
 from skdevae.nn.rows import DenseRows
 
 D = 4
@@ -37,7 +37,7 @@ def _encoding(n, n_components, n_context, *, seed=2):
 
 
 def _flows(n_components, n_flows, *, spread=0.2):
-    """A float64 family whose every weight is random, as far from the identity as ``spread`` says."""
+    """A float64 family whose weights are all normal, with sd ``spread``."""
     family = InverseAutoregressivePosterior(n_components, n_flows=n_flows, generator=_generator()).double()
     generator = _generator(5)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def _flows(n_components, n_flows, *, spread=0.2):
 
 
 def _model(posterior_family, n_components=2, *, prior=None):
-    """A float64 model whose every parameter is random."""
+    """A float64 model whose parameters are all random."""
     network = {"hidden_layer_sizes": (5,), "activation": "tanh"}
     config = {
         "n_samples": 10,
@@ -61,7 +61,7 @@ def _model(posterior_family, n_components=2, *, prior=None):
         "prior": prior or {"name": "normal"},
         "variational": True,
         "z_max": 4.0,
-        "weight_decay": 1.0,
+        "weight_precision": 1.0,
         "beta": 1.0,
         "gamma": 1.0,
     }
@@ -93,7 +93,7 @@ def test_gaussian_draws_have_the_density_of_their_gaussian(n_components, shape):
 
 @pytest.mark.parametrize("n_flows", [1, 2, 5])
 @pytest.mark.parametrize("n_components", [1, 2, 5])
-def test_flows_draws_have_the_density_that_the_jacobian_gives_them(zuko, n_components, n_flows):
+def test_draws_of_flows_have_the_density_that_their_jacobian_gives(zuko, n_components, n_flows):
     family = _flows(n_components, n_flows)
     if n_components > 1:
         family.mirror_(1)
@@ -101,7 +101,7 @@ def test_flows_draws_have_the_density_that_the_jacobian_gives_them(zuko, n_compo
     z, log_q = family.draw(encoding, noise)
     log_base = Normal(0.0, 1.0).log_prob(noise).sum(1)
     gaussian, _ = GaussianPosterior.draw(family, encoding, noise)
-    assert (z - gaussian).abs().median() > 0.1  # the flows are there
+    assert (z - gaussian).abs().median() > 0.1  # the flows move the draws
     for i in range(4):
         one = Encoding(*(part[i : i + 1] for part in encoding))
         derivative = jacobian(lambda e, one=one: family.draw(one, e[None])[0][0], noise[i])
@@ -109,7 +109,7 @@ def test_flows_draws_have_the_density_that_the_jacobian_gives_them(zuko, n_compo
         assert log_q[i].item() == pytest.approx(expected.item(), abs=1e-8)
 
 
-def test_flows_take_every_row_and_draw_alone(zuko):
+def test_every_row_and_draw_passes_flows_by_itself(zuko):
     family = _flows(3, 2)
     encoding, noise = _encoding(5, 3, family.n_context), _normal(4, 5, 3)
     z, log_q = family.draw(encoding, noise)
@@ -179,7 +179,7 @@ def test_gradients_reach_every_flow_and_the_context(zuko):
     assert len(model.encoder.head.weight) == 2 * 2 + model.posterior_family.n_context
 
 
-# ---- a target that no Gaussian is like ------------------------------------------------------------------------------
+# ---- a target that no Gaussian fits ---------------------------------------------------------------------------------
 
 BANANA_SD = 0.3
 
@@ -189,39 +189,48 @@ def _log_banana(z):
     return Normal(0.0, 1.0).log_prob(z[..., 0]) + Normal(z[..., 0] ** 2 - 1, BANANA_SD).log_prob(z[..., 1])
 
 
-def _divergence_after_training(family, learning_rate, n_steps=1000):
-    """KL(q || banana) once q has been fitted, from many draws."""
+def _divergence_after_training(family, learning_rate, n_steps, n_starting_steps=0):
+    """KL(q || banana) after a fit of q, from many draws.
+
+    The starting steps bring each draw near the point into which the banana's own map makes the same noise. From there
+    the divergence needs few steps.
+    """
     encoding = [torch.zeros(1, width, requires_grad=True) for width in (2, 2, family.n_context)]
     optimizer = torch.optim.Adam([*encoding, *family.parameters()], lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_starting_steps + n_steps)
     generator = _generator(3)
 
     def divergence(n):
         z, log_q = family.draw(Encoding(*encoding), torch.randn(n, 2, generator=generator))
         return (log_q - _log_banana(z)).mean()
 
-    for _ in range(n_steps):
+    def distance(n):
+        noise = torch.randn(n, 2, generator=generator)
+        target = torch.stack([noise[:, 0], noise[:, 0] ** 2 - 1 + BANANA_SD * noise[:, 1]], 1)
+        return (family.draw(Encoding(*encoding), noise)[0] - target).square().mean()
+
+    for objective in [distance] * n_starting_steps + [divergence] * n_steps:
         optimizer.zero_grad()
-        divergence(256).backward()
+        objective(256).backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        return divergence(100_000).item()
+        return divergence(20_000).item()
 
 
-def test_flows_follow_a_banana(zuko):
-    # Ascending order, in which the first component bends the second, comes first.
+def test_flows_fit_a_banana(zuko):
+    # The first flow has the ascending order, in which the first component bends the second.
     family = InverseAutoregressivePosterior(2, n_flows=2, generator=_generator())
-    assert -0.01 < _divergence_after_training(family, 0.003) < 0.1
+    assert -0.01 < _divergence_after_training(family, 0.005, 100, n_starting_steps=200) < 0.1
 
 
-def test_no_gaussian_follows_a_banana():
-    # The best one, of sds (s, BANANA_SD), has its derivative zero: s^2 + 4 s^4 / BANANA_SD^2 = 1.
+def test_no_gaussian_fits_a_banana():
+    # The best one has sds (s, BANANA_SD) with s^2 + 4 s^4 / BANANA_SD^2 = 1, where the derivative of KL is zero.
     c = 4 / BANANA_SD**2
     variance = (math.sqrt(1 + 4 * c) - 1) / (2 * c)
     best = (variance - 1 - math.log(variance)) / 2 + variance**2 / BANANA_SD**2
     assert best > 0.7
-    divergence = _divergence_after_training(GaussianPosterior(2, generator=_generator()), 0.03)
+    divergence = _divergence_after_training(GaussianPosterior(2, generator=_generator()), 0.05, 300)
     assert divergence == pytest.approx(best, abs=0.03)
 
 
@@ -230,7 +239,7 @@ def test_no_gaussian_follows_a_banana():
 
 @pytest.mark.parametrize("components", [(0,), (1,), (0, 1), (1, 1)])
 @pytest.mark.parametrize("name", POSTERIORS)
-def test_reversed_axes_carry_posterior_and_bound_along(name, components):
+def test_reversing_axes_reverses_draws_and_keeps_the_bound(name, components):
     if name == "iaf":
         pytest.importorskip("zuko")
     own = {"iaf": {"n_flows": 3}}.get(name, {})
@@ -268,7 +277,7 @@ def test_flows_are_drawn_from_the_generator_alone(zuko):
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
-def test_flows_built_by_two_threads_at_once_are_those_built_in_turn(zuko):
+def test_two_threads_at_once_build_the_same_flows_as_one_after_the_other(zuko):
     built = {}
     barrier = threading.Barrier(2)
 
@@ -292,8 +301,6 @@ def test_flows_built_by_two_threads_at_once_are_those_built_in_turn(zuko):
 
 def test_without_zuko_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "zuko", None)
-    with pytest.raises(ImportError, match=r"skdevae\[flows\]"):
-        import_zuko()
-    with pytest.raises(ImportError, match=r"skdevae\[flows\]"):
+    with pytest.raises(ImportError, match=r"need zuko.*skdevae\[flows\]"):
         InverseAutoregressivePosterior(2, n_flows=1, generator=_generator())
     GaussianPosterior(2, generator=_generator())

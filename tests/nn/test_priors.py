@@ -1,4 +1,4 @@
-"""Priors against sums of Gaussians by brute force, and what training in blocks of pseudo-inputs must not change."""
+"""Priors against sums of Gaussians by brute force, and training in blocks of pseudo-inputs against training at once."""
 
 import copy
 import itertools
@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from agreement import assert_agree
 from scipy import stats
 from torch.distributions import Normal
 
 from skdevae.nn.layers import Dropout, noise_from
 from skdevae.nn.models import build_model
 from skdevae.nn.priors import GaussianMixture, LearnedMixture, VampPrior
+from skdevae.nn.row_context import RowContext
 from skdevae.nn.rows import DenseRows
 
 D, Q = 4, 2
@@ -26,7 +28,7 @@ PRIORS = {"normal": {"name": "normal"}, **MIXTURES}
 
 
 def _model(prior="vamp", *, n_components=Q, seed=0, encoder=None, **options):
-    """A float64 model whose every parameter is random; ``options`` are the prior's."""
+    """A float64 model whose parameters are all random. ``options`` are arguments of the prior."""
     config = {
         "n_samples": 10,
         "n_features": D,
@@ -45,14 +47,14 @@ def _model(prior="vamp", *, n_components=Q, seed=0, encoder=None, **options):
         "prior": {**PRIORS[prior], **options},
         "variational": True,
         "z_max": 4.0,
-        "weight_decay": 1.0,
+        "weight_precision": 1.0,
         "beta": 1.0,
         "gamma": 1.0,
     }
     generator = torch.Generator().manual_seed(seed)
     model = build_model(config, generator).double()
     with torch.no_grad():
-        for parameter in model.parameters():  # the prior's come last: models that differ in it share all the others
+        for parameter in model.parameters():  # the prior's come last: models with other priors share all others
             parameter.normal_(0, 0.5, generator=generator)
         generator.manual_seed(seed + 1)
         for layer in model.encoder.modules():
@@ -67,14 +69,14 @@ def _normal(*shape, seed=1, spread=1.0):
 
 
 def _mixture(n_mixture=5, n_components=3, *, seed=0, offset=0.0, spread=1.5):
-    """Components of unequal weights and sds, with ``offset`` for where they all are."""
+    """Components of unequal weights and sds, with means around ``offset``."""
     means = offset + _normal(n_mixture, n_components, seed=seed, spread=spread)
     log_sds = _normal(n_mixture, n_components, seed=seed + 1, spread=0.4)
     return GaussianMixture(_normal(n_mixture, seed=seed + 2).log_softmax(0), means, log_sds)
 
 
 def _log_joint(mixture, z):
-    """Component by component and axis by axis, in float64."""
+    """The log joint (..., K), component by component and axis by axis, in float64."""
     log_weights, means, log_sds = (part.double() for part in mixture)
     return log_weights + Normal(means, log_sds.exp()).log_prob(z.double()[..., None, :]).sum(-1)
 
@@ -108,7 +110,7 @@ def test_standard_normal_is_a_mixture_of_one():
     z = _normal(20, 3, spread=3)
     mixture = GaussianMixture.standard_normal(3, z)
     torch.testing.assert_close(mixture.log_density(z), Normal(0.0, 1.0).log_prob(z).sum(1))
-    assert torch.equal(mixture.responsibilities(z), torch.ones(20, 1, dtype=torch.float64))
+    assert_agree(mixture.responsibilities(z), np.ones((20, 1)))
     torch.testing.assert_close(mixture.precision(z), torch.eye(3, dtype=torch.float64).expand(20, 3, 3))
 
 
@@ -124,14 +126,14 @@ def test_gradients_are_those_of_the_sum(offset):
 
 
 def test_far_components_are_dropped_and_far_points_are_not():
-    # One component is 20 sds from the other two: the two know nothing of its points, nor it of theirs.
+    # One component is 20 sds from the other two. Their shares at its points are not seen in float64, nor its at theirs.
     means = torch.tensor([[-10.0], [10.0], [10.5]], dtype=torch.float64, requires_grad=True)
     zeros = torch.zeros(3, 1, dtype=torch.float64)
     mixture = GaussianMixture(zeros[:, 0] - math.log(3), means, zeros)
     for z, near in ((-10.2, [True, False, False]), (10.1, [False, True, True]), (-500.0, [True, False, False])):
         z = torch.tensor([[z]], dtype=torch.float64, requires_grad=True)
         value, expected = mixture.log_density(z), _log_joint(mixture, z).logsumexp(-1)
-        torch.testing.assert_close(value, expected, atol=0, rtol=1e-14)
+        torch.testing.assert_close(value, expected, atol=0, rtol=1e-12)
         gradients = torch.autograd.grad(value, (z, means))
         for gradient, one in zip(gradients, torch.autograd.grad(expected, (z, means)), strict=True):
             torch.testing.assert_close(gradient, one, atol=1e-12, rtol=1e-12)
@@ -164,7 +166,7 @@ def test_the_quadratic_of_precision_touches_from_below(n_components):
         curvature = torch.einsum("sbp,bpq,sbq->sb", step, mixture.precision(z), step)
         quadratic = value + (gradient * step).sum(-1) - 0.5 * curvature
         assert (mixture.log_density(z + step) - quadratic).min() >= -1e-10
-        # and not from far below: of a single component it is the density itself
+        # for a single component, the quadratic is the log density itself
         alone = GaussianMixture(*(part[:1] for part in mixture))
         torch.testing.assert_close(alone.precision(z), torch.diag(torch.exp(-2 * alone.log_sds[0])).expand(10, -1, -1))
 
@@ -245,7 +247,10 @@ def test_a_learned_mixture_starts_from_the_encodings_of_its_inputs():
 ROWS = {
     "values": ({}, lambda x: DenseRows(x, None)),
     "a mask": ({"sees_mask": True}, lambda x: DenseRows(x, torch.ones_like(x))),
-    "counts": ({"counts": True}, lambda x: DenseRows(x.abs().mul(3).round(), None, 0.3 * x[:, 0])),
+    "counts": (
+        {"counts": True},
+        lambda x: DenseRows(x.abs().mul(3).round(), None, RowContext(log_size=0.3 * x[:, 0])),
+    ),
     "normalised": ({"normalization": "batch", "dropout": 0.4}, lambda x: DenseRows(x, None)),
 }
 
@@ -253,7 +258,7 @@ ROWS = {
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("n", [7, BLOCKED])
 @pytest.mark.parametrize("rows", ROWS)
-def test_the_prior_of_pseudo_inputs_that_are_the_data_is_the_aggregate_posterior(rows, n, training):
+def test_with_the_data_as_pseudo_inputs_the_prior_is_the_aggregate_posterior(rows, n, training):
     encoder, rows_of = ROWS[rows]
     rows = rows_of(_normal(n, D))
     model = _model(encoder=encoder, n_mixture_components=n, learn_weights=False)
@@ -267,43 +272,51 @@ def test_the_prior_of_pseudo_inputs_that_are_the_data_is_the_aggregate_posterior
     torch.testing.assert_close(log_density, log_q.logsumexp(1) - math.log(n), atol=1e-10, rtol=0)
 
 
-def _assert_same(mixture, expected, rows=slice(None)):
+def _assert_same(mixture, expected):
     for part, one in zip(mixture, expected, strict=True):
-        torch.testing.assert_close(part[rows], one[rows], atol=1e-12, rtol=0)
+        part, one = part.detach().numpy(), one.detach().numpy()
+        assert_agree(part, one, computed_in=part.dtype)
 
 
 def _blocked(**options):
-    """A model of three blocks, with layers whose work in training differs."""
+    """A model with three blocks, and with layers that work differently in training."""
     encoder = {"normalization": "batch", "dropout": 0.4}
     model = _model(encoder=encoder, n_mixture_components=BLOCKED, **options)
     assert len(model.prior.blocks) == N_BLOCKS
     return model
 
 
-def test_whose_turn_it_is_does_not_show_while_the_encoder_is_the_same():
+def test_turns_of_blocks_change_nothing_while_the_encoder_is_the_same():
     model = _blocked()
     expected = model.eval().latent_prior()
     model.train()
     for _ in range(2 * N_BLOCKS + 1):
         _assert_same(model.latent_prior(), expected)
-    # new pseudo-inputs, and nothing of the old ones
+    # with new pseudo-inputs, nothing of the old ones is left
     model.initialize_prior_(_normal(BLOCKED, D, seed=5))
     _assert_same(model.latent_prior(), model.eval().latent_prior())
 
 
-def test_every_block_is_as_it_was_when_its_turn_came_last():
+def test_every_block_is_as_it_was_at_its_last_turn():
     model = _blocked()
     old = model.train().latent_prior()
     with torch.no_grad():
         for parameter in model.encoder.parameters():
             parameter.add_(0.1)
-    new = copy.deepcopy(model).eval().latent_prior()  # a copy: a change of mode ends the memory
+    new = copy.deepcopy(model).eval().latent_prior()  # of a copy: a change of mode drops what is remembered
+
+    def are_those_of(mixture, other):
+        """Which components have the other's means and sds, up to rounding."""
+        pairs = ((mixture.means, other.means), (mixture.log_sds, other.log_sds))
+        return torch.stack([torch.isclose(*pair, rtol=0, atol=1e-9).all(1) for pair in pairs]).all(0)
+
+    assert not are_those_of(old, new).any()
     fresh = []
     for turn in range(N_BLOCKS):
         mixture = model.latent_prior()
-        is_new = (mixture.means == new.means).all(1) & (mixture.log_sds == new.log_sds).all(1)
+        is_new = are_those_of(mixture, new)
         fresh.append(is_new)
-        _assert_same(mixture, old, ~is_new)
+        assert (is_new | are_those_of(mixture, old)).all()
         blocks = [block.unique().tolist() for block in is_new.split([len(block) for block in model.prior.blocks])]
         assert sum(block == [True] for block in blocks) == turn + 1
         assert sum(block == [False] for block in blocks) == N_BLOCKS - turn - 1
@@ -315,11 +328,11 @@ def test_every_block_is_as_it_was_when_its_turn_came_last():
     [lambda model: model.eval().train(), lambda model: model.double().float(), lambda model: model.mirror_(0)],
     ids=["mode", "dtype", "mirrored"],
 )
-def test_what_is_remembered_does_not_outlive_a_change_of_the_model(change):
+def test_a_change_of_the_model_drops_what_is_remembered(change):
     model = _blocked().train()
     model.latent_prior()
     change(model)
-    _assert_same(model.latent_prior(), copy.deepcopy(model).eval().latent_prior(), slice(None))
+    _assert_same(model.latent_prior(), copy.deepcopy(model).eval().latent_prior())
 
 
 @pytest.mark.parametrize("turns_before", [0, 1])
@@ -345,7 +358,7 @@ def test_gradients_of_one_round_of_turns_average_to_the_full_one(turns_before):
 
 
 @pytest.mark.parametrize("n_mixture", [6, BLOCKED])
-def test_batches_do_not_know_of_pseudo_inputs(n_mixture):
+def test_batches_do_not_depend_on_pseudo_inputs(n_mixture):
     encoder = {"normalization": "batch", "dropout": 0.4}
     rows, noise = DenseRows(_normal(8, D, seed=3), None), _normal(8, Q, seed=4)
     model = _model("vamp", encoder=encoder, n_mixture_components=n_mixture)
@@ -383,7 +396,7 @@ def test_dropout_leaves_pseudo_inputs_alone():
 
 @pytest.mark.parametrize("components", [(0,), (1,), (0, 1), (1, 1)])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_reversed_axes_carry_the_prior_along(prior, components):
+def test_reversing_axes_reverses_the_prior(prior, components):
     model, z = _model(prior).eval(), _normal(20, Q, spread=2)
     signs = torch.ones(Q, dtype=torch.float64)
     for component in components:
