@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdevae.embedding._dgd_start import padded, regressed
+from skdevae.nn.row_context import RowContext
 from skdevae.table.components import principal_projection
 from skdevae.table.size_factors import count_means, weighted_median
 from skdevae.table.source import RowSource
@@ -234,12 +235,12 @@ TABLES = {
 }
 
 
-def source_of(X):
-    return RowSource(X, None, None, FLOAT64)
+def source_of(X, weights=None):
+    return RowSource(X, None, None, FLOAT64, RowContext(weight=weights))
 
 
 def scores(X, counts, weights=None):
-    return principal_projection(source_of(X), counts, 3, weights)(source_of(X))
+    return principal_projection(source_of(X, weights), counts, 3)(source_of(X))
 
 
 @pytest.mark.parametrize("n_features", [5, 80])  # decomposed directly, and by products
@@ -271,7 +272,7 @@ def test_principal_components_have_weighted_mean_zero_and_the_largest_variances(
 def test_a_projection_is_of_each_row(kind):
     X, counts = TABLES[kind](np.random.default_rng(0), 5), kind != "measurements"
     weights = integers(40, 1)
-    projection = principal_projection(source_of(X), counts, 3, weights)
+    projection = principal_projection(source_of(X, weights), counts, 3)
     together = projection(source_of(X))
     for index in (np.array([7]), np.arange(40)[::-1]):
         assert_allclose(projection(source_of(X[index])), together[index], atol=1e-12)
@@ -284,12 +285,13 @@ def test_a_projection_is_of_each_row(kind):
 def test_a_regressed_projection_is_the_closest_for_the_weights():
     X, weights = TABLES["measurements"](np.random.default_rng(0), 5), integers(40, 1, low=0)
     target = np.random.default_rng(1).normal(size=(40, 2))
-    projection = principal_projection(source_of(X), False, 3, weights)
-    residuals = target - regressed(projection, source_of(X), weights, target)(source_of(X))
+    source = source_of(X, weights)
+    projection = principal_projection(source, False, 3)
+    residuals = target - regressed(projection, source, target)(source)
     assert_allclose(weights @ residuals, 0, atol=1e-9)
     assert_allclose((weights[:, None] * projection(source_of(X))).T @ residuals, 0, atol=1e-9)
     of_the_model = projection(source_of(X))[:, :2] * [2.0, -3.0] + 1
-    assert_allclose(regressed(projection, source_of(X), weights, of_the_model)(source_of(X)), of_the_model)
+    assert_allclose(regressed(projection, source, of_the_model)(source), of_the_model)
 
 
 def test_missing_components_are_zeros():
