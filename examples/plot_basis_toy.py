@@ -3,10 +3,10 @@
 Fifty columns, five groups, three shapes
 ========================================
 
-Two columns can be alike in a stronger sense than correlation: one may be the other multiplied, or the other come
-earlier. This is the toy table of the BasisVAE paper (Märtens and Yau, AISTATS 2020, Figure 1), where the truth is
-known: fifty features of a hidden time, in five groups of scaled copies. Three of the groups are one and the same hump
-at different times. How many clusters there are thus depends on what counts as a copy, and the model is told that.
+Two columns can be more than correlated: one may be a multiple of the other, or follow the same course earlier. This
+example uses the toy table of the BasisVAE paper (Märtens and Yau, AISTATS 2020, Figure 1), for which the truth is
+known. It has fifty features of a hidden time, in five groups of scaled copies. Three of the groups are the same hump at
+different times. So the number of clusters depends on what counts as a copy, which is for the user to say.
 
 Run it as it is; there is nothing to download::
 
@@ -37,8 +37,8 @@ from skdevae.datasets import make_basis_toy
 # %%
 # 1. The table
 # ------------
-# 500 samples at a hidden time each; early, middle and late humps, a rise and a fall, ten of each. The rows come in
-# random order, so the last 20 % of them can be the held-out ones.
+# 500 samples, each at a hidden time. The features are early, middle and late humps, rises and falls, ten of each. The
+# rows are in random order, so the last 20 % of them can be held out.
 
 
 def split(toy: Bunch) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,8 +49,8 @@ def split(toy: Bunch) -> tuple[pd.DataFrame, pd.DataFrame]:
 # %%
 # 2. Copies by scale, copies by scale and shift
 # ---------------------------------------------
-# ``n_clusters=20`` is an upper bound: spare functions end up without features. No model sees times or groups, but for
-# ``orientation``, which settles which end of the axis is late.
+# ``n_clusters=20`` is an upper bound: functions that are not needed end up without features. No model sees times or
+# groups, except for ``orientation``, which only decides which end of the axis is late.
 
 
 def fit(toy: Bunch, **options) -> BasisVAEClusterer:
@@ -62,10 +62,10 @@ def fit(toy: Bunch, **options) -> BasisVAEClusterer:
 # %%
 # 3. Beside plainer models
 # ------------------------
-# V-measure is 1 where clusters are those of the truth; there are two truths, five groups and three shapes. k-means, on
-# standardised columns, has to be told how many. The likelihood is of rows that were not fitted (nats per sample): a
-# VAE has a free curve for each of the fifty features, FactorAnalysis a straight line. (To save time, the VAE is
-# stopped after 100 epochs; with as many as by default it gets 5.44.)
+# The V-measure is 1 if the clusters are the true ones. There are two truths: five groups and three shapes. k-means, on
+# standardised columns, has to be told the number of clusters. The log-likelihood is that of rows that were not fitted
+# (nats per sample). A VAE has a free curve for each of the fifty features, FactorAnalysis a straight line. (To save
+# time, the VAE is stopped after 100 epochs. With the default number of epochs it reaches 5.44.)
 
 
 def comparison(toy: Bunch, scaled: BasisVAEClusterer, shifted: BasisVAEClusterer) -> pd.DataFrame:
@@ -102,13 +102,15 @@ def print_comparison(table: pd.DataFrame) -> None:
 # %%
 # 4. How each feature is a copy
 # -----------------------------
-# A feature is ``levels_ + scales_ * f(z + shifts_)``. If f were twice as high, halves of all scales would do as well,
-# and if it lay elsewhere, so would other shifts: within a cluster, scales are known up to a common factor and shifts up
-# to a common offset (and z has units of its own). Between features of a cluster they can be compared.
+# A feature is ``levels_ + scales_ * f(z + shifts_)``. A function f that is twice as high fits equally well with scales
+# that are half as large, and a function that lies elsewhere fits with other shifts. So scales are only known up to a
+# factor that is common to the cluster, and shifts up to a common offset (and z has units of its own). Between features
+# of the same cluster they can be compared.
 #
-# The humps of the table have three shifts only. A harder test is a second table, where groups are spread out: copies by
-# scale alone cut continua into pieces, of which there is no right number. With shifts, three shapes remain. (How a rise
-# or a fall is shifted hardly shows: where it is a straight line, a shift is no more than another level.)
+# The humps of the table have only three different shifts. A second table is a harder test: there the shifts within each
+# group are spread out. Copies by scale alone cut each group into pieces, and there is no right number of pieces. With
+# shifts, three shapes remain. (The shift of a rise or a fall is hard to see: where the curve is a straight line, a
+# shift only changes its level.)
 
 
 def spread_out() -> Bunch:
@@ -122,7 +124,7 @@ def humps_of(toy: Bunch, model: BasisVAEClusterer) -> np.ndarray:
 
 
 def relative(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Scales, as multiples of their clusters' averages."""
+    """Values as multiples of the averages of their clusters."""
     return values / pd.Series(values).groupby(labels).transform("mean").to_numpy()
 
 
@@ -147,7 +149,7 @@ def print_copies(toy: Bunch, model: BasisVAEClusterer) -> None:
 # %%
 # 5. Clusters with names
 # ----------------------
-# With ``basis``, functions are made to rise, fall, or come and go, and clusters say which.
+# With ``basis``, each function is made to rise, to fall, or to come and go, and the names of the clusters say which.
 
 
 def print_names(toy: Bunch, model: BasisVAEClusterer) -> None:
@@ -158,16 +160,17 @@ def print_names(toy: Bunch, model: BasisVAEClusterer) -> None:
 # %%
 # 6. The figure
 # -------------
-# Above, the table as it comes, and with rows in order of z and columns of clusters; then the fitted curves. Below, the
-# curves of the model with shifts; its clusters laid on one another, with the data (means of sixteenths of the samples,
-# a dot for each feature); and what it says of scales and shifts beside the truth.
+# Upper row: the table as it comes; the same with rows in order of z and columns by cluster; the fitted curves. Lower
+# row: the curves of the model with shifts; the same with the features of a cluster on top of each other, and the data
+# (means over sixteenths of the samples, one dot for each feature); the shifts and the scales that it found, against the
+# true ones.
 
 COLORS = {"early": "#0B6E99", "middle": "#C44E00", "late": "#8A3C8F", "up": "#3B7D23", "down": "#555555"}
 SHAPE_COLORS = {"transient": "#B0174B", "increasing": COLORS["up"], "decreasing": COLORS["down"]}
 
 
 def colors_of(names: Sequence[str], truth: np.ndarray, labels: np.ndarray, colors: dict[str, str]) -> pd.Series:
-    """Name and colour by cluster, of what most of its features are."""
+    """Name and colour of each cluster: those of the kind that most of its features are of."""
     most = pd.Series(truth).groupby(labels).agg(lambda group: np.bincount(group).argmax())
     return most.map(lambda kind: (names[kind], colors[names[kind]]))
 
@@ -181,7 +184,7 @@ def draw_table(ax, values: np.ndarray):
 
 
 def draw_strip(strip, labels: np.ndarray, kinds: pd.Series, named: bool) -> None:
-    """Clusters as coloured bars, if named, by what their features are."""
+    """Clusters as coloured bars, with names if ``named``."""
     clusters = np.unique(labels)
     strip.imshow(
         np.searchsorted(clusters, labels)[None],
@@ -212,7 +215,7 @@ def draw_curves(ax, model: BasisVAEClusterer, kinds: pd.Series, z: np.ndarray, t
 
 
 def draw_aligned(ax, model: BasisVAEClusterer, X: pd.DataFrame, kinds: pd.Series) -> None:
-    """Every feature, less its level, divided by its scale and moved by its shift; and the functions."""
+    """Every feature minus its level, divided by its scale and moved by its shift, and the functions."""
     positions = model.transform(X)[:, 0]
     part = pd.qcut(positions, 16, labels=False)
     means = X.groupby(part).mean().to_numpy()
@@ -267,7 +270,7 @@ def draw(
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.07)
     above, below = figure.subfigures(2, 1, height_ratios=[1.08, 1], hspace=0.04)
 
-    # Clusters in order of where their curves are high, so that the diagonal of the ordered table is time.
+    # Clusters are ordered by where their curves are high, so that high values lie on the diagonal of the ordered table.
     heights = scaled.trajectories(z) - scaled.trajectories(z).min(axis=0)
     centers = pd.Series((heights * z[:, None]).sum(axis=0) / heights.sum(axis=0))
     columns = np.lexsort([centers, centers.groupby(scaled.labels_).transform("mean")])

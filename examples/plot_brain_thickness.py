@@ -3,13 +3,14 @@
 Brains on an axis along which the cortex can only get thinner
 ==========================================================
 
-The cortex is a sheet two to four millimetres thick, and over adult life it thins everywhere: at different speeds in
-different regions, and not at the same time. 556 healthy people between 20 and 86 had theirs measured in 68 regions
-(IXI, MRI). This example arranges these people by their cortex alone, without being told anyone's age, in a model that
-knows one thing: along the axis, every region falls. Only then are the ages opened. Since curves are made from their
-derivatives, the speed of thinning comes with the model, and with it an order of the regions: who goes first?
+The cortex is a sheet two to four millimetres thick. Over adult life it thins everywhere, but at different speeds in
+different regions, and not at the same time. In 556 healthy people between 20 and 86, its thickness was measured in 68
+regions (IXI, MRI). This example places these people on an axis by their cortex alone, without knowing their ages. The
+model is told one thing: along the axis, every region gets thinner. The ages are only used afterwards, to judge the
+axis. Because the model builds curves from their derivatives, it also says how fast each region thins, and so which
+regions thin first.
 
-Run it as it is. Without ../shared/data (or another table with the same kinds of columns) it makes up a cortex instead::
+Run it as it is. If there is no ../shared/data and no other table is given, it makes up a cortex::
 
     python examples/plot_brain_thickness.py
     python examples/plot_brain_thickness.py thickness.csv --output figures/mine.png
@@ -42,8 +43,8 @@ FEWEST_ROWS = 30
 # %%
 # 1. The table
 # ------------
-# One row a person, one column a region. Averages over a hemisphere are left out: they are no regions, and a column that
-# sums up all others would be the axis. Ages are kept apart.
+# One row for each person, one column for each region. Averages over a hemisphere are left out: they are not regions,
+# and a column that averages all others would be the axis by itself. Ages are kept apart.
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_csv(path: Path) -> Study:
         raise ValueError(f"cannot read {path} as a CSV table: {error}") from error
     regions = [column for column in table if column.endswith(SUFFIX) and "MeanThickness" not in column]
     if "age" not in table or len(regions) < 4:
-        raise ValueError(f"{path} needs a column 'age' and four at least that end in {SUFFIX!r}.")
+        raise ValueError(f"{path} needs a column 'age' and at least four that end in {SUFFIX!r}.")
     if len(table) < FEWEST_ROWS:
         raise ValueError(f"{path} has {len(table)} rows; the comparisons here need {FEWEST_ROWS}.")
     if table[[*regions, "age"]].isna().any(axis=None):
@@ -71,7 +72,7 @@ def read_csv(path: Path) -> Study:
 
 
 def made_up() -> Study:
-    """Forty features that fall along a hidden time, of which age is a noisy reading."""
+    """Forty features that fall along a hidden time, and an age that is this time plus noise."""
     progression = make_progression(
         500, n_transient=0, n_increasing=0, n_decreasing=40, noise=0.15, as_frame=True, random_state=0
     )
@@ -82,8 +83,8 @@ def made_up() -> Study:
 # %%
 # 2. The model
 # ------------
-# The expected thickness of a region is x0 plus the integral of minus a softplus: it falls, for every weight of the
-# network and at every point. Nothing needs to be standardised, and no labels go in.
+# The expected thickness of a region is x0 plus the integral of minus a softplus, so it falls everywhere, whatever the
+# weights of the network are. Nothing needs to be standardised, and no labels go in.
 
 
 def fit(thickness: pd.DataFrame) -> DeVAETransformer:
@@ -93,8 +94,8 @@ def fit(thickness: pd.DataFrame) -> DeVAETransformer:
 # %%
 # 3. The axis and age
 # -------------------
-# The constraint has also settled which end is which: the axis runs from thick to thin. Beside it, how plainer summaries
-# of the same columns go with age.
+# The constraint also decides which end is which: the axis runs from thick to thin. How well does it agree with age,
+# compared with simpler summaries of the same columns?
 
 
 def agreement_with_age(positions: np.ndarray, study: Study) -> pd.Series:
@@ -110,11 +111,12 @@ def agreement_with_age(positions: np.ndarray, study: Study) -> pd.Series:
 # %%
 # 4. Who goes first
 # -----------------
-# ``derivatives`` says how fast a region thins at every position. Two places sum that up: where it thins fastest, and
-# where half of what it loses is lost. The second is much the steadier of the two, because many regions keep getting
-# faster, and so are fastest wherever the people end; regions are ordered by it. Refits to resampled people say how much
-# of the order is to be believed. All of this is within the middle 95 % of the people, where there are data. And it
-# compares people, not years of one life: some are born with a thicker cortex, and the axis holds that as well as age.
+# ``derivatives`` says how fast a region thins at every position. Two positions summarise that: where the region thins
+# fastest, and where it has lost half of what it loses. Regions are ordered by the second, which is much more stable:
+# many regions thin faster and faster, so the position of the fastest thinning is simply where the people end. Refits to
+# resampled people show how certain the order is. All of this is within the middle 95 % of the people, where there are
+# data. Note that the axis compares people, not years of one life: some people are born with a thicker cortex, and the
+# axis reflects that as well as age.
 
 
 def middle_of(positions: np.ndarray) -> np.ndarray:
@@ -182,8 +184,8 @@ def print_thinning(table: pd.DataFrame, unit: str, n_shown: int = 5) -> None:
 
 
 # %%
-# The scan of one hemisphere knows nothing of the other, and nor does the model: to it these are 68 columns. Whether
-# left and right come out at the same place is therefore a test of the order that uses no age.
+# The model does not know which columns are the left and the right side of the same region. So whether left and right
+# come out at the same position is a test of the order that does not use age.
 
 
 def agreement_of_sides(table: pd.DataFrame) -> float | None:
@@ -197,9 +199,10 @@ def agreement_of_sides(table: pd.DataFrame) -> float | None:
 # %%
 # 5. On people that it has not seen
 # ---------------------------------
-# Two tests beside FactorAnalysis, which is the same model with straight lines. The likelihood of new people (nats per
-# person, in standardised units); and denoising: a fifth of the entries of new people is hidden, and ``predict`` says
-# from the rest what should be there. (FactorAnalysis takes no gaps; beside it stands each region's average.)
+# Two tests on new people. The first is their log-likelihood (nats per person, in standardised units), compared with
+# FactorAnalysis, which is the same model with straight lines. The second hides a fifth of their entries, and
+# ``predict`` says from the rest what they should be. (FactorAnalysis takes no missing entries, so the comparison is
+# with each region's average.)
 
 
 def held_out(study: Study, n_splits: int) -> pd.DataFrame:
@@ -210,7 +213,7 @@ def held_out(study: Study, n_splits: int) -> pd.DataFrame:
         X, X_test = scaler.transform(study.thickness.iloc[train]), scaler.transform(study.thickness.iloc[test])
         model = fit(X)
         hidden = np.random.default_rng(seed).random(X_test.shape) < 0.2
-        hidden[hidden.all(axis=1), 0] = False  # something of everyone is seen
+        hidden[hidden.all(axis=1), 0] = False  # at least one entry of each person is seen
         wrong = (model.predict(np.where(hidden, np.nan, X_test)) - X_test) * scaler.scale_
         rows.append(
             {
@@ -241,9 +244,10 @@ def print_held_out(results: pd.DataFrame, unit: str) -> None:
 # %%
 # 6. The figure
 # -------------
-# Upper left, the axis against age. Lower left, four regions with everyone's measurement: the curve, dashed where few
-# people are, and the band that should hold 95 % of the people at each position. Right, all regions: colour is how fast
-# each thins compared to its own average speed, dots are where half is lost, lines where 90 % of the refits put that.
+# Upper left: the axis against age. Lower left: four regions with everyone's measurements, the curve (dashed where there
+# are few people), and the band that should hold 95 % of the people at each position. Right: all regions. The colour is
+# how fast each thins compared with its own average speed. Dots are where half is lost, and lines show where 90 % of the
+# refits put that.
 
 BLUE, ORANGE, GREY = "#0B5C8C", "#C44E00", "#5A5A5A"
 
@@ -267,7 +271,7 @@ def draw_age(ax, positions: np.ndarray, study: Study) -> None:
 
 
 def chosen_regions(table: pd.DataFrame) -> dict[str, str]:
-    """Region by what it is an example of: four different ones, each from one side."""
+    """Four different regions, each from one side, by what they are examples of."""
     rankings = {
         "earliest": table["halfway"],
         "latest": -table["halfway"],

@@ -1,17 +1,17 @@
 """
-========================================================
-Clusters of cells, when nobody has said how many there are
-========================================================
+================================================
+Clusters of cells when their number is not known
+================================================
 
-A deep generative decoder (Schuster and Krogh, 2023) has no encoder: it looks for the representation of every cell under
-which the cell's counts are most probable, and learns a Gaussian mixture over representations at the same time. The
-mixture's components are clusters. Where the search starts decides nearly everything, and how many components there
-should be is seldom known. Here is a table for which both are.
+A deep generative decoder (Schuster and Krogh, 2023) has no encoder. For every cell it searches for the representation
+that makes the cell's counts most probable, and it learns a Gaussian mixture over the representations at the same time.
+The components of the mixture are clusters. The result depends a great deal on where the search starts, and the number
+of components is seldom known. This example compares two starts on a table whose clusters are known.
 
-The table is simulated: 1000 cells, 500 genes, six clusters that hold 30 to 5 % of the cells, cells of different depth,
-and two nuisance factors that have nothing to do with the clusters.
+The table is simulated: 1000 cells, 500 genes, six clusters with between 5 and 30 % of the cells, cells of different
+depth, and two nuisance factors that have nothing to do with the clusters.
 
-Run it as it is; there is nothing to download::
+Run it as it is; there is nothing to download. The figure needs umap-learn (``pip install "skdevae[umap]"``)::
 
     python examples/plot_dgd_cells.py
     python examples/plot_dgd_cells.py --output figures/mine.png
@@ -45,7 +45,7 @@ N_NEW, N_COMPONENTS = 200, 12
 
 
 def load_tables() -> tuple[Bunch, slice, slice]:
-    """Cells with their clusters; those to fit to; those that come later."""
+    """All cells with their clusters; which of them to fit to; which of them come later."""
     cells = make_cell_clusters(1000 + N_NEW, random_state=0)
     return cells, slice(1000), slice(1000, None)
 
@@ -53,9 +53,10 @@ def load_tables() -> tuple[Bunch, slice, slice]:
 # %%
 # 2. Twelve components for six clusters
 # -------------------------------------
-# The mixture starts from the best of several fits to principal components, with moves that merge two components and
-# split a third; components that do not pay for their parameters are left out. As published, representations start at
-# zero and means at random: then nothing tells the components apart.
+# By default, the mixture starts from the best of several fits to principal components. They use moves that merge two
+# components and split a third, and leave out components that do not improve the fit enough for their number of
+# parameters. In the published method, representations start at zero and the means of the components at random, so at
+# first nothing distinguishes the components.
 
 
 def fit_models(X) -> dict[str, DGDEmbedder]:
@@ -75,12 +76,13 @@ def fit_models(X) -> dict[str, DGDEmbedder]:
 # %%
 # 3. How well the clusters are found
 # ----------------------------------
-# Beside them scikit-learn's mixture on principal components of log1p of normalised counts, which is told that there are
-# six. Later cells get their representations by the same optimisation, decoder and mixture as they are.
+# For comparison, scikit-learn's mixture is fitted to principal components of log1p of normalised counts, and is told
+# that there are six clusters. Cells that come later get representations by the same optimisation, with decoder and
+# mixture held fixed.
 
 
 class LogNormalized(TransformerMixin, BaseEstimator):
-    """log1p of counts brought to a total of 1000."""
+    """log1p of counts, after scaling each cell to a total of 1000."""
 
     def fit(self, X, y=None):
         return self
@@ -112,7 +114,7 @@ def judge(models: dict[str, DGDEmbedder], cells: Bunch, first: slice, later: sli
 # %%
 # 4. Look at it
 # -------------
-# Cells over draws from the mixture (grey), by UMAP, in the colours of their true clusters.
+# Cells in the colours of their true clusters, over draws from the mixture in grey; UMAP brings both to two dimensions.
 
 
 def draw(models: dict[str, DGDEmbedder], cells: Bunch, first: slice, output: Path) -> None:

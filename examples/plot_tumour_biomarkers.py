@@ -3,10 +3,10 @@
 Tumours on one axis, and how each measurement behaves on it
 =========================================================
 
-Fine-needle aspirates of 569 breast tumours were photographed, and 30 measurements of their cell nuclei taken. Somewhere
-in these columns may be an axis from harmless to dangerous. This example finds an axis without being told any diagnosis,
-and says in the same fit which measurements rise along it, which fall, and which come and go; only then are the
-diagnoses opened, to see whether the axis has anything to do with them. Plainer models are asked the same questions.
+Fine-needle aspirates of 569 breast tumours were photographed, and 30 measurements of their cell nuclei were taken.
+There may be an axis from harmless to dangerous in these columns. This example finds an axis without knowing any
+diagnosis. The same fit says which measurements rise along it, which fall, and which come and go. The diagnoses are only
+used afterwards, to see whether the axis has anything to do with them. Simpler models are asked the same questions.
 
 Run it as it is, or on a table of your own, whose numeric columns become the features::
 
@@ -90,7 +90,7 @@ def read_csv(path: Path, label: str | None) -> Study:
         raise ValueError(f"{path} contains infinite values, in {varying.columns[np.isinf(varying).any()][0]!r}.")
     if varying.shape[1] < 3:
         raise ValueError(
-            f"{path} has {varying.shape[1]} numeric columns with more than one value; an axis needs 3 at least."
+            f"{path} has {varying.shape[1]} numeric columns with more than one value; an axis needs at least 3."
         )
     observed = varying.notna().any(axis=1)
     if not observed.all():
@@ -104,8 +104,8 @@ def read_csv(path: Path, label: str | None) -> Study:
 # %%
 # 2. The model
 # ------------
-# Standardising changes nothing for BasisDeVAE, which does so by itself; it puts all models' likelihoods in the same
-# units.
+# BasisDeVAE standardises by itself, so the scaler changes nothing for it. It brings the likelihoods of all models to
+# the same units.
 
 
 def pipeline_of(model) -> Pipeline:
@@ -115,12 +115,12 @@ def pipeline_of(model) -> Pipeline:
 # %%
 # 3. Which feature does what, and where
 # -------------------------------------
-# Every feature's most probable behaviour. A rising or falling feature is placed where it changes most, a transient one
-# at its peak; the share of samples that lie below that place says whether there are data to judge it by.
+# Every feature has its most probable behaviour. A rising or falling feature is placed where it changes most, a
+# transient one at its peak. The share of samples below that place says whether there are data around it.
 
 
 def middle_of(positions: np.ndarray) -> np.ndarray:
-    """Points through the middle 98 % of the samples, where there are data to speak of."""
+    """Points through the middle 98 % of the samples, where there are enough data."""
     return np.linspace(*np.quantile(positions, [0.01, 0.99]), 400)
 
 
@@ -150,7 +150,7 @@ def print_behaviours(table: pd.DataFrame) -> None:
     formats = {"probability": "{:.2f}", "at z": "{:+.2f}", "samples below": "{:.0%}", "range (sd)": "{:.1f}"}
     print(table.to_string(index=False, formatters={name: form.format for name, form in formats.items()}))
     print(
-        "at z: where it changes most (1 % or 99 %: at the end of the samples); of a transient feature, where it peaks."
+        "at z: where the feature changes most (1 % or 99 %: at the end of the samples); if it is transient, its peak."
         "\nrange: highest minus lowest expected value within the middle 98 % of the samples."
     )
 
@@ -158,9 +158,9 @@ def print_behaviours(table: pd.DataFrame) -> None:
 # %%
 # 4. Against plainer models, on samples that none of them has seen
 # ----------------------------------------------------------------
-# Two questions. How well does the model describe new samples (mean log-likelihood, nats per sample)? And, where labels
-# are given: how well does the axis separate them (area under the ROC curve, whichever end is up)? Each split draws its
-# own fifth of the samples, and starts the model from its own seed.
+# Two questions. How well does the model describe new samples (mean log-likelihood, nats per sample)? And, if there are
+# labels: how well does the axis separate them (area under the ROC curve, in the better direction)? Each split holds out
+# a fifth of the samples at random, and starts the model from its own seed.
 
 
 def separation(positions: np.ndarray, labels: pd.Series) -> float:
@@ -200,7 +200,7 @@ def print_comparison(results: pd.DataFrame) -> None:
     baseline = results[results.model == BASELINE].set_index("split")["log-likelihood"]
     for name, rows in results.set_index("split").groupby("model", sort=False):
         columns["log-likelihood"][name] = with_spread(rows["log-likelihood"], 2)
-        if len(baseline) and name != BASELINE:  # split by split, which cancels what makes a split easy or hard
+        if len(baseline) and name != BASELINE:  # differences within splits: some splits are easy, some are hard
             columns[f"above {BASELINE}"][name] = with_spread(rows["log-likelihood"] - baseline, 2)
         if "separation" in rows:
             columns["separation"][name] = with_spread(rows["separation"].dropna(), 3)
@@ -210,9 +210,9 @@ def print_comparison(results: pd.DataFrame) -> None:
 # %%
 # 5. How many behaviours?
 # -----------------------
-# The score of the estimator is a held-out log-likelihood, so scikit-learn's own search can choose. K behaviours are the
-# first K of increasing, decreasing, transient, dip. (The next ones, flat and free, are not searched: a free curve
-# describes more by letting the axis bend, and is no behaviour that one could name.)
+# The estimator's score is a log-likelihood, so scikit-learn's own search can choose K by that of held-out samples. K
+# behaviours are the first K of increasing, decreasing, transient, dip. (The next two, flat and free, are not searched.
+# A free curve fits better only because it lets the axis bend, and it is not a behaviour that one could name.)
 
 
 def search(features: pd.DataFrame) -> GridSearchCV:
@@ -241,7 +241,7 @@ def print_search(found: GridSearchCV) -> None:
 # %%
 # 6. The figure
 # -------------
-# Where the samples lie, and below it every feature's curve.
+# Where the samples are on the axis, and every feature's curve.
 
 
 def draw_positions(ax, positions: np.ndarray, study: Study) -> None:

@@ -1,14 +1,14 @@
 """
-============================================
-What the prior of an autoencoder lets be seen
-============================================
+=================================================
+How the prior shapes the latent of an autoencoder
+=================================================
 
-A variational autoencoder pulls all samples towards its prior. A standard normal prior is one cloud, and data that come
-in kinds do not fit in there without being pushed together. The VampPrior (Tomczak and Welling, AISTATS 2018) is a
-mixture of the encoder's own posteriors, and lies where the data lie. Here both see the same table: 1797 handwritten
-digits of scikit-learn, 64 pixels each, on or off. The labels are for looking at the result only.
+A variational autoencoder pulls all samples towards its prior. A standard normal prior is one cloud, so it pushes groups
+of samples together that should stay apart. The VampPrior (Tomczak and Welling, AISTATS 2018) is a mixture of the
+encoder's own posteriors, so it lies where the data lie. Here both are used on the same table: the 1797 handwritten
+digits of scikit-learn, with 64 pixels that are on or off. The labels are only used to look at the result.
 
-Run it as it is; there is nothing to download::
+Run it as it is; there is nothing to download. The figure needs umap-learn (``pip install "skdevae[umap]"``)::
 
     python examples/plot_vamp_prior.py
     python examples/plot_vamp_prior.py --output figures/mine.png
@@ -34,7 +34,7 @@ from skdevae.metrics import active_units, n_principal_components
 # %%
 # 1. The table
 # ------------
-# Pixels have 17 shades of grey; those in the darker half count as ink. A tenth of the digits is held out.
+# Pixels have 17 shades of grey. Those in the darker half count as on. A tenth of the digits is held out.
 
 
 def load_table() -> tuple[pd.DataFrame, pd.Series]:
@@ -59,9 +59,10 @@ def fit_models(X: pd.DataFrame) -> dict[str, VampVAE]:
 # %%
 # 3. What the measures say
 # ------------------------
-# The log-likelihood of held-out digits says which model is the better distribution. The rest looks at the embedding of
-# the training digits: latent units in use, principal components that hold 95 % of its variance, and whether digits of a
-# kind are together. Components of the VampPrior, merged into ten clusters, name digits without having seen a label.
+# The log-likelihood of held-out digits says which model describes their distribution better. The other measures are of
+# the embedding of the training digits: how many latent units are in use, how many principal components explain 95 % of
+# its variance, and how well the ten digits are kept apart. For the VampPrior, the components are merged into ten
+# clusters, which are compared with the digits. No label was used to find them.
 
 
 def judge(models: dict[str, VampVAE], X: pd.DataFrame, X_test: pd.DataFrame, digit: pd.Series) -> pd.DataFrame:
@@ -83,8 +84,9 @@ def judge(models: dict[str, VampVAE], X: pd.DataFrame, X_test: pd.DataFrame, dig
 # %%
 # 4. What the eye says
 # --------------------
-# Draws from the prior in grey, digits over them, all brought to two dimensions by UMAP. Under the normal prior much of
-# the grey is where no digit is: samples from there look like nothing. The VampPrior's draws are where the digits are.
+# Digits in colour over draws from the prior in grey; UMAP brings both to two dimensions. Under the normal prior, much
+# of the grey is where there are no digits: samples drawn there do not look like digits. Draws from the VampPrior are
+# where the digits are.
 
 
 def draw(models: dict[str, VampVAE], X: pd.DataFrame, digit: pd.Series, output: Path) -> None:

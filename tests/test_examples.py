@@ -1,4 +1,4 @@
-"""The examples run, and say what they promise."""
+"""The examples run, print what they promise, and draw their figures."""
 
 import importlib.util
 import re
@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
 
 from skdevae import (
     BasisDeVAEClusterer,
@@ -40,15 +41,20 @@ def loaded(monkeypatch, name: str):
 
 @pytest.fixture
 def example(monkeypatch):
-    """examples/plot_tumour_biomarkers.py, with fits that are too short to be good but do all that long ones do."""
+    """examples/plot_tumour_biomarkers.py, with fits that are too short to be good, and a search over half the grid."""
     module = loaded(monkeypatch, "plot_tumour_biomarkers")
-    monkeypatch.setattr(module, "BasisDeVAEClusterer", partial(BasisDeVAEClusterer, max_epochs=5))
+    monkeypatch.setattr(module, "BasisDeVAEClusterer", partial(BasisDeVAEClusterer, max_epochs=3))
+
+    def search(estimator, grid, **options):
+        return GridSearchCV(estimator, {name: values[-2:] for name, values in grid.items()}, **options)
+
+    monkeypatch.setattr(module, "GridSearchCV", search)
     return module
 
 
 @pytest.fixture
 def brain_example(monkeypatch, tmp_path):
-    """examples/plot_brain_thickness.py, with short fits, where ../shared/data is missing."""
+    """examples/plot_brain_thickness.py, with short fits, as if ../shared/data were missing."""
     module = loaded(monkeypatch, "plot_brain_thickness")
     monkeypatch.setattr(module, "DeVAETransformer", partial(DeVAETransformer, max_epochs=10))
     monkeypatch.setattr(module, "IXI", tmp_path / "missing.csv.gz")
@@ -57,12 +63,13 @@ def brain_example(monkeypatch, tmp_path):
 
 @pytest.fixture
 def toy_example(monkeypatch):
-    """examples/plot_basis_toy.py, with short fits; the search for clusters is before them, and as it is."""
+    """examples/plot_basis_toy.py, with fewer samples and functions, and short fits after the search for clusters."""
     module = loaded(monkeypatch, "plot_basis_toy")
-    monkeypatch.setattr(module, "BasisVAEClusterer", partial(BasisVAEClusterer, max_epochs=5))
-    monkeypatch.setattr(
-        module, "VAETransformer", lambda *args, **kwargs: VAETransformer(*args, **kwargs | {"max_epochs": 5})
-    )
+    short = {"n_clusters": 9, "max_epochs": 5}
+    monkeypatch.setattr(module, "make_basis_toy", partial(module.make_basis_toy, 200, noise=0.1))
+    monkeypatch.setattr(module, "BasisVAEClusterer", lambda **parameters: BasisVAEClusterer(**parameters | short))
+    short_vae = {"max_epochs": 5}
+    monkeypatch.setattr(module, "VAETransformer", lambda n, **parameters: VAETransformer(n, **parameters | short_vae))
     return module
 
 
@@ -80,8 +87,9 @@ def prior_example(monkeypatch):
 
 @pytest.fixture
 def cells_example(monkeypatch):
-    """examples/plot_dgd_cells.py, with few cells, short fits and PCA in the place of UMAP."""
+    """examples/plot_dgd_cells.py, with few cells and components, short fits and PCA in the place of UMAP."""
     module = loaded(monkeypatch, "plot_dgd_cells")
+    monkeypatch.setattr(module, "N_COMPONENTS", 4)
     cells = module.make_cell_clusters(150, 60, random_state=0)
     monkeypatch.setattr(module, "load_tables", lambda: (cells, slice(100), slice(100, None)))
     short = {"n_components": 3, "max_epochs": 3, "n_importance_samples": 20}
@@ -94,7 +102,7 @@ def cells_example(monkeypatch):
 
 @pytest.fixture
 def cortex() -> pd.DataFrame:
-    """Four pairs of regions, two averages that are none, and ages."""
+    """Four pairs of regions, two averages over hemispheres, which are not regions, and ages."""
     progression = make_progression(60, n_transient=0, n_increasing=0, n_decreasing=8, random_state=0)
     regions = ["bankssts", "superiorfrontal", "temporalpole", "insula"]
     names = [f"{side}h_{region}_thickness" for side in "lr" for region in regions]
@@ -212,7 +220,7 @@ def test_a_cortex_of_ones_own(brain_example, cortex, tmp_path, capsys):
     [
         (None, [], "cannot read .* as a CSV table"),
         (lambda table: table.drop(columns="age"), [], "needs a column 'age'"),
-        (lambda table: table[["age", *table.columns[:3]]], [], "four at least that end in '_thickness'"),
+        (lambda table: table[["age", *table.columns[:3]]], [], "at least four that end in '_thickness'"),
         (lambda table: table.head(8), [], "8 rows"),
         (lambda table: table.mask(table == table.iloc[0, 0]), [], "missing entries"),
         (lambda table: table, ["--splits", "0"], "--splits must"),
