@@ -86,6 +86,11 @@ class Inference(ABC):
         return self.model.predictive_mean(source.context.tensors(source.like), positions)
 
 
+def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
+    """Whether one grid can serve all rows: the likelihood at its points is linear in the data, and the same for all."""
+    return model.likelihood.is_linear and source.context.log_size is None
+
+
 def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
     """Chunks few enough in rows for an array of (rows, candidates, features)."""
     return source.chunks(width=model.entries_per_point)

@@ -9,7 +9,7 @@ from ..nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize, t
 from ..nn.models import GenerativeModel, in_context
 from ..nn.rows import DenseRows
 from ..table.source import RowSource
-from .base import narrow_chunks
+from .base import narrow_chunks, share_a_grid
 from .strategies import inference_for
 
 #: points of the grid on which columns are judged along each axis, by number of dimensions
@@ -24,7 +24,7 @@ def column_evidence(model: GenerativeModel, source: RowSource) -> Tensor:
     curve takes. The latents are integrated on a grid. Where no grid can serve all rows (latents of more dimensions,
     likelihoods that are not linear in the data, rows with size factors), they are taken to be at the posterior means.
     """
-    has_grid = model.n_components in _COLUMN_POINTS and model.likelihood.is_linear and source.context.log_size is None
+    has_grid = model.n_components in _COLUMN_POINTS and share_a_grid(model, source)
     evidence = _evidence_on_grid(model, source) if has_grid else _evidence_at_means(model, source)
     return (evidence + model.candidate_log_prior()).T
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..nn.models import AmortizedModel
 from ..nn.priors import GaussianMixture, StandardNormal
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, narrow_chunks, without_entries
+from .base import Inference, PosteriorFields, narrow_chunks, share_a_grid, without_entries
 from .draws import standard_normal_points, standard_normal_rule
 from .grid import GridInference
 from .grid_ladder import LatentPosterior
@@ -39,12 +39,7 @@ class EncoderInference(Inference):
     def integrates_on_grid(self, source: RowSource) -> bool:
         """Whether the latent can be integrated on a grid."""
         model = self.model
-        return (
-            model.n_components == 1
-            and isinstance(model.prior, StandardNormal)
-            and model.likelihood.is_linear
-            and source.context.log_size is None
-        )
+        return model.n_components == 1 and isinstance(model.prior, StandardNormal) and share_a_grid(model, source)
 
     @torch.no_grad()
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:

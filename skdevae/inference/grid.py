@@ -10,7 +10,7 @@ from torch import Tensor
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields
+from .base import Inference, PosteriorFields, share_a_grid
 from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
 from .importance import sampled_log_evidence
 
@@ -62,6 +62,11 @@ def exact_posterior(
     credible_level: float = 0.95,
 ) -> LatentPosterior:
     """Posterior of every row's latent under the coefficients that ``tables`` gives at points z (P, Q)."""
+    if not share_a_grid(model, source):
+        raise ValueError(
+            "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and rows "
+            "without size factors."
+        )
     ladder = GridLadder(tables, model.z_max, model.n_components, source.like)
     posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
     for index, rows in source.chunks(width=_POSTERIOR_WIDTH[model.n_components]):

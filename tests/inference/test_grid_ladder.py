@@ -97,3 +97,10 @@ def test_grids_of_two_dimensions_stop_where_memory_does(monkeypatch):
     full = GridLadder(model.predictive_tables, model.z_max, 2, like)
     assert full.is_last(0)
     assert full.extended() is None
+
+
+def test_rows_with_size_factors_share_no_grid():
+    model = random_model("exact", "nb", n_components=1)
+    sized = source_of(random_table("nb", 3), log_size=np.zeros(3))
+    with pytest.raises(ValueError, match="rows without size factors"):
+        exact_posterior(model, sized, model.predictive_tables)
