@@ -1,5 +1,6 @@
 """VAETransformer from outside: factor analysis where it is linear, bounds where it is not."""
 
+import itertools
 from copy import copy
 from functools import cache
 
@@ -31,7 +32,7 @@ DIMENSIONS = (1, 2, 3)
 def quick(n_components=2, **parameters):
     """An estimator for laws that hold however long it trains."""
     return VAETransformer(
-        n_components, **{"max_epochs": 15, "n_importance_samples": 100, "random_state": 0, **parameters}
+        n_components, **{"max_epochs": 15, "n_importance_samples": 64, "random_state": 0, **parameters}
     )
 
 
@@ -63,8 +64,9 @@ def fitted(likelihood="gaussian", n_components=2, decoder="mlp"):
 
 @cache
 def factor_analysis(n_components):
-    """Fitted by default, but for the floor of noise, which factor analysis has not."""
-    return VAETransformer(n_components, decoder="linear", noise_floor=0.01, random_state=0).fit(factors(n_components))
+    """Trained by default, but for a shorter time, and for the floor of noise, which factor analysis has not."""
+    trained = {"noise_floor": 0.01, "batch_size": 100, "max_epochs": 250}
+    return VAETransformer(n_components, decoder="linear", random_state=0, **trained).fit(factors(n_components))
 
 
 def with_holes(table, share=0.2, seed=0):
@@ -76,8 +78,9 @@ def gaussian_model(model):
     """Mean (D,), loadings (D, Q) and noise variances (D,), in the units of X, that a linear decoder's weights say."""
     module = model._float64_module()
     level, loadings = (t.detach().numpy() for t in (module.decoder.level, module.decoder.loadings))
-    variance = (model._scale * module.likelihood.scale.detach().numpy()) ** 2
-    return model._center + model._scale * level, (model._scale * loadings).T, variance
+    units = model._reader_.units
+    variance = (units.scale * module.likelihood.scale.detach().numpy()) ** 2
+    return units.to_user(level), (units.scale * loadings).T, variance
 
 
 def marginal_log_density(model, table):
@@ -99,8 +102,8 @@ def marginal_log_density(model, table):
 def test_a_linear_model_is_factor_analysis(n_components):
     table, model = factors(n_components), factor_analysis(n_components)
     reference = FactorAnalysis(n_components, tol=1e-8, max_iter=5000).fit(table)
-    assert model.n_iter_ * -(-len(table) // 128) >= 4000
-    assert_allclose(model.score(table), reference.score(table), rtol=0, atol=0.01)
+    score = model.score(table)
+    assert_allclose(score, reference.score(table), rtol=0, atol=0.01)
     assert_allclose(model.noise_scale_, np.sqrt(reference.noise_variance_), rtol=0.15)
     _, loadings, variance = gaussian_model(model)
     assert_allclose(
@@ -109,8 +112,7 @@ def test_a_linear_model_is_factor_analysis(n_components):
         atol=0.05 * np.diag(reference.get_covariance()).max(),
     )
     # a Gaussian with independent components is enough, once the axes are turned to the posterior's own
-    assert model.elbo(table) <= model.score(table) + 1e-6
-    assert_allclose(model.elbo(table), model.score(table), rtol=0, atol=2e-3)
+    assert score - 2e-3 <= model.elbo(table) <= score + 1e-6
 
 
 @pytest.mark.parametrize("n_components", [1, 2])
@@ -173,10 +175,11 @@ def test_elbo_of_a_linear_model_in_closed_form(n_components):
 def test_a_perceptron_without_hidden_layers_is_linear():
     table = table_for("gaussian")
     model = quick(decoder="mlp", hidden_layer_sizes=()).fit(table)
-    assert_array_equal(model.transform(table), fitted(decoder="linear").transform(table))
+    z = model.transform(table)
+    assert_array_equal(z, fitted(decoder="linear").transform(table))
     assert_array_equal(model.score_samples(table), fitted(decoder="linear").score_samples(table))
-    assert_array_equal(quick(decoder="linear", hidden_layer_sizes=()).fit_transform(table), model.transform(table))
-    assert (fitted().transform(table) != model.transform(table)).any()
+    assert_array_equal(quick(decoder="linear", hidden_layer_sizes=()).fit_transform(table), z)
+    assert (fitted().transform(table) != z).any()
 
 
 @pytest.mark.parametrize("sizes", [(3,), [8, 8], (64,)])
@@ -189,7 +192,7 @@ def test_a_perceptron_describes_what_a_plane_does_not():
     generator = np.random.default_rng(0)
     z = generator.standard_normal(300)
     table = np.column_stack([z, z**2, np.sin(2 * z), z]) + 0.2 * generator.standard_normal((300, 4))
-    mlp, linear = (quick(1, decoder=decoder, max_epochs=100, weight_decay=1.0).fit(table) for decoder in DECODERS)
+    mlp, linear = (quick(1, decoder=decoder, max_epochs=60, weight_precision=1.0).fit(table) for decoder in DECODERS)
     assert mlp.score(table) > linear.score(table) + 0.5
 
 
@@ -200,11 +203,18 @@ def test_a_perceptron_describes_what_a_plane_does_not():
 @pytest.mark.parametrize("n_components", DIMENSIONS)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_bound_is_below_the_score(likelihood, n_components, decoder):
-    model, table = fitted(likelihood, n_components, decoder), table_for(likelihood)
-    assert model.elbo(table) <= model.score(table) + 1e-3
-    assert np.isfinite(model.score_samples(table)).all()
-    assert model.score_samples(table).shape == (len(table),)
-    assert model.score(table) == model.score_samples(table).mean()
+    model, table = fitted(likelihood, n_components, decoder), table_for(likelihood)[:30]
+    score, scores = model.score(table), model.score_samples(table)
+    assert scores.shape == (30,)
+    assert np.isfinite(scores).all()
+    assert score == scores.mean()
+    assert model.elbo(table) <= score + 1e-3
+
+
+@pytest.mark.parametrize("n_components", DIMENSIONS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_what_a_fit_maximises_is_the_bound_less_what_weights_cost(likelihood, n_components):
+    model, table = fitted(likelihood, n_components), table_for(likelihood)
     with torch.no_grad():
         cost = -float(model.module_.log_prior())
     assert_allclose(model.lower_bound_, model.elbo(table) - cost / len(table), rtol=0, atol=0.02)
@@ -214,15 +224,15 @@ def test_the_bound_is_below_the_score(likelihood, n_components, decoder):
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "bernoulli"])
 def test_score_is_the_integral_over_the_latent(likelihood, n_components):
     model, rows = copy(fitted(likelihood, n_components)), with_holes(table_for(likelihood)[:15], 0.1)
-    model.set_params(n_importance_samples=2000)
-    axis = np.linspace(-7, 7, 201)
+    model.set_params(n_importance_samples=2048)
+    axis = np.linspace(-7, 7, 141)
     points = np.stack(np.meshgrid(*[axis] * n_components, indexing="ij"), -1).reshape(-1, n_components)
     log_mass = norm.logpdf(points).sum(1) + n_components * np.log(axis[1] - axis[0])
     curves = model.trajectories(points)
     with torch.no_grad():
-        tables = model._float64_module().predictive_tables(torch.from_numpy(points))
-        dense = model._source(rows, model._float64_like()).rows(slice(None)).dense()
-        joint = dense.log_likelihood(tables) + model._float64_module().likelihood.row_constant(dense)[:, None]
+        _, source, inference = model._for_inference(rows)
+        tables, dense = inference.model.predictive_tables(torch.from_numpy(points)), source.rows(slice(None)).dense()
+        joint = dense.log_likelihood(tables) + inference.model.likelihood.row_constant(dense)[:, None]
     joint = joint.numpy()
     if likelihood == "gaussian":
         observed = ~np.isnan(rows)
@@ -239,8 +249,8 @@ def test_score_is_the_integral_over_the_latent(likelihood, n_components):
 
 
 def test_more_draws_are_closer_to_the_score():
-    table = counts("nb")
-    scores = [quick(likelihood="nb", n_importance_samples=n).fit(table).score(table) for n in (1, 50, 1000)]
+    table, model = counts("nb")[:60], copy(fitted("nb"))
+    scores = [model.set_params(n_importance_samples=n).score(table) for n in (1, 50, 1000)]
     assert abs(scores[1] - scores[2]) < 0.05
     assert scores[0] < scores[2]
 
@@ -274,9 +284,9 @@ def test_rows_of_absurd_counts_have_a_finite_score(likelihood):
 def test_predictions_are_inverse_transforms_and_fill_gaps(n_components):
     truth, table = table_for("gaussian"), with_holes(table_for("gaussian"))
     model = quick(n_components, max_epochs=60).fit(table)
-    expected = model.predict(table)
-    assert_array_equal(expected, model.inverse_transform(model.transform(table)))
-    assert_array_equal(expected, model.trajectories(model.transform(table)))
+    expected, z = model.predict(table), model.transform(table)
+    assert_array_equal(expected, model.inverse_transform(z))
+    assert_array_equal(expected, model.trajectories(z))
     assert np.isfinite(expected).all()
     gaps = np.isnan(table)
     assert ((expected - truth)[gaps] ** 2).mean() < 0.9 * ((truth - truth.mean(0))[gaps] ** 2).mean()
@@ -298,7 +308,7 @@ def test_derivatives_are_differences_of_trajectories(likelihood, n_components):
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_samples_have_the_moments_of_the_model_and_of_the_table(likelihood, n_components):
     table = table_for(likelihood)
-    model, n = quick(n_components, likelihood=likelihood, max_epochs=60).fit(table), 20_000
+    model, n = quick(n_components, likelihood=likelihood, max_epochs=60).fit(table), 5000
     drawn = model.sample(n, random_state=0)
     assert drawn.shape == (n, 8)
     expected = model.trajectories(np.random.default_rng(0).standard_normal((n, n_components)))
@@ -348,20 +358,21 @@ def test_a_negative_factor_turns_curves_upside_down():
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_permuted_columns_have_permuted_curves(decoder):
-    table, order = factors(1), np.random.default_rng(0).permutation(8)
-    ours, theirs = (quick(1, decoder=decoder, max_epochs=60).fit(rows) for rows in (table, table[:, order]))
+    table, order = factors(1, n_samples=120), np.random.default_rng(0).permutation(8)
+    ours, theirs = (quick(1, decoder=decoder, max_epochs=120).fit(rows) for rows in (table, table[:, order]))
     assert_allclose(theirs.score(table[:, order]), ours.score(table), atol=0.05)
     points = np.linspace(-2, 2, 9)
     assert_allclose(theirs.trajectories(points), ours.trajectories(points)[:, order], atol=0.3)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    ("likelihood", "decoder"), [*itertools.product(LIKELIHOODS, ["mlp"]), ("gaussian", "linear"), ("zinb", "linear")]
+)
 @pytest.mark.parametrize("n_components", DIMENSIONS)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_rows_are_judged_one_by_one(likelihood, n_components, decoder):
-    model, table = fitted(likelihood, n_components, decoder), with_holes(table_for(likelihood)[:8], share=0.1)
+    model, table = fitted(likelihood, n_components, decoder), with_holes(table_for(likelihood)[:5], share=0.1)
     together, scores = model.transform(table), model.score_samples(table)
-    for batches in (np.array_split(table, 3), table[:, None]):
+    for batches in (np.array_split(table, 2), table[:, None]):
         assert_allclose(np.vstack([model.transform(batch) for batch in batches]), together, atol=1e-10)
         assert_allclose(np.concatenate([model.score_samples(batch) for batch in batches]), scores, rtol=1e-8)
     assert_allclose(model.transform(table[::-1]), together[::-1], atol=1e-10)
@@ -376,13 +387,13 @@ def test_the_first_axis_follows_what_it_is_told(n_components):
     table = table_for("gaussian")
     target = table @ np.linspace(-1, 1, 8)
     for variable in (target, -target):
-        latent = quick(n_components).fit(table, orientation=variable).transform(table)
+        latent = quick(n_components, max_epochs=5).fit(table, orientation=variable).transform(table)
         assert np.corrcoef(latent[:, 0], variable)[0, 1] > 0
     for column in (0, 5):
-        latent = quick(n_components, orientation=column).fit(table).transform(table)
+        latent = quick(n_components, max_epochs=5, orientation=column).fit(table).transform(table)
         assert np.corrcoef(latent[:, 0], table[:, column])[0, 1] > 0
     for rows in (table, -table):
-        latent = quick(n_components).fit(rows).transform(rows)
+        latent = quick(n_components, max_epochs=5).fit(rows).transform(rows)
         correlations = np.corrcoef(latent, rows, rowvar=False)[:n_components, n_components:]
         assert (correlations.sum(1) >= -1e-6).all()
 
@@ -400,7 +411,7 @@ def test_same_seed_same_bits(likelihood, decoder):
     assert theirs.lower_bound_ == ours.lower_bound_
     assert theirs.history_[:, "train_loss"] == ours.history_[:, "train_loss"]
     other = quick(likelihood=likelihood, decoder=decoder, random_state=1).fit(table)
-    assert (other.transform(table) != ours.transform(table)).any()
+    assert (other.transform(table[:20]) != ours.transform(table[:20])).any()
 
 
 def test_history_has_every_term_of_the_loss():
@@ -463,13 +474,13 @@ class KeyboardAt(Callback):
 @pytest.mark.parametrize("n_init", [1, 3])
 @pytest.mark.parametrize("n_components", DIMENSIONS)
 def test_an_interrupted_fit_keeps_what_it_has_learned(n_components, n_init, monkeypatch):
-    table = table_for("gaussian")
+    table = table_for("gaussian")[:60]
     with pytest.warns(ConvergenceWarning, match="interrupted after 4 epochs"):
         model = quick(n_components, n_init=n_init, callbacks=[KeyboardAt(monkeypatch, 4)]).fit(table)
     assert model.n_iter_ == len(model.history_) == 4
     assert np.isfinite(model.score(table))
     assert np.isfinite(model.lower_bound_)
-    assert model.transform(table).shape == (120, n_components)
+    assert model.transform(table).shape == (60, n_components)
 
 
 # ---- inside scikit-learn ----------------------------------------------------------------
@@ -484,22 +495,23 @@ def test_names_of_latents_and_frames(n_components):
     latent = model.transform(table)
     assert latent.columns.tolist() == names
     assert latent.index.equals(table.index)
-    assert quick(orientation="feature 3").fit(table).feature_names_in_.tolist() == table.columns.tolist()
+    again = quick(orientation="feature 3", max_epochs=1).fit(table)
+    assert again.feature_names_in_.tolist() == table.columns.tolist()
 
 
 def test_in_a_pipeline_and_a_grid_search():
-    table = factors(n_samples=200) * 7 + 3
+    table = factors(n_samples=120) * 7 + 3
     pipeline, alone = make_pipeline(StandardScaler(), quick()).fit(table), quick().fit(table)
     assert_allclose(pipeline.transform(table), alone.transform(table), atol=1e-3)
     assert_allclose(pipeline.score(table), alone.score(table) + np.log(pipeline[0].scale_).sum(), atol=1e-3)
     search = GridSearchCV(quick(max_epochs=60), {"n_components": [1, 2]}, cv=2, error_score="raise").fit(table)
     assert search.best_params_ == {"n_components": 2}
-    assert search.transform(table).shape == (200, 2)
+    assert search.transform(table).shape == (120, 2)
 
 
 def test_float32_in_float32_out():
     table = table_for("gaussian").astype(np.float32)
-    model = quick().fit(table)
+    model = quick(max_epochs=2).fit(table)
     assert model.transform(table).dtype == model.predict(table).dtype == np.float32
     assert model.posterior(table).upper.dtype == np.float32
 
@@ -530,12 +542,13 @@ def test_parameters_are_validated(parameters):
 @pytest.mark.parametrize("likelihood", COUNT_LIKELIHOODS)
 def test_sparse_tables_are_tables(likelihood, n_components):
     table, model = counts(likelihood), fitted(likelihood, n_components)
-    stored = sp.csr_array(table)
-    again = quick(n_components, likelihood=likelihood).fit(stored)
+    again = quick(n_components, likelihood=likelihood).fit(sp.csr_array(table))
     assert_allclose(again.lower_bound_, model.lower_bound_, atol=0.01)
-    assert_allclose(again.transform(table), model.transform(table), atol=0.05)
-    assert_allclose(model.transform(stored), model.transform(table), atol=1e-8)
-    assert_allclose(model.score_samples(stored[:20]), model.score_samples(table[:20]), rtol=1e-9)
-    assert_allclose(model.elbo(stored), model.elbo(table), rtol=1e-10)
-    assert_allclose(model.conditional_log_likelihood(stored), model.conditional_log_likelihood(table), rtol=1e-8)
-    assert_allclose(model.predict(stored), model.predict(table), rtol=1e-6)
+    rows = table[:20]
+    stored = sp.csr_array(rows)
+    assert_allclose(again.transform(rows), model.transform(rows), atol=0.05)
+    assert_allclose(model.transform(stored), model.transform(rows), atol=1e-8)
+    assert_allclose(model.score_samples(stored), model.score_samples(rows), rtol=1e-9)
+    assert_allclose(model.elbo(stored), model.elbo(rows), rtol=1e-10)
+    assert_allclose(model.conditional_log_likelihood(stored), model.conditional_log_likelihood(rows), rtol=1e-8)
+    assert_allclose(model.predict(stored), model.predict(rows), rtol=1e-6)
