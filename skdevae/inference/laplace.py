@@ -72,7 +72,7 @@ class LaplaceInference(Inference):
         position = torch.empty(len(source), model.n_components).to(source.like)
         log_joint = torch.empty(len(source)).to(source.like)
         converged = torch.empty(len(source), dtype=torch.bool)
-        for index, rows in source.chunks(width=_rows_as_width(model)):
+        for index, rows in source.chunks(width=model.entries_per_point, most_rows=_SEARCHED_ROWS):
             predicted = None
             if self.projection is not None:
                 predicted = torch.from_numpy(self.projection(source.take(index))).to(source.like)
@@ -139,8 +139,3 @@ def warn_unless_converged(modes: Modes) -> None:
             "smooth activation, or a larger weight_decay, makes it easier.",
             ConvergenceWarning,
         )
-
-
-def _rows_as_width(model: MixtureModel) -> int:
-    """A width for :meth:`RowSource.chunks` that makes its chunks of :data:`_SEARCHED_ROWS` rows at the most."""
-    return max(2_000_000 // _SEARCHED_ROWS, model.entries_per_point)

@@ -169,12 +169,12 @@ class RowSource:
         """The source with its counts divided by their size factors, as they are read."""
         return replace(self, divides_sizes=True)
 
-    def chunks(self, width: int = 0) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
+    def chunks(self, width: int = 0, most_rows: int | None = None) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
         """All rows in order, in chunks that keep memory bounded beside arrays of shape (rows, width)."""
-        per_row = _CHUNK_ENTRIES // max(width, 1)
+        n_rows = _CHUNK_ENTRIES // max(width, 1)
         if not self.is_sparse:
-            per_row = min(per_row, _DENSE_ENTRIES // self.n_features)
-        step = max(1, per_row)
+            n_rows = min(n_rows, _DENSE_ENTRIES // self.n_features)
+        step = max(1, n_rows if most_rows is None else min(n_rows, most_rows))
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
             yield index, self.rows(index)
