@@ -20,6 +20,7 @@ from common import print_table, seconds, set_threads
 
 from skdevae import DGDEmbedder
 from skdevae.datasets import make_cell_clusters
+from skdevae.inference.laplace import LaplaceInference
 from skdevae.inference.modes import ModeFinder
 
 N_CLUSTERS, N_COMPONENTS, N_STEPS, ROWS = 16, 20, 100, 256
@@ -72,12 +73,11 @@ def main() -> None:
         f"{new.shape[0]} cells x {new.shape[1]} features, {new.nnz / new.shape[0] / new.shape[1]:.0%} not zero, "
         f"{N_COMPONENTS} latents, {model.n_clusters_} components, {model.n_iter_} epochs"
     )
-    double = model._float64_module()
-    source = model._source(new, model._float64_like())
-    single, single_source = model._float64_module().float(), source.to(torch.float32)
+    _, source, inference = model._for_inference(new)
+    double, single, single_source = inference.model, model._float64_module().float(), source.to(torch.float32)
 
     def ours(tolerance: float) -> torch.Tensor:
-        return model.set_params(latent_tol=tolerance)._modes_of(double, source).position
+        return LaplaceInference(double, inference.n_draws, inference.projection, tolerance).modes(source).position
 
     rows: list[dict] = []
     searches = {f"DGDEmbedder, latent_tol={tol}": lambda tol=tol: ours(tol) for tol in (1e-4, 0.1, 1.0)}

@@ -78,12 +78,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--inference", choices=["exact", "amortized"], default="exact")
-    parser.add_argument("--weight-decay", type=float, default=BasisDeVAEClusterer().weight_decay, help="of BasisDeVAE")
+    parser.add_argument(
+        "--weight-precision", type=float, default=BasisDeVAEClusterer().weight_precision, help="of BasisDeVAE"
+    )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     set_threads(arguments.threads)
     constructors: dict[str, Callable[..., BasisDeVAEClusterer | BasisVAEClusterer]] = {
-        "BasisDeVAE": partial(BasisDeVAEClusterer, inference=arguments.inference, weight_decay=arguments.weight_decay),
+        "BasisDeVAE": partial(
+            BasisDeVAEClusterer, inference=arguments.inference, weight_precision=arguments.weight_precision
+        ),
         "BasisVAE": partial(BasisVAEClusterer, 3, translation_invariant=True, inference=arguments.inference),
     }
     rows = [row for name, constructor in constructors.items() for row in compare(name, constructor, arguments.seeds)]

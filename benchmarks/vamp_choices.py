@@ -22,7 +22,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skdevae import VampVAE
-from skdevae.nn import importance, priors
+from skdevae.inference import importance
+from skdevae.inference.draws import normal_draws
+from skdevae.nn import priors
 
 
 def pseudo_inputs() -> list[dict]:
@@ -72,12 +74,12 @@ def proposals(split: Split) -> list[dict]:
         model = VampVAE(likelihood="nb", prior=prior, max_epochs=60, random_state=0).fit(split.train)
         reference = model.set_params(n_importance_samples=15000).score_samples(cells)
         model.set_params(n_importance_samples=500)
-        module, source, _ = model._for_inference(cells)
+        _, source, inference = model._for_inference(cells)
         dense = next(source.chunks(width=source.n_features))[1].dense()
         with torch.no_grad():
-            start = module.encoder(dense).mean
+            start = inference.mean(source)
             importance._WIDENED = 1.0
-            one = ours(module, dense, start, importance.normal_draws(500, module.n_components)).numpy()
+            one = ours(inference.model, dense, start, normal_draws(500, model.n_components)).numpy()
             importance._WIDENED = widened
         for label, values in (("Laplace alone", one), ("all three", model.score_samples(cells))):
             error = values - reference
