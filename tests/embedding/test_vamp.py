@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreement import assert_agree
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
-from sklearn.base import clone
+from sklearn.base import clone, is_clusterer
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.decomposition import FactorAnalysis
@@ -39,7 +40,7 @@ def quick(n_components=2, estimator=VampVAE, **parameters):
         "learning_rate": 0.01,
         "kl_warmup": 0.0,
         "max_epochs": 15,
-        "n_importance_samples": 100,
+        "n_importance_samples": 64,
         "random_state": 0,
     }
     return estimator(n_components, **{**settings, **parameters})
@@ -138,10 +139,10 @@ def test_both_estimators_are_one_model(latents):
 def test_a_linear_model_is_factor_analysis():
     generator = np.random.default_rng(0)
     loadings, noise = generator.normal(size=(2, 8)), generator.uniform(0.5, 1, 8)
-    table = generator.standard_normal((400, 2)) @ loadings + noise * generator.standard_normal((400, 8))
+    table = generator.standard_normal((200, 2)) @ loadings + noise * generator.standard_normal((200, 8))
     reference = FactorAnalysis(2, tol=1e-8, max_iter=5000).fit(table).score(table)
     linear = {"decoder": "linear", "hidden_layer_sizes": (), "encoder_hidden_layer_sizes": (), "linear_skip": True}
-    trained = {"noise_floor": 0.01, "batch_size": 50, "max_epochs": 60, "tol": 0}
+    trained = {"noise_floor": 0.01, "batch_size": 50, "max_epochs": 80, "tol": 0}
     normal, vamp = (quick(prior=prior, **linear, **trained).fit(table) for prior in ("normal", "vamp"))
     assert_allclose(normal.score(table), reference, rtol=0, atol=0.02)
     assert vamp.score(table) > reference - 0.05
@@ -166,19 +167,19 @@ def test_units_do_not_matter():
 @pytest.mark.parametrize("n_components", [1, 2])
 @pytest.mark.parametrize("latents", LATENTS)
 def test_score_is_the_integral_over_the_latent(latents, n_components, likelihood):
-    model = copy_of(fitted(latents, likelihood, n_components), n_importance_samples=10_000)
-    rows = table_for(likelihood)[:6].copy()
+    model = copy_of(fitted(latents, likelihood, n_components), n_importance_samples=2**13)
+    rows = table_for(likelihood)[:4].copy()
     if likelihood == "gaussian":
-        rows[:3] = holey()[:3]
-    expected = np.array([log_evidence(model, row, 3001 if n_components == 1 else 81) for row in rows])
+        rows[:2] = holey()[:2]
+    expected = np.array([log_evidence(model, row, 1001 if n_components == 1 else 61) for row in rows])
     difference = np.abs(model.score_samples(rows) - expected)
     assert np.median(difference) < 2e-3
     assert difference.max() < 0.01
 
 
 def test_more_draws_are_closer_to_the_score():
-    model, rows = fitted("vamp", "nb"), counts()[:60]
-    *rough, fine = [copy_of(model, n_importance_samples=n).score_samples(rows) for n in (4, 80, 1600, 30_000)]
+    model, rows = fitted("vamp", "nb"), counts()[:40]
+    *rough, fine = [copy_of(model, n_importance_samples=n).score_samples(rows) for n in (4, 64, 1024, 2**14)]
     errors = [np.sqrt(((scores - fine) ** 2).mean()) for scores in rough]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert rough[0].mean() < fine.mean() + errors[1]
@@ -192,9 +193,10 @@ def test_more_draws_are_closer_to_the_score():
     ],
 )
 def test_the_bound_is_below_the_score(latents, likelihood):
-    model, table = fitted(latents, likelihood), holey(likelihood)[:50]
-    assert model.elbo(table) <= model.score(table) + 1e-3
-    assert np.isfinite(model.score_samples(table)).all()
+    model, table = fitted(latents, likelihood), holey(likelihood)[:25]
+    scores = model.score_samples(table)
+    assert np.isfinite(scores).all()
+    assert model.elbo(table) <= scores.mean() + 1e-3
 
 
 @pytest.mark.parametrize("n_components", [1, 2, 3])
@@ -203,19 +205,19 @@ def test_elbo_is_an_expectation_under_the_encoder(latents, n_components):
     """E_q (log p(x | z) + log p(z) - log q(z | x)), by many draws."""
     model, rows = fitted(latents, n_components=n_components), blobs()[0][:10]
     posterior = model.posterior(rows)
-    noise = np.random.default_rng(0).standard_normal((10, 4000, n_components))
+    noise = np.random.default_rng(0).standard_normal((10, 1000, n_components))
     noise = np.concatenate([noise, -noise], 1)
     z = posterior.mean[:, None] + posterior.sd[:, None] * noise
     at_z = np.array([log_likelihood(model, row[None], points)[0] for row, points in zip(rows, z, strict=True)])
     log_p = np.array([log_prior(model, points) for points in z])
     log_q = (norm.logpdf(noise) - np.log(posterior.sd)[:, None]).sum(-1)
     draws = (at_z + log_p - log_q).mean(0)
-    assert_allclose(model.elbo(rows), draws.mean(), atol=0.02 + 5 * draws.std() / np.sqrt(8000))
+    assert_allclose(model.elbo(rows), draws.mean(), atol=0.02 + 5 * draws.std() / np.sqrt(2000))
 
 
 @pytest.mark.parametrize("latents", LATENTS)
 def test_rows_are_judged_one_by_one(latents):
-    model, rows = fitted(latents), holey()[:6]
+    model, rows = fitted(latents), holey()[:4]
     together, scores, shares = model.transform(rows), model.score_samples(rows), model.predict_proba(rows)
     assert_array_equal(model.score_samples(rows), scores)
     assert_allclose(np.vstack([model.transform(row[None]) for row in rows]), together, atol=1e-10)
@@ -228,12 +230,12 @@ def test_rows_are_judged_one_by_one(latents):
 @pytest.mark.parametrize("component", [0, 1])
 @pytest.mark.parametrize("latents", LATENTS)
 def test_a_reversed_axis_changes_nothing_else(latents, component):
-    model, table = copy_of(fitted(latents), n_importance_samples=5000), blobs()[0][:10]
-    mirrored = copy_of(model, n_importance_samples=5000)
+    model, table = copy_of(fitted(latents), n_importance_samples=4096), blobs()[0][:6]
+    mirrored = copy_of(model)
     mirrored.module_.mirror_(component)
     sign = np.where(np.arange(2) == component, -1, 1)
-    assert_allclose(mirrored.prior_mixture_.means, sign * model.prior_mixture_.means, atol=1e-10)
-    assert_allclose(mirrored.trajectories(sign * np.eye(2)), model.trajectories(np.eye(2)), rtol=1e-10)
+    assert_agree(mirrored.prior_mixture_.means, sign * model.prior_mixture_.means)
+    assert_agree(mirrored.trajectories(sign * np.eye(2)), model.trajectories(np.eye(2)))
     assert_allclose(mirrored.score_samples(table), model.score_samples(table), atol=0.04)
     # flows are integrated over by quasi-random points, which are not symmetric
     atol = 1e-8 if model.posterior_family == "normal" else 0.02
@@ -273,7 +275,7 @@ def test_probabilities_are_those_of_the_priors_components(latents):
         return
     # E_q p(k | z), by many draws
     posterior, prior = model.posterior(table), model.prior_mixture_
-    z = posterior.mean + posterior.sd * np.random.default_rng(0).standard_normal((1000, *posterior.mean.shape))
+    z = posterior.mean + posterior.sd * np.random.default_rng(0).standard_normal((500, *posterior.mean.shape))
     joint = norm.logpdf(z[:, :, None], prior.means, prior.sds).sum(-1) + np.log(prior.weights)
     expected = np.exp(joint - logsumexp(joint, axis=2, keepdims=True)).mean(0)
     assert_allclose(shares, expected, atol=0.1)
@@ -305,14 +307,16 @@ def test_clusters_are_the_best_way_to_merge_components(latents):
 def test_the_number_of_clusters_has_no_influence_on_the_fit():
     model, table = fitted(), blobs()[0]
     for n_clusters in (1, 2, 6):
-        again = clone(model).set_params(n_clusters=n_clusters).fit(table)
+        again = clone(model).set_params(n_clusters=n_clusters)
+        labels, shares = again.fit_predict(table), again.predict_proba(table)
         assert_same_bits(model, again, table)
-        assert_array_equal(again.predict_proba(table), copy_of(model, n_clusters=n_clusters).predict_proba(table))
-        assert again.predict_proba(table).shape == (150, n_clusters)
-        assert_array_equal(clone(again).fit_predict(table), again.predict(table))
+        assert_array_equal(shares, copy_of(model, n_clusters=n_clusters).predict_proba(table))
+        assert shares.shape == (150, n_clusters)
+        assert_array_equal(labels, shares.argmax(1))
+        assert_array_equal(labels, again.labels_)
     # as many clusters as components: the components, the heaviest first
     order = np.argsort(-model.mixture_weights_, kind="stable")
-    assert_array_equal(again.predict_proba(table), model.predict_proba(table)[:, order])
+    assert_array_equal(shares, model.predict_proba(table)[:, order])
     with pytest.raises(ValueError, match=r"n_clusters=7, but .* of which there are 6"):
         copy_of(model, n_clusters=7).predict(table)
     with pytest.raises(ValueError, match=r"n_clusters=7, but .* of which there will be 6 \(prior='vamp', 150 samples"):
@@ -324,9 +328,27 @@ def test_the_number_of_clusters_has_no_influence_on_the_fit():
             copy_of(model, n_clusters=nonsense).predict(table)
 
 
+def test_labels_are_the_clusters_of_the_training_samples():
+    model, table = fitted(), blobs()[0]
+    assert is_clusterer(model)
+    assert_array_equal(model.labels_, model.predict(table))
+    assert model.labels_.dtype.kind == "i"
+    # those of the fit, whatever is asked for later
+    merged = copy_of(model, n_clusters=2)
+    assert set(merged.predict(table)) == {0, 1}
+    assert_array_equal(merged.labels_, model.labels_)
+
+
+def test_a_plain_autoencoder_is_no_clusterer():
+    model = quick(variational=False, max_epochs=1)
+    assert not is_clusterer(model)
+    assert not hasattr(model.fit(blobs()[0]), "labels_")
+    assert not is_clusterer(model)
+
+
 def test_separate_clusters_are_found():
     table, labels = blobs()
-    model = quick(n_pseudo_inputs=15, batch_size=25, max_epochs=30)
+    model = quick(n_pseudo_inputs=15, batch_size=25, max_epochs=20)
     search = GridSearchCV(model, {"n_clusters": [2, 3, 5]}, scoring="adjusted_rand_score", cv=2, error_score="raise")
     assert search.fit(table, labels).best_params_ == {"n_clusters": 3}
     assert search.best_score_ > 0.9
@@ -335,8 +357,8 @@ def test_separate_clusters_are_found():
 
 def test_labels_are_no_part_of_the_fit():
     table, labels = blobs()
-    assert_same_bits(fitted(), clone(fitted()).fit(table, labels), table)
-    assert_same_bits(fitted(), clone(fitted()).fit(table, np.random.default_rng(0).permutation(labels)), table)
+    for y in (labels, np.random.default_rng(0).permutation(labels)):
+        assert_same_bits(fitted(), clone(fitted()).fit(table, y), table[:20])
 
 
 # ---- samples ----------------------------------------------------------------
@@ -364,7 +386,7 @@ def test_latents_come_from_the_components_in_proportion_to_their_weights():
 
 @pytest.mark.parametrize("latents", LATENTS)
 def test_samples_are_noise_around_what_their_latents_say(latents):
-    model, n = fitted(latents), 5000
+    model, n = fitted(latents), 2000
     drawn, z = model.sample(n, random_state=3), model.sample_latent(n, random_state=3)
     assert drawn.shape == (n, 8)
     assert_array_equal(model.sample_latent(n, random_state=3), z)
@@ -395,16 +417,16 @@ def still(**parameters):
 
 def test_pseudo_inputs_have_the_shape_of_the_table():
     for n, expected in ((None, 15), (4, 4), (150, 150)):
-        model = quick(n_pseudo_inputs=n, max_epochs=2).fit(blobs()[0])
+        model = quick(n_pseudo_inputs=n, max_epochs=1).fit(blobs()[0])
         assert model.pseudo_inputs_.shape == (expected, 8)
         assert model.prior_mixture_.means.shape == model.prior_mixture_.sds.shape == (expected, 2)
         assert_allclose(model.mixture_weights_.sum(), 1, rtol=1e-6)
     with pytest.warns(UserWarning, match="n_pseudo_inputs=151, but there are 150 samples"):
-        assert len(quick(n_pseudo_inputs=151, max_epochs=2).fit(blobs()[0]).pseudo_inputs_) == 150
+        assert len(quick(n_pseudo_inputs=151, max_epochs=1).fit(blobs()[0]).pseudo_inputs_) == 150
     # never fewer than one, nor more than 500
     assert len(quick(max_epochs=1).fit(blobs()[0][:9]).pseudo_inputs_) == 1
-    many = np.random.default_rng(0).normal(size=(5100, 2))
-    assert len(quick(max_epochs=1, batch_size=5100).fit(many).pseudo_inputs_) == 500
+    assert quick()._latent_config(4990)["prior"]["n_mixture_components"] == 499
+    assert quick()._latent_config(5100)["prior"]["n_mixture_components"] == 500
     for latents in ("normal", "mixture"):
         with pytest.raises(AttributeError, match="prior='vamp'"):
             fitted(latents).pseudo_inputs_  # noqa: B018 - it is a property
@@ -487,15 +509,16 @@ def test_an_autoencoder_reconstructs(likelihood):
     table = table_for(likelihood)
     # without drawing latents: whatever the latent would be, it plays no role
     plain, *others = (
-        quick(likelihood=likelihood, variational=False, max_epochs=60, **latents).fit(table)
+        quick(likelihood=likelihood, variational=False, max_epochs=30, **latents).fit(table)
         for latents in ({}, LATENTS["mixture, flows"], LATENTS["normal"])
     )
+    z = plain.transform(table)
     for other in others:
-        assert_array_equal(other.transform(table), plain.transform(table))
-    variational = quick(likelihood=likelihood, max_epochs=60).fit(table)
+        assert_array_equal(other.transform(table), z)
+    variational = quick(likelihood=likelihood, max_epochs=30).fit(table)
     assert plain.conditional_log_likelihood(table) > variational.conditional_log_likelihood(table)
-    assert_array_equal(plain.inverse_transform(plain.transform(table)), plain.trajectories(plain.transform(table)))
-    expected = log_likelihood(plain, table, plain.transform(table)).diagonal().mean()
+    assert_array_equal(plain.inverse_transform(z), plain.trajectories(z))
+    expected = log_likelihood(plain, table, z).diagonal().mean()
     assert_allclose(plain.conditional_log_likelihood(table), expected, rtol=1e-8)
     assert plain.history_[:, "train_latent"] == [0] * plain.n_iter_
 
@@ -547,18 +570,20 @@ VARIATIONS = {
 @pytest.mark.parametrize("variation", VARIATIONS)
 def test_same_seed_same_bits(variation):
     table, state = holey()[:90], torch.get_rng_state()
-    one = quick(**VARIATIONS[variation]).fit(table)
+    model = quick(max_epochs=8, **VARIATIONS[variation])
+    one = clone(model).fit(table)
     torch.manual_seed(7)
-    assert_same_bits(one, quick(**VARIATIONS[variation]).fit(table), table)
+    assert_same_bits(one, clone(model).fit(table), table)
     torch.set_rng_state(state)
-    other = quick(**VARIATIONS[variation], random_state=1)
+    other = clone(model).set_params(random_state=1)
     assert (other.fit(table).transform(table) != one.transform(table)).any()
     one.sample(3, random_state=0)
     one.score_samples(table[:5])
     assert_array_equal(torch.get_rng_state(), state)
     # nothing is random, nor a matter of other rows, after training
-    assert_allclose(one.transform(table[:5]), one.transform(table)[:5], atol=1e-10)
-    assert_allclose(one.transform(table[:1]), one.transform(table)[:1], atol=1e-10)
+    z = one.transform(table)
+    assert_agree(one.transform(table[:5]), z[:5])
+    assert_agree(one.transform(table[:1]), z[:1])
 
 
 def test_dropout_and_normalization_change_the_fit():
@@ -571,6 +596,7 @@ def test_a_batch_of_one_row_can_be_normalized():
     table = blobs()[0][:33]
     model = quick(normalization="batch", batch_size=32, n_pseudo_inputs=3).fit(table)
     assert np.isfinite(model.score(table))
+    table = table[:12]
     assert np.isfinite(quick(normalization="batch", batch_size=1, max_epochs=2).fit(table).score(table))
 
 
@@ -649,7 +675,7 @@ def test_an_autoencoder_says_why_it_has_no_prior():
 
 def test_an_autoencoder_of_several_starts_keeps_the_one_that_reconstructs_best():
     table = blobs()[0]
-    starts = {"variational": False, "max_epochs": 30, "weight_decay": 0.0}
+    starts = {"variational": False, "max_epochs": 15, "weight_precision": 0.0}
     kept = quick(n_init=3, **starts).fit(table)
     assert_allclose(kept.lower_bound_, kept.conditional_log_likelihood(table), atol=1e-3)
     assert kept.lower_bound_ >= quick(**starts).fit(table).lower_bound_

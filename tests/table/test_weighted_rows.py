@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdevae.embedding._dgd_start import padded, regressed
 from skdevae.nn.row_context import RowContext
 from skdevae.table.components import principal_projection
 from skdevae.table.size_factors import count_means, weighted_median
@@ -280,20 +279,3 @@ def test_a_projection_is_of_each_row(kind):
     assert_allclose(projection.then(slopes, offset)(source_of(X)), together @ slopes + offset)
     if counts:  # of shares, whatever the total
         assert_allclose(projection(source_of(X * 3)), together)
-
-
-def test_a_regressed_projection_is_the_closest_for_the_weights():
-    X, weights = TABLES["measurements"](np.random.default_rng(0), 5), integers(40, 1, low=0)
-    target = np.random.default_rng(1).normal(size=(40, 2))
-    source = source_of(X, weights)
-    projection = principal_projection(source, False, 3)
-    residuals = target - regressed(projection, source, target)(source)
-    assert_allclose(weights @ residuals, 0, atol=1e-9)
-    assert_allclose((weights[:, None] * projection(source_of(X))).T @ residuals, 0, atol=1e-9)
-    of_the_model = projection(source_of(X))[:, :2] * [2.0, -3.0] + 1
-    assert_allclose(regressed(projection, source, of_the_model)(source), of_the_model)
-
-
-def test_missing_components_are_zeros():
-    assert_array_equal(padded(np.ones((3, 2)), 4), [[1, 1, 0, 0]] * 3)
-    assert_array_equal(padded(np.ones((3, 2)), 2), np.ones((3, 2)))
