@@ -54,8 +54,10 @@ def example(monkeypatch):
 
 @pytest.fixture
 def brain_example(monkeypatch, tmp_path):
-    """examples/plot_brain_thickness.py, with short fits, as if ../shared/data were missing."""
+    """examples/plot_brain_thickness.py, with short fits and fewer people, as if ../shared/data were missing."""
     module = loaded(monkeypatch, "plot_brain_thickness")
+    fewer = {"n_decreasing": 16}
+    monkeypatch.setattr(module, "make_progression", lambda n, **parameters: make_progression(150, **parameters | fewer))
     monkeypatch.setattr(module, "DeVAETransformer", partial(DeVAETransformer, max_epochs=10))
     monkeypatch.setattr(module, "IXI", tmp_path / "missing.csv.gz")
     return module
@@ -78,7 +80,7 @@ def prior_example(monkeypatch):
     """examples/plot_vamp_prior.py, with few digits, short fits and PCA in the place of UMAP."""
     module = loaded(monkeypatch, "plot_vamp_prior")
     X, digit = module.load_table()
-    monkeypatch.setattr(module, "load_table", lambda: (X[:200], digit[:200]))
+    monkeypatch.setattr(module, "load_table", lambda: (X[:120], digit[:120]))
     monkeypatch.setattr(module, "VampVAE", partial(VampVAE, max_epochs=3))
     drawn = partial(module.LatentDisplay.from_estimator, reducer="pca")
     monkeypatch.setattr(module, "LatentDisplay", SimpleNamespace(from_estimator=drawn))
