@@ -46,7 +46,10 @@ _DECODER = {**_SMALL, "n_clusters": 3, "hidden_layer_sizes": (8,), "n_init": 2}
 OTHERS = {
     "DeVAE, constrained": (DeVAETransformer, {"monotonic_cst": np.resize([1, -1, 0], 12)}),
     "DeVAE, two components": (DeVAETransformer, {"n_components": 2}),
-    "DeVAE, three components, nb": (DeVAETransformer, {"n_components": 3, "likelihood": "nb", "batch_size": 40}),
+    "DeVAE, three components, nb": (
+        DeVAETransformer,
+        {"n_components": 3, "likelihood": "nb", "batch_size": 40, "n_importance_samples": 16},
+    ),
     "VAE": (VAETransformer, {}),
     "VAE, linear, zinb": (VAETransformer, {"decoder": "linear", "likelihood": "zinb", "n_components": 1}),
     "autoencoder": (VAETransformer, {"variational": False, "dropout": 0.1}),
@@ -109,40 +112,50 @@ ROUND_TRIPS = {
 }
 
 
+def answers(model, table):
+    """All that a fitted model has to say about some rows, by name."""
+    rows = table[:12]
+    latents = model.transform(rows)
+    z = np.repeat(np.linspace(-6, 6, 31)[:, None], latents.shape[1], 1)
+    found = {
+        "transform": latents,
+        "conditional": model.conditional_log_likelihood(rows),
+        "trajectories": model.trajectories(z),
+        "history": model.history_[:, ("epoch", "train_loss", "train_latent")],
+    }
+    if hasattr(model, "score"):  # an autoencoder has no density
+        found |= {"scores": model.score_samples(rows), "elbo": model.elbo(rows), "lower": model.posterior(rows).lower}
+        found["sample"] = model.sample(7, random_state=0)
+    if hasattr(model, "predict_proba"):
+        found["probabilities"] = model.predict_proba(rows)
+    if hasattr(model, "basis_functions"):
+        found["functions"] = model.basis_functions(z)
+    fitted_state = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    numbers = {name: value for name, value in fitted_state.items() if isinstance(value, np.ndarray | float | int)}
+    return found | {f"attribute {name}": value for name, value in numbers.items()}
+
+
+@cache
+def answers_of(variant):
+    return answers(fitted(variant), table_of(fitted(variant)))
+
+
 def assert_same_bits(one, other, table):
-    assert_array_equal(other.transform(table), one.transform(table))
-    assert other.conditional_log_likelihood(table) == one.conditional_log_likelihood(table)
-    assert hasattr(other, "score") == hasattr(one, "score")
-    if hasattr(one, "score"):  # an autoencoder has no density
-        assert_array_equal(other.score_samples(table), one.score_samples(table))
-        assert other.elbo(table) == one.elbo(table)
-        posteriors = one.posterior(table), other.posterior(table)
-        assert_array_equal(posteriors[1].lower, posteriors[0].lower)
-        assert_array_equal(other.sample(7, random_state=0), one.sample(7, random_state=0))
-    if hasattr(one, "predict_proba"):
-        assert_array_equal(other.predict_proba(table), one.predict_proba(table))
-    z = np.repeat(np.linspace(-6, 6, 31)[:, None], one.transform(table[:1]).shape[1], 1)
-    assert_array_equal(other.trajectories(z), one.trajectories(z))
-    if hasattr(one, "basis_functions"):
-        assert_array_equal(other.basis_functions(z), one.basis_functions(z))
+    """``one`` may be the name of a variant, whose answers are asked for once."""
+    expected = answers_of(one) if isinstance(one, str) else answers(one, table)
+    one = fitted(one) if isinstance(one, str) else one
+    found = answers(other, table)
     assert vars(other).keys() == vars(one).keys()
-    for name, value in vars(one).items():
-        if isinstance(value, np.ndarray):
-            assert_array_equal(getattr(other, name), value)
-    for name in {"lower_bound_", "log_posterior_"} & vars(one).keys():
-        assert getattr(other, name) == getattr(one, name)
-    assert other.n_iter_ == one.n_iter_
-    assert (
-        other.history_[:, ("epoch", "train_loss", "train_latent")]
-        == (one.history_[:, ("epoch", "train_loss", "train_latent")])
-    )
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_array_equal(found[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, *OTHERS])
 @pytest.mark.parametrize("way", ["pickle", "skops"])
 def test_every_variant_survives(way, variant):
     model = fitted(variant)
-    assert_same_bits(model, ROUND_TRIPS[way](model), table_of(model))
+    assert_same_bits(variant, ROUND_TRIPS[way](model), table_of(model))
 
 
 @pytest.mark.parametrize("way", ROUND_TRIPS)
@@ -150,7 +163,7 @@ def test_every_variant_survives(way, variant):
 def test_every_way_to_copy_keeps_the_bits(variant, way):
     model = fitted(variant)
     again = ROUND_TRIPS[way](ROUND_TRIPS[way](model))
-    assert_same_bits(model, again, table_of(model))
+    assert_same_bits(variant, again, table_of(model))
     parameters, others = again.get_params(), model.get_params()
     assert parameters == others
 
@@ -167,15 +180,15 @@ def test_every_way_to_copy_keeps_the_bits(variant, way):
 def test_a_mirrored_model_comes_back_mirrored(variant, way):
     model = copy.deepcopy(fitted(variant))
     model.module_.mirror_(0)
-    table = table_of(model)
+    rows = table_of(model)[:12]
     again = ROUND_TRIPS[way](model)
-    assert_array_equal(again.transform(table), model.transform(table))
-    assert_array_equal(again.score_samples(table), model.score_samples(table))
-    latent = model.transform(table)
+    latent = model.transform(rows)
+    assert_array_equal(again.transform(rows), latent)
+    assert_array_equal(again.score_samples(rows), model.score_samples(rows))
     assert_array_equal(again.inverse_transform(latent), model.inverse_transform(latent))
     # and can be mirrored back
     again.module_.mirror_(0)
-    assert_array_equal(again.transform(table), fitted(variant).transform(table))
+    assert_array_equal(again.transform(rows), answers_of(variant)["transform"])
 
 
 @pytest.mark.parametrize("way", ROUND_TRIPS)
@@ -188,7 +201,7 @@ def test_parameters_set_after_fit_are_kept_and_leave_the_fitted_model_alone(way)
     again = ROUND_TRIPS[way](model)
     assert again.get_params() == model.get_params()
     assert_same_bits(model, again, table_of(model))
-    assert_same_bits(fitted(), again, table_of(model))
+    assert_same_bits("exact", again, table_of(model))
 
 
 @pytest.mark.parametrize("way", ROUND_TRIPS)
@@ -231,7 +244,7 @@ def test_skops_trusts_but_our_own_type(variant):
 def test_files_are_small():
     table = make_progression(random_state=0).data
     assert table.shape == (500, 50)
-    model = BasisDeVAEClusterer(random_state=0).fit(table)
+    model = BasisDeVAEClusterer(max_epochs=5, random_state=0).fit(table)
     assert len(pickle.dumps(model)) < 200_000
     # nothing in it grows with the number of samples
     once, twice = (BasisDeVAEClusterer(max_epochs=2, random_state=0).fit(rows) for rows in (table[:250], table))
@@ -269,4 +282,4 @@ def test_callbacks_stay_parameters():
 
 def test_a_copy_can_be_fitted_again():
     again = pickle.loads(pickle.dumps(fitted()))
-    assert_same_bits(fitted(), again.fit(tables()["gaussian"]), tables()["gaussian"])
+    assert_same_bits("exact", again.fit(tables()["gaussian"]), tables()["gaussian"])
