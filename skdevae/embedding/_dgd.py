@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
@@ -20,31 +19,18 @@ from .._base.posterior import Posterior
 from .._sklearn import Interval, StrOptions, fit_context, validate_params
 from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
 from ..inference.laplace import LaplaceInference, warn_unless_converged
-from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import MixtureModel
-from ..nn.regularized_mixture import COVARIANCE_TYPES, Softball
+from ..nn.regularized_mixture import COVARIANCE_TYPES
 from ..table.components import Projection
 from ..table.source import RowSource
-from ..table.validation import check_layer_sizes
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
-from ._dgd_fit import (
-    LearningRates,
-    SettledDecoder,
-    TrainedDecoder,
-    check_user_decoder,
-    settle,
-    start_model,
-    train_decoder,
-)
-from ._dgd_start import Start, StartOptions, find_start
+from ._dgd_fit import DecoderFit, fit_decoder
+from ._dgd_parameters import DGDParameters
 from ._known_classes import known_components
 from ._prior_mixture import PriorMixture
 from ._training_table import TrainingTable, check_observed, checked_weights
-
-#: how many times the decoder's learning rate those of representations and mixture are, where they are None
-_FASTER = 10
 
 
 class DGDEmbedder(ClusterMixin, LatentEstimator):
@@ -392,7 +378,8 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         return self._fit_afresh(X, y=y, sample_weight=sample_weight)
 
     def _fit(self, X: TableLike, *, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> None:
-        self._check_parameters()
+        parameters = DGDParameters.of(self)
+        parameters.check()
         X = self._validate(X, reset=True)
         weight = checked_weights(sample_weight, X)
         check_observed(X, weight, self._feature_names())
@@ -404,136 +391,44 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         )
         self._reader_ = training.table.reader
         source = training.table.source(torch.zeros((), dtype=torch.float32, device=resolve_device(self.device)))
-        seeds = spawn_seeds(self.random_state, 3)
         with fitting_threads(self._gains_from_threads(source)):
-            start = find_start(source, self._start_options(), seeds[0])
-            trained = self._train(source, start, seeds[1:])
-            settled = settle(
-                trained,
-                source.to(torch.float64),
-                start.projection,
-                refits_mixture=self.refit_mixture,
-                may_be_empty=self.may_be_empty,
-                n_draws=self.n_importance_samples,
-                tolerance=float(self.latent_tol),
+            found = fit_decoder(
+                source,
+                parameters,
+                self._settings(),
+                likelihood=self._likelihood_config(),
+                has_totals=self._reader_.has_totals,
+                seeds=spawn_seeds(self.random_state, 3),
             )
-            warn_unless_converged(settled.modes)
-            self._keep(trained, settled)
-            self._keep_samples(training, settled)
-        if trained.interrupted:
+            warn_unless_converged(found.modes)
+            self._keep(found)
+            self._keep_samples(training, found)
+        if found.interrupted:
             self._warn_of_interruption()
-
-    def _check_parameters(self) -> None:
-        if self.latent_init == "zero" and self.mixture_init in ("gmm", "kmeans") and self.n_clusters is not None:
-            raise ValueError(
-                f"mixture_init={self.mixture_init!r} fits a mixture to the representations, but with "
-                "latent_init='zero' all of them are the same. Choose latent_init='pca', or mixture_init='softball'."
-            )
-        if self.supervised and self.n_clusters is None:
-            raise ValueError(
-                "supervised=True gives each class a component, but n_clusters=None is a single standard normal. Set "
-                "n_clusters to the number of classes."
-            )
-        check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
-        betas = tuple(self.betas)
-        if len(betas) != 2 or not all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas):
-            raise ValueError(f"betas={self.betas!r}: give Adam's two decay rates, each at least 0 and below 1.")
 
     def _gains_from_threads(self, source: RowSource) -> bool:
         width = 1 if self.decoder is not None else [1, *self.hidden_layer_sizes][-1]
         return source.is_large or products_gain(min(self.batch_size, len(source)), source.n_features, width)
 
-    def _start_options(self) -> StartOptions:
-        return StartOptions(
-            n_components=self.n_components,
-            n_clusters=self.n_clusters,
-            latent_init=self.latent_init,
-            mixture_init=self.mixture_init,
-            softball=Softball(self.n_components, self.softball_scale, self.softball_sharpness),
-            n_init=self.n_init,
-            may_be_empty=self.may_be_empty,
-            counts=LIKELIHOODS[self.likelihood].has_log_link,
-        )
-
-    def _train(self, source: RowSource, start: Start, seeds: list[int]) -> TrainedDecoder:
-        self._config_ = self._module_config(source, start)
-        model = start_model(self._config_, source, start, seeds[0])
-        if self.decoder is not None:
-            check_user_decoder(model, source.like)
-        faster = _FASTER * self.learning_rate
-        return train_decoder(
-            model,
-            source,
-            start,
-            variational=self.representation == "variational",
-            rates=LearningRates(
-                decoder=self.learning_rate,
-                latent=self.latent_learning_rate or faster,
-                mixture=self.mixture_learning_rate or faster,
-                betas=(self.betas[0], self.betas[1]),
-            ),
-            settings=self._settings(),
-            draws_globally=self.decoder is not None,
-            seed=seeds[1],
-        )
-
-    def _module_config(self, source: RowSource, start: Start) -> dict[str, Any]:
-        """All that :func:`~skdevae.nn.models.build_model` asks for."""
-        n_samples = float(source.weights.sum())
-        return {
-            "n_samples": n_samples,
-            "n_features": source.n_features,
-            "n_components": int(self.n_components),
-            "decoder": self._decoder_config(),
-            "likelihood": self._likelihood_config(),
-            "assignment": None,
-            "mixture": {
-                "n_mixture_components": len(start.weights),
-                "covariance_type": self.covariance_type,
-                "dirichlet_alpha": float(self.dirichlet_alpha),
-                "softball_scale": float(start.radius),
-                "softball_sharpness": float(self.softball_sharpness),
-                "learned": self.n_clusters is not None,
-            },
-            "prior_weight": float(n_samples if self.prior_weight == "n_samples" else self.prior_weight),
-            "weight_precision": n_samples * float(self.weight_decay),
-            "z_max": math.inf,
-            "beta": 1.0,
-            "gamma": 1.0,
-        }
-
-    def _decoder_config(self) -> dict[str, Any]:
-        if self.decoder is not None:
-            return {"name": "module", "module": self.decoder}
-        return {
-            "name": "neural",
-            "n_components": int(self.n_components),
-            "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
-            "activation": self.activation,
-            "normalized": self._reader_.has_totals,
-            "linear_skip": False,
-        }
-
-    def _keep(self, trained: TrainedDecoder, settled: SettledDecoder) -> None:
+    def _keep(self, found: DecoderFit) -> None:
         """Set the fitted attributes that describe the model."""
-        self.module_ = settled.module
-        self.history_, self.n_iter_ = trained.history, len(trained.history)
-        self._projection_ = None if settled.inference.projection is None else asdict(settled.inference.projection)
-        mixture = PriorMixture.of(settled.inference.model.latent_prior())
+        self.module_, self._config_ = found.module, found.config
+        self.history_, self.n_iter_ = found.history, len(found.history)
+        projection, mixture = found.inference.projection, PriorMixture.of(found.inference.model.latent_prior())
+        self._projection_ = None if projection is None else asdict(projection)
         self.weights_, self.means_, self.covariances_ = mixture.weights, mixture.means, mixture.sds**2
-        self.n_clusters_ = self._config_["mixture"]["n_mixture_components"] = len(self.weights_)
+        self.n_clusters_ = len(self.weights_)
         self._store_results()
 
-    def _keep_samples(self, training: TrainingTable, settled: SettledDecoder) -> None:
+    def _keep_samples(self, training: TrainingTable, found: DecoderFit) -> None:
         """Set the fitted attributes that have a value for each sample, or are means over the samples."""
-        model, modes, rows = settled.inference.model, settled.modes, training.rows
+        model, modes, rows = found.inference.model, found.modes, training.rows
         mean = np.average(training.table.in_user_nats(modes.log_joint), weights=rows.weights)
         self.log_posterior_ = float(mean) + float(model.log_prior()) / rows.weights.sum()
         embedding = rows.spread(modes.position.cpu().numpy())
         if training.has_samples_without_weight:
             index, others = training.without_weight()
-            found = settled.inference.modes(others.source(modes.position))
-            embedding[index] = found.position.cpu().numpy()
+            embedding[index] = found.inference.modes(others.source(modes.position)).position.cpu().numpy()
         shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(modes.position))
         self.embedding_ = embedding.astype(training.samples.dtype, copy=False)
         self.labels_ = shares.argmax(1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""The fit of a deep generative decoder: training from a start, and what follows to make it an answer.
+"""The fit of a deep generative decoder: a start, training, and what settles the result.
 
 After training, the mixture is fitted again, empty components are dropped, the others are put in order, and the final
 representations of the training samples are found.
@@ -22,14 +22,15 @@ from ..inference.slopes import slopes
 from ..nn.layers import global_draws_from
 from ..nn.models import MixtureModel, build_model
 from ..nn.representations import RepresentationLearning, Representations
-from ..table.components import Projection
 from ..table.source import RowSource
+from ..table.validation import check_layer_sizes
 from ..training.batches import NumberedRows
-from ..training.fitting import train_representations
+from ..training.fitting import TrainingResult, train_representations
 from ..training.seeds import generator_from
 from ..training.settings import FitSettings
 from ._dgd_mixture import component_sizes, keep_components_, refit_mixture_, round_
-from ._dgd_start import Start, column_moments, regressed
+from ._dgd_parameters import DGDParameters
+from ._dgd_start import Start, column_moments, find_start, regressed
 
 #: passes over the table that a fit takes at least, where ``max_epochs`` is None
 _EPOCHS = 200
@@ -38,46 +39,111 @@ _LEAST_STEPS = 2000
 
 
 @dataclass(frozen=True)
-class LearningRates:
-    """Starting rates of Adam for the decoder, the representations and the mixture, and its decay rates for all."""
-
-    decoder: float
-    latent: float
-    mixture: float
-    betas: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class TrainedDecoder:
-    """What training leaves: the module, in evaluation mode, the representations, and how training went."""
-
-    module: MixtureModel
-    representations: Representations
-    history: History
-    interrupted: bool
-
-
-@dataclass(frozen=True)
-class SettledDecoder:
-    """The end of a fit.
+class DecoderFit:
+    """The result of a fit.
 
     Attributes
     ----------
     module : MixtureModel
-        With its final mixture.
+        In evaluation mode.
+    config : dict
+        What :func:`~skdevae.nn.models.build_model` would build it from.
     inference : LaplaceInference
         With a float64 copy of the module. Its projection predicts representations, if they started at principal
         components.
     modes : Modes
         Final representations of the training rows.
+    history : skorch.history.History
+    interrupted : bool
+        Whether the keyboard ended the training.
     """
 
     module: MixtureModel
+    config: dict[str, Any]
     inference: LaplaceInference
     modes: Modes
+    history: History
+    interrupted: bool
 
 
-# ---- training -------------------------------------------------------------------------------------------------------
+def fit_decoder(
+    source: RowSource,
+    parameters: DGDParameters,
+    settings: FitSettings,
+    *,
+    likelihood: dict[str, Any],
+    has_totals: bool,
+    seeds: list[int],
+) -> DecoderFit:
+    """Fit a decoder, a mixture and representations to the rows of a source.
+
+    ``likelihood`` is the configuration of the likelihood. ``has_totals`` says that size factors are the totals of rows,
+    so that the decoder gives shares. ``seeds`` are three: of the start, of the decoder's weights, and of training.
+    """
+    start = find_start(source, parameters, seeds[0])
+    config = module_config(source, start, parameters, likelihood, has_totals)
+    model = start_model(config, source, start, seeds[1])
+    if parameters.decoder is not None:
+        check_user_decoder(model, source.like)
+    positions = torch.from_numpy(start.representations).to(source.like)
+    learned = Representations.around(positions, model.latent_prior(), parameters.variational)
+    result = train(model, learned, source, parameters, settings, seeds[2])
+    source = source.to(torch.float64)
+    projection = start.projection
+    if projection is not None:
+        projection = regressed(projection, source, learned.means.double().cpu().numpy())
+    inference = LaplaceInference(
+        copy.deepcopy(model).double(), parameters.n_importance_samples, projection, float(parameters.latent_tol)
+    )
+    modes = settle(inference, learned, source, refits=parameters.refit_mixture, may_be_empty=parameters.may_be_empty)
+    model.mixture = copy.deepcopy(inference.model.mixture).float()
+    config["mixture"]["n_mixture_components"] = len(model.mixture.means)
+    return DecoderFit(model, config, inference, modes, result.history, result.interrupted)
+
+
+# ---- the module -----------------------------------------------------------------------------------------------------
+
+
+def module_config(
+    source: RowSource, start: Start, parameters: DGDParameters, likelihood: dict[str, Any], has_totals: bool
+) -> dict[str, Any]:
+    """All that :func:`~skdevae.nn.models.build_model` asks for: plain values, but for a decoder of the user's."""
+    n_samples = float(source.weights.sum())
+    prior_weight = n_samples if parameters.prior_weight == "n_samples" else parameters.prior_weight
+    return {
+        "n_samples": n_samples,
+        "n_features": source.n_features,
+        "n_components": int(parameters.n_components),
+        "decoder": _decoder_config(parameters, has_totals),
+        "likelihood": likelihood,
+        "assignment": None,
+        "mixture": {
+            "n_mixture_components": len(start.weights),
+            "covariance_type": parameters.covariance_type,
+            "dirichlet_alpha": float(parameters.dirichlet_alpha),
+            "softball_scale": float(start.radius),
+            "softball_sharpness": float(parameters.softball_sharpness),
+            "learned": parameters.n_clusters is not None,
+        },
+        "prior_weight": float(prior_weight),
+        "weight_precision": n_samples * float(parameters.weight_decay),
+        "z_max": math.inf,
+        "beta": 1.0,
+        "gamma": 1.0,
+    }
+
+
+def _decoder_config(parameters: DGDParameters, has_totals: bool) -> dict[str, Any]:
+    if parameters.decoder is not None:
+        return {"name": "module", "module": parameters.decoder}
+    return {
+        "name": "neural",
+        "n_components": int(parameters.n_components),
+        "hidden_layer_sizes": check_layer_sizes("hidden_layer_sizes", parameters.hidden_layer_sizes),
+        "activation": parameters.activation,
+        "normalized": has_totals,
+        "linear_skip": False,
+    }
 
 
 def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: int) -> MixtureModel:
@@ -94,7 +160,7 @@ def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: i
 
 @torch.no_grad()
 def check_user_decoder(model: MixtureModel, like: Tensor) -> None:
-    """Raise unless a user's decoder takes latents and has a value for every feature."""
+    """Raise unless a decoder of the user's takes latents and has a value for every feature."""
     training, n_components = model.training, model.n_components
     try:
         slopes(model.eval().predictive_curves, like.new_zeros(1, n_components))
@@ -109,27 +175,21 @@ def check_user_decoder(model: MixtureModel, like: Tensor) -> None:
         model.train(training)
 
 
-def train_decoder(
-    model: MixtureModel,
-    source: RowSource,
-    start: Start,
-    *,
-    variational: bool,
-    rates: LearningRates,
-    settings: FitSettings,
-    draws_globally: bool,
-    seed: int,
-) -> TrainedDecoder:
-    """Train decoder, mixture and the representations of all rows of a source.
+# ---- training -------------------------------------------------------------------------------------------------------
 
-    ``variational`` representations are Gaussians. A decoder that ``draws_globally``, as the dropout of a user's network
-    does, gets its draws from torch's global generator, which is seeded for the time.
-    """
-    positions = torch.from_numpy(start.representations).to(source.like)
-    learning = RepresentationLearning(model, Representations.around(positions, model.latent_prior(), variational))
-    noise_components = model.n_components if variational else None
+
+def train(
+    model: MixtureModel,
+    representations: Representations,
+    source: RowSource,
+    parameters: DGDParameters,
+    settings: FitSettings,
+    seed: int,
+) -> TrainingResult:
+    """Train a started model and the representations of all rows of a source, in place."""
+    noise_components = model.n_components if parameters.variational else None
     batches = NumberedRows(source, settings.batch_size, generator_from(seed), noise_components)
-    steps = math.ceil(len(source) / settings.batch_size)
+    steps, rates = math.ceil(len(source) / settings.batch_size), parameters.rates
     options = settings.options(
         settings.max_epochs or max(_EPOCHS, math.ceil(_LEAST_STEPS / steps)),
         steps,
@@ -137,47 +197,30 @@ def train_decoder(
         betas=rates.betas,
         annealed_share=0.0,
     )
-    with global_draws_from(seed) if draws_globally else nullcontext():
+    learning = RepresentationLearning(model, representations)
+    # Layers of the user's decoder may draw, as dropout does, from torch's global generator.
+    with nullcontext() if parameters.decoder is None else global_draws_from(seed):
         result = train_representations(
             learning, batches, options, rates.latent, rates.mixture, settings.callbacks or ()
         )
-    return TrainedDecoder(
-        model.eval().requires_grad_(False),
-        learning.representations.requires_grad_(False),
-        result.history,
-        result.interrupted,
-    )
+    learning.eval().requires_grad_(False)
+    return result
 
 
-# ---- settling -------------------------------------------------------------------------------------------------------
+# ---- what follows training ------------------------------------------------------------------------------------------
 
 
 def settle(
-    trained: TrainedDecoder,
-    source: RowSource,
-    projection: Projection | None,
-    *,
-    refits_mixture: bool,
-    may_be_empty: bool,
-    n_draws: int,
-    tolerance: float,
-) -> SettledDecoder:
-    """Settle the mixture of a trained decoder, and find the final representations of its training rows.
+    inference: LaplaceInference, learned: Representations, source: RowSource, *, refits: bool, may_be_empty: bool
+) -> Modes:
+    """Settle the mixture of a trained model, in place, and find the final representations of its training rows.
 
-    ``source`` gives them in float64. ``projection`` is the one that the representations started from, and ``tolerance``
-    how near to a mode, in nats, a search may end.
+    The model, that of ``inference``, and the rows of the source are in float64.
     """
-    learned = trained.representations
-    if projection is not None:
-        projection = regressed(projection, source, learned.means.double().cpu().numpy())
-    model = copy.deepcopy(trained.module).double()
-    inference = LaplaceInference(model, n_draws, projection, tolerance)
     drops_components = may_be_empty and source.context.component is None
-    if refits_mixture and model.mixture.learned:
+    if refits and inference.model.mixture.learned:
         _refit(inference, learned, source, drops_components)
-    modes = _final_modes(inference, source, drops_components)
-    trained.module.mixture = copy.deepcopy(model.mixture).float()
-    return SettledDecoder(trained.module, inference, modes)
+    return _final_modes(inference, source, drops_components)
 
 
 def _refit(inference: LaplaceInference, learned: Representations, source: RowSource, drops_components: bool) -> None:

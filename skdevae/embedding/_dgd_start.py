@@ -15,6 +15,7 @@ from ..nn.regularized_mixture import Softball
 from ..table.components import Projection, principal_projection
 from ..table.source import RowSource
 from ..training.seeds import generator_from
+from ._dgd_parameters import DGDParameters
 from ._mixture_search import FoundMixture, kmeans_mixture, moments, search_mixture
 
 #: sd of a component that starts at a draw from the softball prior, as a share of the radius, times K (section 4.2.1)
@@ -23,36 +24,6 @@ _SOFTBALL_SD = 0.2
 _NO_VARIANCE = 1e-10
 #: least variance of a component along an axis, relative to the mean of all components
 _LEAST_VARIANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class StartOptions:
-    """The estimator's parameters that decide where a fit starts.
-
-    Attributes
-    ----------
-    n_components : int
-        Dimensions Q of the latent.
-    n_clusters : int or None
-        Most components of the mixture; None is one standard normal.
-    latent_init : {"pca", "zero"}
-    mixture_init : {"gmm", "kmeans", "softball"} or None
-    softball : Softball
-        Prior of the means.
-    n_init : int
-    may_be_empty : bool
-    counts : bool
-        Whether principal components are those of log1p of normalised counts.
-    """
-
-    n_components: int
-    n_clusters: int | None
-    latent_init: str
-    mixture_init: str | None
-    softball: Softball
-    n_init: int
-    may_be_empty: bool
-    counts: bool
 
 
 @dataclass(frozen=True)
@@ -79,37 +50,43 @@ class Start:
     projection: Projection | None = None
 
 
-def find_start(source: RowSource, options: StartOptions, seed: int) -> Start:
-    """The start of a fit to the rows of a source: their weights count, and the components that they belong to."""
-    Z = np.zeros((len(source), options.n_components))
+def find_start(source: RowSource, parameters: DGDParameters, seed: int) -> Start:
+    """The start of a fit to the rows of a source. Their weights count, and the components that they belong to."""
+    Z = np.zeros((len(source), parameters.n_components))
     projection = None
-    if options.latent_init == "pca":
-        projection = principal_projection(source, options.counts, options.n_components)
-        Z = padded(projection(source), options.n_components)
-    return replace(_start_at(Z, source, options, seed), projection=projection)
+    if parameters.latent_init == "pca":
+        projection = principal_projection(source, parameters.has_log_link, parameters.n_components)
+        Z = padded(projection(source), parameters.n_components)
+    return replace(_start_at(Z, source, parameters, seed), projection=projection)
 
 
-def _start_at(Z: np.ndarray, source: RowSource, options: StartOptions, seed: int) -> Start:
+def _start_at(Z: np.ndarray, source: RowSource, parameters: DGDParameters, seed: int) -> Start:
     """The start with representations at positions (N, Q), in any unit."""
     weights, component = source.weights, source.context.component
-    if options.n_clusters is None:
+    if parameters.n_clusters is None:
         return standard_normal_start(Z, weights)
     n_known = 0 if component is None else int(component.max()) + 1
-    n_free = options.n_clusters
-    if component is not None:
-        n_free = max(0, n_free - n_known) if (component < 0).any() else 0
-    how = options.mixture_init or _default_mixture_init(component, options.latent_init)
+    n_free = _n_free(parameters.n_clusters, n_known, component)
+    how = parameters.mixture_init or _default_mixture_init(component, parameters.latent_init)
     if how == "softball":
-        return softball_start(Z, weights, n_known + n_free, options.softball, seed)
+        return softball_start(Z, weights, n_known + n_free, parameters.softball, seed)
+
+    def mixture_among(rows: np.ndarray | slice) -> FoundMixture:
+        return mixture_of(how, Z[rows], weights[rows], n_free, parameters.n_init, parameters.may_be_empty, seed)
+
     if component is None:
-        found = mixture_of(how, Z, weights, n_free, options.n_init, options.may_be_empty, seed)
+        found = mixture_among(slice(None))
     else:
-        unknown, free = component < 0, None
-        if n_free:
-            free = mixture_of(how, Z[unknown], weights[unknown], n_free, options.n_init, options.may_be_empty, seed)
-        found = supervised_mixture(Z, weights, component, free)
+        found = supervised_mixture(Z, weights, component, mixture_among(component < 0) if n_free else None)
     start = fitted_start(Z, found)
-    return replace(start, radius=options.softball.scale * start.radius)
+    return replace(start, radius=parameters.softball_scale * start.radius)
+
+
+def _n_free(n_clusters: int, n_known: int, component: np.ndarray | None) -> int:
+    """Number of components that belong to no class: those left for samples of unknown class, if there are any."""
+    if component is None:
+        return n_clusters
+    return max(0, n_clusters - n_known) if (component < 0).any() else 0
 
 
 def _default_mixture_init(component: np.ndarray | None, latent_init: str) -> str:

@@ -8,8 +8,9 @@ import torch
 from embedding.mixture_cases import SIZES, clusters
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skdevae import DGDEmbedder
+from skdevae.embedding._dgd_parameters import DGDParameters
 from skdevae.embedding._dgd_start import (
-    StartOptions,
     column_moments,
     find_start,
     fitted_start,
@@ -122,18 +123,9 @@ def test_starts_without_a_search_take_weights_for_repetitions():
 # ---- the whole start ------------------------------------------------------------------------------------------------
 
 
-def options(**changes):
-    settings = {
-        "n_components": 2,
-        "n_clusters": 4,
-        "latent_init": "pca",
-        "mixture_init": None,
-        "softball": Softball(2, 2.0, 5.0),
-        "n_init": 2,
-        "may_be_empty": False,
-        "counts": False,
-    }
-    return StartOptions(**{**settings, **changes})
+def parameters(n_components=2, **changes):
+    settings = {"n_clusters": 4, "n_init": 2, "may_be_empty": False}
+    return DGDParameters.of(DGDEmbedder(n_components, **{**settings, **changes}))
 
 
 def assert_same_start(one, other):
@@ -144,13 +136,13 @@ def assert_same_start(one, other):
 def test_principal_components_come_with_their_projection():
     Z, _ = clusters()
     source = source_of(Z)
-    start = find_start(source, options(), 0)
+    start = find_start(source, parameters(), 0)
     scores = start.projection(source)
     # in another unit
     assert np.ptp(scores / start.representations) < 1e-6 * abs(scores / start.representations).max()
-    assert find_start(source, options(latent_init="zero"), 0).projection is None
-    assert not find_start(source, options(latent_init="zero"), 0).representations.any()
-    assert find_start(source, options(n_components=5), 0).representations.shape == (sum(SIZES), 5)
+    assert find_start(source, parameters(latent_init="zero"), 0).projection is None
+    assert not find_start(source, parameters(latent_init="zero"), 0).representations.any()
+    assert find_start(source, parameters(5), 0).representations.shape == (sum(SIZES), 5)
 
 
 def test_a_start_has_as_many_components_as_clusters_and_classes_ask_for():
@@ -164,7 +156,7 @@ def test_a_start_has_as_many_components_as_clusters_and_classes_ask_for():
         (np.minimum(labels, 1), 4, 2),  # no sample for others
     ):
         for how in ("gmm", "kmeans", "softball"):
-            start = find_start(source_of(Z, component=known), options(n_clusters=n_clusters, mixture_init=how), 0)
+            start = find_start(source_of(Z, component=known), parameters(n_clusters=n_clusters, mixture_init=how), 0)
             assert len(start.weights) == expected
 
 
@@ -178,8 +170,8 @@ def test_the_default_is_narrow_components_where_a_mixture_has_nothing_to_be_fitt
         (some, "pca", "gmm"),
     ):
         source = source_of(Z, component=known)
-        given = options(latent_init=latent_init, mixture_init=expected)
-        assert_same_start(find_start(source, options(latent_init=latent_init), 3), find_start(source, given, 3))
+        given = parameters(latent_init=latent_init, mixture_init=expected)
+        assert_same_start(find_start(source, parameters(latent_init=latent_init), 3), find_start(source, given, 3))
 
 
 # ---- projections and columns ----------------------------------------------------------------------------------------
