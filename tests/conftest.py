@@ -8,6 +8,8 @@ Environment variables:
     Where it is 1, a test that finds no ``../shared/data`` fails instead of being skipped. ``.ci/run`` sets it.
 """
 
+from __future__ import annotations  # pytest.TerminalReporter is newer than the lowest pytest
+
 import os
 from collections.abc import Callable
 from pathlib import Path
