@@ -7,9 +7,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from agreement import assert_agree
 from sklearn.datasets import load_iris
 
-from agreement import assert_agree
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
 from skdevae._base.persistence import FORMAT
 

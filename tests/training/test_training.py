@@ -9,12 +9,12 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 import torch
+from agreement import assert_agree
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from agreement import assert_agree
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.nn.models import AmortizedModel, ExactModel
