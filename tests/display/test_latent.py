@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -261,7 +262,9 @@ def test_equal_positions_on_one_axis_can_be_drawn(n_rows):
 def plain_umap(monkeypatch):
     """UMAP as plain Python, unless it has been imported before: compiling it takes far longer than these few points."""
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    return pytest.importorskip("umap")
+    n_threads = torch.get_num_threads()
+    yield pytest.importorskip("umap")
+    torch.set_num_threads(n_threads)  # numba sets the number of OpenMP's threads, which torch's is
 
 
 def test_umap_places_samples_and_prior_together_and_the_same_every_time(X, labels, plain_umap):
