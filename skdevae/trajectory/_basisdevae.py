@@ -185,12 +185,12 @@ class BasisDeVAEClusterer(FeatureClusterer):
     --------
     >>> from skdevae import BasisDeVAEClusterer
     >>> from skdevae.datasets import make_progression
-    >>> progression = make_progression(random_state=0)
+    >>> progression = make_progression(200, random_state=0)
     >>> clusterer = BasisDeVAEClusterer(orientation=30, random_state=0).fit(progression.data)
     >>> clusterer.cluster_names_[clusterer.labels_[[0, 30, 40]]].tolist()
     ['transient', 'increasing', 'decreasing']
     >>> clusterer.transform(progression.data).shape
-    (500, 1)
+    (200, 1)
     """
 
     _parameter_constraints: ClassVar[dict] = {

@@ -223,13 +223,12 @@ class BasisVAEClusterer(FeatureClusterer):
     --------
     >>> from skdevae import BasisVAEClusterer
     >>> from skdevae.datasets import make_basis_toy
-    >>> toy = make_basis_toy(random_state=0)
-    >>> clusterer = BasisVAEClusterer(n_clusters=20, random_state=0).fit(toy.data)
+    >>> toy = make_basis_toy(200, 5, random_state=0)
+    >>> clusterer = BasisVAEClusterer(n_clusters=10, random_state=0).fit(toy.data)
     >>> clusterer.n_clusters_effective_
     5
-    >>> shifted = BasisVAEClusterer(n_clusters=20, translation_invariant=True, random_state=0).fit(toy.data)
-    >>> shifted.n_clusters_effective_
-    3
+    >>> clusterer.basis_functions([-1.0, 0.0, 1.0]).shape
+    (3, 10)
     """
 
     _parameter_constraints: ClassVar[dict] = {
