@@ -53,6 +53,7 @@ SHORT = "zen, two threads"
 #: estimators and laws; what only draws, reads files or runs the examples has no kernel to depend on
 NUMERICAL = [
     *(f"tests/{folder}" for folder in ("nn", "table", "inference", "training", "_base", "trajectory", "embedding")),
+    "tests/test_custom_likelihood.py",
     "tests/test_estimator_checks.py",
     "tests/test_persistence.py",
 ]
