@@ -1,0 +1,102 @@
+"""Starts of BasisVAE: what a search has found, fitted to the model's own likelihood."""
+
+import numpy as np
+import pytest
+import torch
+from agreement import assert_agree
+from numpy.testing import assert_array_equal
+
+from skdevae import BasisVAEClusterer
+from skdevae.datasets import make_basis_toy
+from skdevae.nn.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from skdevae.nn.models import build_model
+from skdevae.table.components import normal_scores
+from skdevae.table.source import RowSource
+from skdevae.trajectory.shape_search import start as start_module
+from skdevae.trajectory.shape_search.start import find_starts
+
+
+class NotLinear(Gaussian):
+    """The gaussian likelihood without its form that is linear in the data."""
+
+    is_linear = False
+    row_log_prob = Likelihood.row_log_prob
+    expected_row_log_prob = Likelihood.expected_row_log_prob
+    pair_log_prob = Likelihood.pair_log_prob
+    row_constant = Likelihood.row_constant
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(LIKELIHOODS, "not_linear", NotLinear)
+
+
+def table_with_gaps():
+    table = make_basis_toy(100, 3, groups=("early", "late", "up"), random_state=0).data
+    table[::7, 2] = np.nan
+    return table
+
+
+def fresh_module(likelihood):
+    config = {
+        "n_samples": 100,
+        "n_features": 9,
+        "n_components": 1,
+        "decoder": {
+            "name": "basis",
+            "n_components": 1,
+            "n_clusters": 4,
+            "scale_bounds": (0.25, 1.75),
+            "max_shift": 0.0,
+            "basis": None,
+            "hidden_layer_sizes": (8,),
+            "activation": "tanh",
+            "integrator": "grid",
+            "n_knots": 9,
+            "z_max": 4.5,
+        },
+        "likelihood": {"name": likelihood, "floor": 0.1},
+        "assignment": {"name": "collapsed", "n_clusters": 4, "alpha": 0.1},
+        "encoder": {"hidden_layer_sizes": (8,), "activation": "tanh", "counts": False, "sees_mask": True},
+        "prior": {"name": "normal"},
+        "posterior_family": {"name": "normal"},
+        "variational": True,
+        "z_max": 4.5,
+        "weight_precision": 1.0,
+        "beta": 1.0,
+        "gamma": 1.0,
+    }
+    return build_model(config, torch.Generator().manual_seed(0)).double()
+
+
+def test_working_responses_are_those_of_the_linear_form(monkeypatch):
+    """From chunks of rows or from sums, the log-likelihood has one slope and one expected curvature."""
+    monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 20 * 9 * 129)  # several chunks
+    table = table_with_gaps()
+    source = RowSource(table, np.nanmean(table, 0), np.nanstd(table, 0), torch.zeros((), dtype=torch.float64))
+    positions = torch.from_numpy(normal_scores(table[:, -1]))[:, None]
+    responses = []
+    for likelihood in ("gaussian", "not_linear"):
+        module = fresh_module(likelihood)
+        (start,) = find_starts(module, source, positions, alpha=0.1, moves=True, seed=0)
+        statistics, latent = start_module._statistics(start.table, start.found, module)
+        responses.append(start_module._working_response(module.likelihood, start, statistics, latent.points))
+    (information, response), (other_information, other_response) = responses
+    assert_agree(other_information, information)
+    assert_agree(other_response * other_information, response * information)
+
+
+def test_a_likelihood_that_is_not_linear_starts_and_trains():
+    table = table_with_gaps()
+    one, other = (
+        BasisVAEClusterer(5, likelihood=name, inference="amortized", max_epochs=3, random_state=0).fit(table)
+        for name in ("gaussian", "not_linear")
+    )
+    assert_array_equal(other.labels_, one.labels_)
+    assert_agree(other.lower_bound_, one.lower_bound_, computed_in=np.float32)
+    assert abs(other.score(table) - one.score(table)) < 0.05
+
+
+def test_exact_inference_refuses_it():
+    with pytest.raises(ValueError, match=r"likelihood='not_linear' is not\. Choose inference='amortized'"):
+        BasisVAEClusterer(5, likelihood="not_linear").fit(table_with_gaps())
