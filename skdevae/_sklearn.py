@@ -1,18 +1,43 @@
 """scikit-learn's private names: every one that this package uses is imported here and nowhere else.
 
-A release of scikit-learn may move or rename them. Then this file is the only one to change.
+A release of scikit-learn may move or rename them. Then this file is the only one to change. Decorators are given their
+types here, which scikit-learn has none of: what they decorate keeps its signature for type checkers.
 """
 
-from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sklearn.base import _fit_context
+from sklearn.utils import _param_validation, metaestimators
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_monotonic_cst as check_monotonic_cst
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
     "Interval",
     "StrOptions",
+    "available_if",
     "check_monotonic_cst",
     "check_sample_weight",
     "fit_context",
     "validate_params",
 ]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Function], _Function]:
+    """Decorator of ``fit``: validates the estimator's parameters first."""
+    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+
+def validate_params(
+    constraints: dict[str, list[Any]], *, prefer_skip_nested_validation: bool
+) -> Callable[[_Function], _Function]:
+    """Decorator of functions and methods: validates their arguments first."""
+    return _param_validation.validate_params(constraints, prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[_Function], _Function]:
+    """Decorator of methods that an estimator has only where a check of it is true."""
+    return metaestimators.available_if(check)

@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
 
-from .._sklearn import Interval, StrOptions, validate_params
+from .._sklearn import Interval, StrOptions, available_if, validate_params
 from .._typing import Activation, Callbacks, RandomState, TableLike
 from .._warnings import warn_user
 from ..inference import Inference, inference_for, slopes

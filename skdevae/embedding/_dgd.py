@@ -610,17 +610,19 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         },
         prefer_skip_nested_validation=True,
     )
-    def sample(self, n_samples: int = 1, cluster: int | None = None, random_state: RandomState = None) -> np.ndarray:
+    def sample(
+        self, n_samples: int = 1, random_state: RandomState = None, *, cluster: int | None = None
+    ) -> np.ndarray:
         """Draw samples from the fitted model: the latent from the mixture, then the features.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of samples.
-        cluster : int, default=None
-            The component that all of them come from. None draws from the whole mixture.
         random_state : int, RandomState instance or None, default=None
             Source of the draws; the same seed gives the same samples.
+        cluster : int, default=None
+            The component that all of them come from. None draws from the whole mixture.
 
         Returns
         -------

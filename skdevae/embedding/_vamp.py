@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import torch
 from sklearn.base import ClusterMixin
-from sklearn.utils.metaestimators import available_if
 
 from .._base.estimator import require_density
-from .._sklearn import Interval
+from .._sklearn import Interval, available_if
 from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
 from ..inference.encoder import EncoderInference
 from ..table.source import RowSource
