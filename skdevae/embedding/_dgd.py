@@ -61,7 +61,8 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     supervised : bool, default=False
         Whether each class in ``y`` has a component of its own (section 4.2.4). Component k belongs to ``classes_[k]``,
         and the prior of a sample of that class is that component alone. The class of a sample is unknown if y is -1,
-        None or NaN there. If there are such samples, they can also belong to components beyond the number of classes.
+        None or NaN there. Such samples can also belong to components beyond the number of classes. If there are none,
+        each class has a component and there are no others.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
         Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
         noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
@@ -99,22 +100,22 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     softball_scale, softball_sharpness : float, default=1.0
         Radius of the ball in which means lie a priori, and how steeply that prior falls at the surface of the ball (eq.
         6). With ``mixture_init="gmm"`` or ``"kmeans"``, whose components have standard deviations of about 1, the
-        radius is ``softball_scale`` times 5 K, which is the published ratio, or times the distance of the farthest
-        mean.
+        radius is ``softball_scale`` times 5 K, which is the published ratio, or times the distance of the farthest mean
+        if that is larger.
     prior_weight : "n_samples" or float, default="n_samples"
         Factor on log p(phi), the log prior of the mixture's parameters. In eq. 3 it is 1, but then nothing keeps
-        components from shrinking onto a few points. The published code counts the prior once for every sample, as
+        components from shrinking onto a few points. What was published counts the prior once for every sample, as
         ``"n_samples"`` does.
     refit_mixture : bool, default=True
         Whether the mixture is fitted again after training. This takes into account how uncertain the representations
         are: by Laplace's approximation, or by the standard deviations that ``representation="variational"`` has
         learned.
     decoder : torch.nn.Module, default=None
-        Your own network. It maps latents of shape (n, n_components) to one value for each feature, n_features for each
-        latent in any shape: expected values in units of the columns' standard deviations (gaussian), logits
-        (bernoulli), or logs of expected counts. The network is copied, and the copy starts from its weights. What its
-        layers draw, as dropout does, comes from torch's global generator, which is seeded from ``random_state`` for
-        that time; fits in other threads that need it wait. None means a multilayer perceptron.
+        Your own network. It maps latents of shape (n, n_components) to n_features values each, in any shape: expected
+        values in units of the columns' standard deviations (gaussian), logits (bernoulli), or logs of expected counts.
+        The network is copied, and the copy starts from its weights. Layers that draw, as dropout does, draw from
+        torch's global generator. It is seeded from ``random_state`` during the fit, and fits in other threads that need
+        it wait. None means a multilayer perceptron.
     hidden_layer_sizes : sequence of int, default=(100, 100, 100)
         Number of units in each hidden layer of the decoder's network. If empty, the decoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="gelu"
@@ -130,12 +131,11 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     learning_rate : float, default=1e-3
         Initial learning rate of Adam. It is that of the decoder. All rates fall to zero along a cosine.
     latent_learning_rate, mixture_learning_rate : float, default=None
-        Initial learning rates of the representations, which take one step per epoch, and of the mixture. None means ten
-        times ``learning_rate``.
+        Initial learning rates of the representations and of the mixture. None means ten times ``learning_rate``.
     betas : pair of floats, default=(0.5, 0.7)
         Decay rates of Adam, for decoder, representations and mixture.
     batch_size : int, default=128
-        Number of rows per gradient step. They are steps of the decoder and the mixture.
+        Number of rows per gradient step. Decoder and mixture take these steps; representations take one per epoch.
     max_epochs : int, default=None
         Largest number of passes over the table. None means 200, or as many as make 2000 gradient steps.
     n_iter_no_change : int, default=10
@@ -610,9 +610,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         },
         prefer_skip_nested_validation=True,
     )
-    def sample(
-        self, n_samples: int = 1, random_state: RandomState = None, *, cluster: int | None = None
-    ) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None, *, cluster: int | None = None) -> np.ndarray:
         """Draw samples from the fitted model: the latent from the mixture, then the features.
 
         Parameters

@@ -94,7 +94,7 @@ def test_units_do_not_matter(parameters):
     table, generator = holey(), np.random.default_rng(1)
     factor = 10 ** generator.uniform(-2, 2, 6) * [1, -1, 1, -1, 1, 1]
     changed = factor * table + generator.normal(0, 10, 6) * factor
-    whole = {"batch_size": 120, "max_epochs": 15, **parameters}
+    whole = {"batch_size": 120, "max_epochs": 30, **parameters}
     ours, theirs = quick(**whole).fit(table), quick(**whole).fit(changed)
     assert_array_equal(theirs.labels_, ours.labels_)
     in_other_units = ours.score_samples(table) - ~np.isnan(table) @ np.log(np.abs(factor))
