@@ -1,4 +1,4 @@
-"""Parameters of generators: checked against scikit-learn's constraints before anything is drawn."""
+"""Constraints on the parameters of generators, in scikit-learn's terms."""
 
 from __future__ import annotations
 
@@ -19,6 +19,5 @@ SPREAD = Interval(Real, 0, None, closed="left")
 
 
 def checked_parameters(**constraints: list[Any]) -> Callable[[Function], Function]:
-    """Decorate a generator so that it checks its parameters; to a type checker its signature stays what it is."""
-    decorator: Callable[[Function], Function] = validate_params(constraints, prefer_skip_nested_validation=True)
-    return decorator
+    """Decorator of a generator: it checks the parameters before anything is drawn."""
+    return validate_params(constraints, prefer_skip_nested_validation=True)

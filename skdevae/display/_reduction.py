@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_limits
 
 from .._optional import import_optional
 
@@ -39,7 +40,9 @@ def at_most_two_axes(
             "samples, or draws from the prior."
         )
     fitted = _new_reducer(reducer, len(points), random_state)
-    reduced = np.asarray(fitted.fit_transform(points), dtype=np.float64)
+    # UMAP's numba sets the number of OpenMP's threads for the whole process, and so torch's too: it is put back after.
+    with threadpool_limits(1, user_api="openmp"):
+        reduced = np.asarray(fitted.fit_transform(points), dtype=np.float64)
     if reduced.shape != (len(points), 2):
         raise ValueError(
             f"reducer ({type(fitted).__name__}) made an array of shape {reduced.shape} of {len(points)} points, but "

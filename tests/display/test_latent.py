@@ -264,7 +264,7 @@ def plain_umap(monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     n_threads = torch.get_num_threads()
     yield pytest.importorskip("umap")
-    torch.set_num_threads(n_threads)  # numba sets the number of OpenMP's threads, which torch's is
+    assert torch.get_num_threads() == n_threads  # numba sets the number of OpenMP's threads, which torch's is
 
 
 def test_umap_places_samples_and_prior_together_and_the_same_every_time(X, labels, plain_umap):

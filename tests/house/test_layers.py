@@ -47,7 +47,7 @@ LIBRARIES = {
     "embedding": {"numpy", "pandas", "scipy", "sklearn", "skorch", "torch"},
     "datasets": {"numpy", "pandas", "scipy", "sklearn"},
     "metrics": {"numpy", "pandas", "sklearn"},
-    "display": {"matplotlib", "numpy", "pandas", "scipy", "sklearn"},
+    "display": {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "threadpoolctl"},
 }
 
 #: libraries of extras
