@@ -98,10 +98,9 @@ def test_a_negative_factor_turns_behaviours_upside_down():
     assert np.mean(expected == theirs.labels_) >= 0.95
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_linear_model_scores_as_factor_analysis_does(seed):
+def test_a_linear_model_scores_as_factor_analysis_does():
     # Without hidden units a free curve is quadratic, and a strong prior on the quadratic part leaves a line.
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     n, d = 500, 8
     latent, loadings, noise = generator.standard_normal(n), generator.standard_normal(d), generator.uniform(0.3, 1, d)
     table = generator.normal(size=d) + np.outer(latent, loadings) + noise * generator.standard_normal((n, d))

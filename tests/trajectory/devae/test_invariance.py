@@ -39,7 +39,7 @@ def test_a_negative_factor_is_the_opposite_constraint():
 def test_permuted_columns_have_permuted_curves(way):
     # up to the starting weights, which are drawn column by column
     table, order = progression().data, np.random.default_rng(0).permutation(8)
-    parameters = {"max_epochs": 60, "monotonic_cst": signs(), **WAYS[way]}
+    parameters = {"max_epochs": 60 if way == "exact" else 30, "monotonic_cst": signs(), **WAYS[way]}
     ours = quick(**parameters).fit(table)
     theirs = quick(**{**parameters, "monotonic_cst": signs()[order]}).fit(table[:, order])
     assert_array_equal(theirs.monotonic_cst_, ours.monotonic_cst_[order])
