@@ -106,8 +106,9 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         grid.
     orientation : str or int, default=None
         Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
-        of X. None points each axis so that the features' correlations with it add up to zero or more. Axes along which
-        a feature is constrained cannot be reversed: their direction is that of the constraints.
+        of X. None points each axis so that the features' correlations with it add up to zero or more. Constraints
+        come first: where features are constrained, the axes point as the constraints say, and a warning says if that is
+        not what was asked for.
     device : str, default="auto"
         Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
