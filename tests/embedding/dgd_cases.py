@@ -29,7 +29,7 @@ def quick(n_components=2, **parameters):
         "noise_floor": 0.1,
         "learning_rate": 0.01,
         "batch_size": 60,
-        "max_epochs": 10,
+        "max_epochs": 6,
         "n_init": 1,
         "n_importance_samples": 64,
         "random_state": 0,

@@ -22,7 +22,7 @@ from sklearn.metrics import adjusted_rand_score
 def test_classes_have_components(representation, names):
     table, truth = blobs()
     y = np.array(names)[truth]
-    model = quick(supervised=True, n_clusters=8, representation=representation, max_epochs=60).fit(table, y)
+    model = quick(supervised=True, n_clusters=8, representation=representation, max_epochs=40).fit(table, y)
     assert_array_equal(model.classes_, np.unique(y))
     assert model.n_clusters_ == 3
     assert adjusted_rand_score(y, model.labels_) > 0.99
@@ -66,22 +66,22 @@ def test_samples_without_a_class_can_have_components_of_their_own():
     table, truth = blobs()
     y = np.where(truth == 1, -1, truth)
     y[::7] = -1
-    model = quick(supervised=True, n_clusters=3, max_epochs=60).fit(table, y)
+    model = quick(supervised=True, n_clusters=3, max_epochs=40).fit(table, y)
     assert model.classes_.tolist() == [0, 2]
-    without = quick(supervised=True, n_clusters=2, max_epochs=60).fit(table, y)
+    without = quick(supervised=True, n_clusters=2, max_epochs=40).fit(table, y)
     assert adjusted_rand_score(truth, without.labels_) < 0.99
     known = y >= 0
     assert_array_equal(model.classes_[model.labels_[known]], y[known])
     # as many as there are to be had, where there are samples for them
     assert quick(supervised=True, n_clusters=5, max_epochs=2).fit(table, truth).n_clusters_ == 3
-    novel = quick(supervised=True, n_clusters=3, max_epochs=60).fit(table, np.where(truth == 1, -1, truth))
+    novel = quick(supervised=True, n_clusters=3, max_epochs=40).fit(table, np.where(truth == 1, -1, truth))
     assert novel.n_clusters_ == 3
     assert_array_equal(np.array([0, 2, 1])[novel.labels_], truth)
 
 
 @pytest.mark.parametrize("mixture_init", ["gmm", "kmeans", "softball"])
 def test_every_start_serves_classes(mixture_init):
-    model = fitted_to_classes(mixture_init=mixture_init, max_epochs=60)
+    model = fitted_to_classes(mixture_init=mixture_init, max_epochs=40)
     assert adjusted_rand_score(blobs()[1], model.labels_) > 0.99
 
 
@@ -90,7 +90,7 @@ def test_what_the_mixture_starts_from_if_nothing_is_said(given, same):
     table, y = blobs()
     assert_same_bits(fitted(**given), quick(**given, mixture_init=same).fit(table))
     if not given:
-        supervised = quick(supervised=True, max_epochs=5)
+        supervised = quick(supervised=True, max_epochs=3)
         assert_same_bits(
             clone(supervised).fit(table, y), clone(supervised).set_params(mixture_init="softball").fit(table, y)
         )
@@ -106,7 +106,7 @@ def test_known_classes_count_where_weights_do_not():
     y[0] = (y[0] + 1) % 3
     weight = np.ones(len(y))
     weight[0] = 0
-    given = {"supervised": True, "max_epochs": 60}
+    given = {"supervised": True, "max_epochs": 40}
     small = quick(**given).fit(table, y, sample_weight=np.where(weight, 1, 1e-9))
     assert_allclose(quick(**given).fit(table, y, sample_weight=weight).embedding_[0], small.embedding_[0], atol=0.1)
 

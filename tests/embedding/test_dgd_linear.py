@@ -80,7 +80,7 @@ def test_a_map_fit_of_a_linear_model_thresholds_singular_values():
     """With noise at its floor, decay on the loadings and a normal prior add up to a nuclear norm (Srebro, 2004)."""
     decay, generator = 0.3, np.random.default_rng(0)
     table = generator.standard_normal((100, 4)) * [3, 2, 1, 0.2] @ generator.standard_normal((4, 8))
-    trained = {"noise_floor": 0.99, "weight_decay": decay, "batch_size": 100, "max_epochs": 250, "tol": 0.0}
+    trained = {"noise_floor": 0.99, "weight_decay": decay, "batch_size": 100, "max_epochs": 200, "tol": 0.0}
     model = linear(4, **trained).fit(table)
     standard = (table - table.mean(0)) / table.std(0)
     left, values, right = np.linalg.svd(standard, full_matrices=False)

@@ -41,8 +41,8 @@ def test_the_order_of_samples_does_not_matter(kind, parameters):
     table = holey(likelihood) if kind == "gaps" else table_for(likelihood)
     order = np.random.default_rng(0).permutation(len(table))
     reordered = {"size_factors": parameters["size_factors"][order]} if "size_factors" in parameters else {}
-    one = quick(max_epochs=5, **parameters).fit(wrapped(kind, table))
-    other = quick(max_epochs=5, **{**parameters, **reordered}).fit(wrapped(kind, table[order]))
+    one = quick(max_epochs=3, **parameters).fit(wrapped(kind, table))
+    other = quick(max_epochs=3, **{**parameters, **reordered}).fit(wrapped(kind, table[order]))
     assert_same_fit(one, other, order)
 
 
@@ -50,7 +50,7 @@ def test_the_order_of_samples_with_classes_and_weights_does_not_matter():
     table, y = blobs()
     order, weights = np.random.default_rng(0).permutation(len(table)), np.random.default_rng(1).integers(1, 4, 120)
     y = np.where(np.arange(120) % 3 == 0, -1, y)
-    model = quick(supervised=True, max_epochs=5)
+    model = quick(supervised=True, max_epochs=3)
     one = clone(model).fit(table, y, sample_weight=weights)
     other = clone(model).fit(table[order], y[order], sample_weight=weights[order])
     assert_same_fit(one, other, order)
@@ -58,10 +58,10 @@ def test_the_order_of_samples_with_classes_and_weights_does_not_matter():
 
 def test_the_order_of_samples_without_weight_does_not_matter():
     table, weights = blobs()[0], np.random.default_rng(1).integers(0, 3, 120)
-    one = quick(max_epochs=5).fit(table, sample_weight=weights)
+    one = quick(max_epochs=3).fit(table, sample_weight=weights)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(120)
-        other = quick(max_epochs=5).fit(table[order], sample_weight=weights[order])
+        other = quick(max_epochs=3).fit(table[order], sample_weight=weights[order])
         assert_same_fit(one, other, order)
 
 
@@ -71,7 +71,7 @@ def test_the_order_of_samples_without_weight_does_not_matter():
 )
 def test_weights_are_repetitions(likelihood, parameters):
     def model():
-        return quick(likelihood=likelihood, max_epochs=5, **parameters)
+        return quick(likelihood=likelihood, max_epochs=3, **parameters)
 
     table, weights = holey(likelihood), np.random.default_rng(0).integers(0, 4, 120)
     weighted = model().fit(table, sample_weight=weights)
@@ -88,7 +88,7 @@ def test_weights_are_repetitions(likelihood, parameters):
 
 def test_equal_samples_have_equal_representations():
     table = np.vstack([blobs()[0], blobs()[0][:20]])
-    model = quick(max_epochs=5).fit(table)
+    model = quick(max_epochs=3).fit(table)
     assert_array_equal(model.embedding_[120:], model.embedding_[:20])
     # and zeros have no sign
     table = np.where(np.arange(6) == 0, 0.0, blobs()[0])
@@ -149,7 +149,7 @@ def test_same_seed_same_bits(parameters):
 
 @cache
 def seeded(seed):
-    return quick(random_state=seed, max_epochs=5).fit(blobs()[0])
+    return quick(random_state=seed, max_epochs=3).fit(blobs()[0])
 
 
 def test_fits_in_threads_do_not_mix():
@@ -166,8 +166,8 @@ def test_fits_in_threads_do_not_mix():
 
 def test_classes_that_only_samples_without_weight_have_are_removed():
     table, y = blobs()
-    removed = quick(supervised=True, max_epochs=5).fit(table[y != 1], y[y != 1])
-    weighted = quick(supervised=True, max_epochs=5).fit(table, y, sample_weight=y != 1)
+    removed = quick(supervised=True, max_epochs=3).fit(table[y != 1], y[y != 1])
+    weighted = quick(supervised=True, max_epochs=3).fit(table, y, sample_weight=y != 1)
     assert_array_equal(weighted.classes_, removed.classes_)
     assert_same_model(removed, weighted)
     with pytest.raises(ValueError, match="y does not name the class of any sample"):

@@ -24,8 +24,8 @@ from scipy.stats import poisson
 from skdevae.table.units import Units
 
 
-def nonlinear(likelihood, n_components, n_clusters, n_draws=2**14):
-    model = fitted(likelihood, n_components, activation="tanh", n_clusters=n_clusters, max_epochs=40)
+def nonlinear(likelihood, n_components, n_clusters, n_draws=2**13):
+    model = fitted(likelihood, n_components, activation="tanh", n_clusters=n_clusters, max_epochs=20)
     return copy_of(model, n_importance_samples=n_draws)
 
 
@@ -123,7 +123,7 @@ def test_a_fitted_models_units_are_the_tables():
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_every_likelihood_fits_and_samples_in_its_support(likelihood):
-    model, table = fitted(likelihood, max_epochs=30), table_for(likelihood)
+    model, table = fitted(likelihood, max_epochs=20), table_for(likelihood)
     score = model.score(table)
     assert np.isfinite(score)
     # better than features that know nothing of each other
@@ -164,7 +164,7 @@ def test_a_fit_to_a_sparse_table_is_that_to_the_dense_one(likelihood):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_expected_values_are_in_the_tables_units(likelihood):
-    model, table = fitted(likelihood, max_epochs=30), table_for(likelihood)
+    model, table = fitted(likelihood, max_epochs=20), table_for(likelihood)
     z = model.embedding_
     expected = model.inverse_transform(z)
     assert expected.shape == table.shape

@@ -20,12 +20,13 @@ def test_it_is_a_clusterer():
 def test_the_number_of_clusters_can_be_searched_for():
     table, truth = blobs()
     order = np.random.default_rng(0).permutation(120)
-    model = quick(may_be_empty=False)
+    model = quick(may_be_empty=False, max_epochs=10)
     grid = {"n_clusters": [2, 3, 6]}
     search = GridSearchCV(model, grid, scoring="adjusted_rand_score", cv=2, error_score="raise")
     search.fit(table[order], truth[order])
     assert search.best_params_ == {"n_clusters": 3}
     assert search.best_score_ > 0.95
+    model = quick(max_epochs=30)
     by_likelihood = GridSearchCV(model, {"n_components": [1, 2]}, cv=2, error_score="raise").fit(table[order])
     assert by_likelihood.best_params_ == {"n_components": 2}
 

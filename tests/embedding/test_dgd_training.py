@@ -48,7 +48,7 @@ def test_a_concentrated_prior_draws_weights_to_equal_ones():
 def test_history_has_every_term_of_the_loss():
     for representation in ("map", "variational"):
         model = fitted(representation=representation)
-        assert len(model.history_) == model.n_iter_ == 10
+        assert len(model.history_) == model.n_iter_ == 6
         for row in model.history_:
             terms = row["train_reconstruction"] + row["train_latent"] + row["train_parameters"] / 120
             assert_allclose(row["train_loss"], terms, rtol=1e-4)
@@ -76,7 +76,7 @@ def test_log_posterior_is_the_objective(prior_weight):
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_training_raises_the_posterior(likelihood):
     # log p(phi) counts the components: all of them have to stay
-    fits = [fitted(likelihood, max_epochs=epochs, may_be_empty=False) for epochs in (1, 10, 40)]
+    fits = [fitted(likelihood, max_epochs=epochs, may_be_empty=False) for epochs in (1, 6, 40)]
     values = [model.log_posterior_ for model in fits]
     assert np.isfinite(values).all()
     assert values[0] < values[1] < values[2]

@@ -27,12 +27,17 @@ LIKELIHOODS = ("gaussian", *COUNT_LIKELIHOODS)
 DECODERS = ("mlp", "linear")
 #: dimensions of the latent
 DIMENSIONS = (1, 2, 3)
+#: every likelihood on a line and in a plane; what is more, for one of each kind
+MODELS = [*itertools.product(LIKELIHOODS, (1, 2)), ("gaussian", 3), ("nb", 3)]
+#: the same with decoders: the linear one for some of them
+DECODED = [(*model, "mlp") for model in MODELS]
+DECODED += [("gaussian", 1, "linear"), ("gaussian", 2, "linear"), ("gaussian", 3, "linear"), ("zinb", 2, "linear")]
 
 
 def quick(n_components=2, **parameters):
     """An estimator for laws that hold however long it trains."""
     return VAETransformer(
-        n_components, **{"max_epochs": 15, "n_importance_samples": 64, "random_state": 0, **parameters}
+        n_components, **{"max_epochs": 10, "n_importance_samples": 64, "random_state": 0, **parameters}
     )
 
 
@@ -65,7 +70,7 @@ def fitted(likelihood="gaussian", n_components=2, decoder="mlp"):
 @cache
 def factor_analysis(n_components):
     """Trained by default, but for a shorter time, and for the floor of noise, which factor analysis has not."""
-    trained = {"noise_floor": 0.01, "batch_size": 100, "max_epochs": 250}
+    trained = {"noise_floor": 0.01, "batch_size": 100, "max_epochs": 150}
     return VAETransformer(n_components, decoder="linear", random_state=0, **trained).fit(factors(n_components))
 
 
@@ -199,9 +204,7 @@ def test_a_perceptron_describes_what_a_plane_does_not():
 # ---- bounds and scores ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("n_components", DIMENSIONS)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("likelihood", "n_components", "decoder"), DECODED)
 def test_the_bound_is_below_the_score(likelihood, n_components, decoder):
     model, table = fitted(likelihood, n_components, decoder), table_for(likelihood)[:30]
     score, scores = model.score(table), model.score_samples(table)
@@ -211,8 +214,7 @@ def test_the_bound_is_below_the_score(likelihood, n_components, decoder):
     assert model.elbo(table) <= score + 1e-3
 
 
-@pytest.mark.parametrize("n_components", DIMENSIONS)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("likelihood", "n_components"), MODELS)
 def test_what_a_fit_maximises_is_the_bound_less_what_weights_cost(likelihood, n_components):
     model, table = fitted(likelihood, n_components), table_for(likelihood)
     with torch.no_grad():
@@ -304,8 +306,7 @@ def test_derivatives_are_differences_of_trajectories(likelihood, n_components):
         assert_allclose(rates[:, :, component], differences, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("n_components", DIMENSIONS)
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("likelihood", "n_components"), MODELS)
 def test_samples_have_the_moments_of_the_model_and_of_the_table(likelihood, n_components):
     table = table_for(likelihood)
     model, n = quick(n_components, likelihood=likelihood, max_epochs=60).fit(table), 5000
@@ -336,8 +337,7 @@ def test_samples_of_a_linear_model_have_its_covariance():
 # ---- units, orders, batches ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("n_components", DIMENSIONS)
+@pytest.mark.parametrize(("n_components", "decoder"), [(1, "mlp"), (2, "mlp"), (2, "linear"), (3, "linear")])
 def test_units_do_not_matter(n_components, decoder):
     table = with_holes(table_for("gaussian"), 0.05)
     generator = np.random.default_rng(0)
@@ -365,10 +365,7 @@ def test_permuted_columns_have_permuted_curves(decoder):
     assert_allclose(theirs.trajectories(points), ours.trajectories(points)[:, order], atol=0.3)
 
 
-@pytest.mark.parametrize(
-    ("likelihood", "decoder"), [*itertools.product(LIKELIHOODS, ["mlp"]), ("gaussian", "linear"), ("zinb", "linear")]
-)
-@pytest.mark.parametrize("n_components", DIMENSIONS)
+@pytest.mark.parametrize(("likelihood", "n_components", "decoder"), DECODED)
 def test_rows_are_judged_one_by_one(likelihood, n_components, decoder):
     model, table = fitted(likelihood, n_components, decoder), with_holes(table_for(likelihood)[:5], share=0.1)
     together, scores = model.transform(table), model.score_samples(table)
@@ -382,7 +379,7 @@ def test_rows_are_judged_one_by_one(likelihood, n_components, decoder):
 # ---- the axes ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_components", DIMENSIONS)
+@pytest.mark.parametrize("n_components", [1, 2])
 def test_the_first_axis_follows_what_it_is_told(n_components):
     table = table_for("gaussian")
     target = table @ np.linspace(-1, 1, 8)
@@ -416,7 +413,7 @@ def test_same_seed_same_bits(likelihood, decoder):
 
 def test_history_has_every_term_of_the_loss():
     model = quick(kl_warmup=0.0, beta=1.5).fit(table_for("gaussian"))
-    assert model.n_iter_ == len(model.history_) == 15
+    assert model.n_iter_ == len(model.history_) == 10
     for row in model.history_:
         assert row["train_clusters"] == 0
         assert row["train_latent"] > 0
@@ -471,8 +468,7 @@ class KeyboardAt(Callback):
             self.monkeypatch.setattr(net, "train_step", stopped)
 
 
-@pytest.mark.parametrize("n_init", [1, 3])
-@pytest.mark.parametrize("n_components", DIMENSIONS)
+@pytest.mark.parametrize(("n_components", "n_init"), [(1, 1), (2, 3), (3, 1)])
 def test_an_interrupted_fit_keeps_what_it_has_learned(n_components, n_init, monkeypatch):
     table = table_for("gaussian")[:60]
     with pytest.warns(ConvergenceWarning, match="interrupted after 4 epochs"):
@@ -486,7 +482,7 @@ def test_an_interrupted_fit_keeps_what_it_has_learned(n_components, n_init, monk
 # ---- inside scikit-learn ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_components", DIMENSIONS)
+@pytest.mark.parametrize("n_components", [1, 3])
 def test_names_of_latents_and_frames(n_components):
     table = pd.DataFrame(table_for("gaussian"), index=[f"row {i}" for i in range(120)]).add_prefix("feature ")
     model = quick(n_components, max_epochs=3).set_output(transform="pandas").fit(table)
@@ -538,8 +534,7 @@ def test_parameters_are_validated(parameters):
 # ---- counts ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_components", DIMENSIONS)
-@pytest.mark.parametrize("likelihood", COUNT_LIKELIHOODS)
+@pytest.mark.parametrize(("likelihood", "n_components"), [model for model in MODELS if model[0] != "gaussian"])
 def test_sparse_tables_are_tables(likelihood, n_components):
     table, model = counts(likelihood), fitted(likelihood, n_components)
     again = quick(n_components, likelihood=likelihood).fit(sp.csr_array(table))

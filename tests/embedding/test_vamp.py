@@ -39,7 +39,7 @@ def quick(n_components=2, estimator=VampVAE, **parameters):
         **sizes,
         "learning_rate": 0.01,
         "kl_warmup": 0.0,
-        "max_epochs": 15,
+        "max_epochs": 10,
         "n_importance_samples": 64,
         "random_state": 0,
     }
@@ -142,7 +142,7 @@ def test_a_linear_model_is_factor_analysis():
     table = generator.standard_normal((200, 2)) @ loadings + noise * generator.standard_normal((200, 8))
     reference = FactorAnalysis(2, tol=1e-8, max_iter=5000).fit(table).score(table)
     linear = {"decoder": "linear", "hidden_layer_sizes": (), "encoder_hidden_layer_sizes": (), "linear_skip": True}
-    trained = {"noise_floor": 0.01, "batch_size": 50, "max_epochs": 80, "tol": 0}
+    trained = {"noise_floor": 0.01, "batch_size": 50, "max_epochs": 60, "tol": 0}
     normal, vamp = (quick(prior=prior, **linear, **trained).fit(table) for prior in ("normal", "vamp"))
     assert_allclose(normal.score(table), reference, rtol=0, atol=0.02)
     assert vamp.score(table) > reference - 0.05
@@ -163,9 +163,11 @@ def test_units_do_not_matter():
 # ---- bounds and scores ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
+@pytest.mark.parametrize(
+    ("latents", "likelihood"),
+    [*((latents, "gaussian") for latents in LATENTS), ("vamp", "nb"), ("mixture, flows", "nb")],
+)
 @pytest.mark.parametrize("n_components", [1, 2])
-@pytest.mark.parametrize("latents", LATENTS)
 def test_score_is_the_integral_over_the_latent(latents, n_components, likelihood):
     model = copy_of(fitted(latents, likelihood, n_components), n_importance_samples=2**13)
     rows = table_for(likelihood)[:4].copy()
@@ -193,7 +195,7 @@ def test_more_draws_are_closer_to_the_score():
     ],
 )
 def test_the_bound_is_below_the_score(latents, likelihood):
-    model, table = fitted(latents, likelihood), holey(likelihood)[:25]
+    model, table = fitted(latents, likelihood), holey(likelihood)[:15]
     scores = model.score_samples(table)
     assert np.isfinite(scores).all()
     assert model.elbo(table) <= scores.mean() + 1e-3
@@ -570,7 +572,7 @@ VARIATIONS = {
 @pytest.mark.parametrize("variation", VARIATIONS)
 def test_same_seed_same_bits(variation):
     table, state = holey()[:90], torch.get_rng_state()
-    model = quick(max_epochs=8, **VARIATIONS[variation])
+    model = quick(max_epochs=4, **VARIATIONS[variation])
     one = clone(model).fit(table)
     torch.manual_seed(7)
     assert_same_bits(one, clone(model).fit(table), table)
