@@ -1,21 +1,26 @@
-"""A table as a weighted set of rows: what a fit sees if neither order nor repetition of its samples is to matter."""
+"""Weighted rows: a table as its distinct rows, each with the total weight of its copies.
+
+A fit that sees a table in this form depends neither on the order of the samples nor on how often each is repeated. The
+distinct rows come in the order of a hash of their content. Rows with equal hashes are compared entry by entry, so
+different rows are never taken for copies of each other.
+"""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
-#: bytes of a digest
-_DIGEST_SIZE = 16
+#: entries of the table that are hashed, or compared, at a time
+_CHUNK_ENTRIES = 250_000
 
 
 @dataclass(frozen=True)
 class WeightedRows:
-    """The distinct rows of a table, in an order that depends on what they hold alone.
+    """The distinct rows of a table, in an order that depends on their content alone.
 
     Attributes
     ----------
@@ -39,29 +44,140 @@ class WeightedRows:
 def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more: np.ndarray | None) -> WeightedRows:
     """The distinct rows of X (N, D) with positive weights (N,).
 
-    ``more`` are arrays (N,) of what else must be alike in rows that are taken for copies of each other.
+    Two rows are copies if all their entries are equal, and what arrays ``more`` (N,) say of them is equal too. 0.0 and
+    -0.0 are equal, and so are all NaN. A CSR array, with sorted indices and without stored zeros, gives the same result
+    as the dense array with its entries.
     """
-    known = [np.asarray(array) for array in more if array is not None]
-    digests = np.array([_digest(X, row, known) for row in range(X.shape[0])], dtype=f"S{_DIGEST_SIZE * 2}")
+    columns = np.column_stack([np.empty((X.shape[0], 0)), *(array for array in more if array is not None)])
     counted = np.nonzero(sample_weight > 0)[0]
-    _, first, position = np.unique(digests[counted], return_index=True, return_inverse=True)
+    _, first, group = np.unique(_hashes(X, columns)[counted], return_index=True, return_inverse=True)
+    is_copy = first[group] != np.arange(len(counted))
+    collides = np.zeros(len(counted), dtype=bool)
+    collides[is_copy] = ~_are_equal(X, columns, counted[is_copy], counted[first[group[is_copy]]])
+    if collides.any():
+        first, group = _split_by_content(X, columns, counted, group, np.unique(group[collides]))
     inverse = np.full(X.shape[0], -1)
-    inverse[counted] = position.ravel()
-    return WeightedRows(counted[first], np.bincount(position.ravel(), sample_weight[counted]), inverse)
+    inverse[counted] = group
+    return WeightedRows(counted[first], np.bincount(group, sample_weight[counted]), inverse)
 
 
-def _digest(X: Any, row: int, more: list[np.ndarray]) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
-    if sp.issparse(X):
-        part = slice(X.indptr[row], X.indptr[row + 1])
-        columns, values = X.indices[part], X.data[part]
-    else:
-        (columns,) = np.nonzero(X[row])
-        values = X[row, columns]
-    # A table has one kind of gap, whatever the sign of its NaN.
-    values = np.where(np.isnan(values), np.nan, values)
-    digest.update(columns.astype(np.int64).tobytes())
-    digest.update(values.astype(np.float64).tobytes())
-    for array in more:
-        digest.update(array[row].tobytes())
-    return digest.hexdigest()
+# ---- hashes ---------------------------------------------------------------------------------------------------------
+
+
+def _hashes(X: np.ndarray | sp.csr_array, more: np.ndarray) -> np.ndarray:
+    """A hash of every row of X (N, D) and of ``more`` (N, M): (N,).
+
+    It is the sum, modulo 2^64, of hashes of the entries that are not zero, each together with its column.
+    """
+    n_rows, n_features = X.shape
+    keys = _mixed(np.arange(n_features + more.shape[1], dtype=np.uint64))
+    hashes = np.empty(n_rows, dtype=np.uint64)
+    sums = _dense_sums if isinstance(X, np.ndarray) else _sparse_sums
+    for rows in _chunks(_n_stored(X)):
+        hashes[rows] = sums(X, rows, keys) + _entry_hashes(more[rows], keys[n_features:]).sum(1)
+    return hashes
+
+
+def _n_stored(X: np.ndarray | sp.csr_array) -> np.ndarray:
+    """Number of entries that are stored of each row, (N,)."""
+    return np.full(len(X), X.shape[1]) if isinstance(X, np.ndarray) else np.diff(X.indptr)
+
+
+def _dense_sums(X: np.ndarray, rows: slice, keys: np.ndarray) -> np.ndarray:
+    """The hashes of some rows of an array, (B,)."""
+    return _entry_hashes(X[rows], keys[: X.shape[1]]).sum(1)
+
+
+def _sparse_sums(X: sp.csr_array, rows: slice, keys: np.ndarray) -> np.ndarray:
+    """The hashes of some rows of a CSR array, (B,)."""
+    starts, end = X.indptr[rows].astype(np.int64), int(X.indptr[rows.stop])
+    entries = slice(int(starts[0]), end)
+    of_entries = _entry_hashes(X.data[entries], keys[X.indices[entries]])
+    sums = np.zeros(len(starts), dtype=np.uint64)
+    stored = np.diff(starts, append=end) > 0
+    if stored.any():
+        sums[stored] = np.add.reduceat(of_entries, starts[stored] - starts[0])
+    return sums
+
+
+def _entry_hashes(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """A hash of every entry with the key of its column, 0 for entries that are zero; as many as there are values."""
+    values = _canonical(values)
+    hashes = _mixed(values.view(np.uint64) ^ keys)
+    hashes[values == 0] = 0
+    return hashes
+
+
+def _canonical(values: np.ndarray) -> np.ndarray:
+    """Values in float64 with one kind of zero and one kind of NaN, so that equal entries have equal bits."""
+    values = np.add(values, 0.0, dtype=np.float64)
+    values[np.isnan(values)] = np.nan
+    return values
+
+
+def _mixed(bits: np.ndarray) -> np.ndarray:
+    """Hashes of whole numbers (uint64), one each."""
+    return pd.util.hash_array(bits.ravel()).reshape(bits.shape)
+
+
+def _chunks(n_entries: np.ndarray) -> Iterator[slice]:
+    """Rows in order, a few at a time, for the numbers of their entries (N,)."""
+    ends = np.cumsum(n_entries)
+    start = 0
+    while start < len(ends):
+        seen = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, seen + _CHUNK_ENTRIES, side="right")))
+        yield slice(start, stop)
+        start = stop
+
+
+# ---- collisions -----------------------------------------------------------------------------------------------------
+
+
+def _are_equal(X: np.ndarray | sp.csr_array, more: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Whether rows of numbers ``ours`` (B,) hold the same as those of numbers ``theirs`` (B,), pair by pair: (B,)."""
+    equal = np.empty(len(ours), dtype=bool)
+    equal_rows = _equal_rows if isinstance(X, np.ndarray) else _equal_sparse_rows
+    for pairs in _chunks(_n_stored(X)[ours]):
+        one, other = ours[pairs], theirs[pairs]
+        equal[pairs] = _equal_rows(more[one], more[other]) & equal_rows(X[one], X[other])
+    return equal
+
+
+def _equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.all(_equal_entries(one, other), axis=1)
+
+
+def _equal_sparse_rows(one: sp.csr_array, other: sp.csr_array) -> np.ndarray:
+    equal = np.diff(one.indptr) == np.diff(other.indptr)
+    candidates = np.nonzero(equal)[0]
+    one, other = one[candidates], other[candidates]
+    differs = (one.indices != other.indices) | ~_equal_entries(one.data, other.data)
+    equal[np.repeat(candidates, np.diff(one.indptr))[differs]] = False
+    return equal
+
+
+def _equal_entries(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one == other) | (np.isnan(one) & np.isnan(other))
+
+
+def _split_by_content(
+    X: np.ndarray | sp.csr_array, more: np.ndarray, counted: np.ndarray, group: np.ndarray, collided: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The groups after those with different rows in them are split, and the first row of each.
+
+    Within a group that is split, distinct rows come in the order of the bytes of their content.
+    """
+
+    def content(row: int) -> bytes:
+        values = X[[row]] if isinstance(X, np.ndarray) else X[[row]].toarray()
+        return _canonical(values).tobytes() + _canonical(more[[row]]).tobytes()
+
+    rank = np.zeros(len(group), dtype=np.int64)
+    for number in collided:
+        members = np.nonzero(group == number)[0]
+        contents = [content(int(row)) for row in counted[members]]
+        ranks = {bytes_of_row: k for k, bytes_of_row in enumerate(sorted(set(contents)))}
+        rank[members] = [ranks[bytes_of_row] for bytes_of_row in contents]
+    _, first, split = np.unique(np.column_stack([group, rank]), axis=0, return_index=True, return_inverse=True)
+    return first, split.ravel()

@@ -138,6 +138,60 @@ def test_values_of_distinct_rows_are_spread_in_any_shape():
             assert_array_equal(spread[number], values[position])
 
 
+# ---- hashes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hash_of", ["none", "few"])
+def test_rows_whose_hashes_collide_are_told_apart_by_what_they_hold(monkeypatch, hash_of):
+    X, weights, sizes = table(60, seed=3), integers(60, 1, low=0), np.random.default_rng(2).integers(0, 2, 60)
+    order = np.random.default_rng(0).permutation(60)
+    expected = [weighted_rows(form, w, s) for form, w, s in tables_of(X, weights, sizes)]
+    collide = {"none": lambda bits: np.zeros_like(bits), "few": lambda bits: bits & np.uint64(1)}
+    monkeypatch.setattr("skdevae.table.weighted_rows._mixed", collide[hash_of])
+    for (form, w, s), whole in zip(tables_of(X, weights, sizes), expected, strict=True):
+        found = weighted_rows(form, w, s)
+        assert len(found.index) == len(whole.index) < len(w)
+        assert sorted(found.index) == sorted(whole.index)
+        # the same rows are copies of each other
+        assert_array_equal(found.index[found.inverse[w > 0]], whole.index[whole.inverse[w > 0]])
+        assert_array_equal(found.weights[found.inverse[w > 0]], whole.weights[whole.inverse[w > 0]])
+        assert_array_equal(found.inverse == -1, w == 0)
+    # and their order is still that of what they hold
+    ours, theirs = weighted_rows(X, weights, sizes), weighted_rows(X[order], weights[order], sizes[order])
+    assert_array_equal(X[order][theirs.index], X[ours.index])
+    assert_array_equal(theirs.weights, ours.weights)
+    assert_array_equal(theirs.inverse, ours.inverse[order])
+
+
+def tables_of(X, weights, sizes):
+    """A table, with gaps or with zeros in their places, dense and sparse."""
+    zeros = np.nan_to_num(X)
+    return [(form, weights, sizes) for form in (X, zeros, sp.csr_array(zeros))]
+
+
+def test_dense_and_sparse_tables_have_one_order():
+    X, weights = np.random.default_rng(0).poisson(0.4, (60, 4)).astype(float), integers(60, 1, low=0)
+    ours, theirs = weighted_rows(X, weights), weighted_rows(sp.csr_array(X), weights)
+    assert_array_equal(theirs.index, ours.index)
+    assert_array_equal(theirs.inverse, ours.inverse)
+    empty = weighted_rows(sp.csr_array(np.zeros((5, 3))), np.ones(5))
+    assert_array_equal(empty.weights, [5])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_chunks_make_no_difference(monkeypatch, sparse):
+    X = np.random.default_rng(0).poisson(0.7, (80, 5)).astype(float)
+    X[7] = 0
+    stored = sp.csr_array(X) if sparse else X
+    whole = weighted_rows(stored, np.ones(80))
+    assert len(whole.index) < 80
+    for entries in (1, 4, 33):  # less than a row among them
+        monkeypatch.setattr("skdevae.table.weighted_rows._CHUNK_ENTRIES", entries)
+        found = weighted_rows(stored, np.ones(80))
+        assert_array_equal(found.index, whole.index)
+        assert_array_equal(found.inverse, whole.inverse)
+
+
 # ---- units ----------------------------------------------------------------------------------------------------------
 
 
