@@ -111,7 +111,7 @@ def test_settled_means_that_nothing_near_is_better(covariance_type, prior_weight
 
 @pytest.mark.parametrize("seed", range(4))
 def test_wherever_components_are_they_do_not_get_worse(seed):
-    model, (mean, variance, weights, _) = _model(dirichlet_alpha=0.5), _beliefs()
+    model, (mean, variance, weights, _) = _model(dirichlet_alpha=1.5), _beliefs()
     model.mixture.set_(
         _normal(K, seed=seed).softmax(0), _normal(K, Q, seed=seed + 1, spread=5), _normal(K, Q, seed=seed + 2).exp()
     )

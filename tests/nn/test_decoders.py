@@ -354,7 +354,7 @@ def test_initialization_is_weighted_least_squares(n_components):
     mass = generator.uniform(0.1, 3, 40)
     decoder.initialize_(*map(torch.from_numpy, (target, mass, z)))
     design, weight = np.column_stack([np.ones(40), z]), np.sqrt(mass)[:, None]
-    expected = np.linalg.lstsq(weight * design, weight * target)[0]
+    expected = np.linalg.lstsq(weight * design, weight * target, rcond=None)[0]
     np.testing.assert_allclose(decoder.level.detach().numpy(), expected[0], atol=1e-10)
     np.testing.assert_allclose(decoder.loadings.detach().numpy(), expected[1:], atol=1e-10)
 
