@@ -149,7 +149,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Number of starts of ``mixture_init="gmm"`` or ``"kmeans"``.
     n_importance_samples : int, default=500
         Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
-        grid.
+        grid. It is rounded up to a power of two.
     device : str, default="auto"
         Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
     random_state : int, RandomState instance or None, default=None
