@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from threadpoolctl import threadpool_limits
 
 #: multiplications of a matrix product in a gradient step above which a second thread speeds steps up
@@ -25,4 +26,8 @@ def fitting_threads(gains: bool) -> AbstractContextManager:
     the time. Only OpenMP's threads are limited: that limit holds for the thread that sets it, while the limit of a BLAS
     library would hold for the whole process.
     """
-    return nullcontext() if gains else threadpool_limits(1, user_api="openmp")
+    if gains:
+        return nullcontext()
+    # The first call of torch in a thread sets the number of its OpenMP threads: after the limit, it would undo it.
+    torch.get_num_threads()
+    return threadpool_limits(1, user_api="openmp")
