@@ -521,7 +521,7 @@ def test_an_autoencoder_reconstructs(likelihood):
     assert plain.conditional_log_likelihood(table) > variational.conditional_log_likelihood(table)
     assert_array_equal(plain.inverse_transform(z), plain.trajectories(z))
     expected = log_likelihood(plain, table, z).diagonal().mean()
-    assert_allclose(plain.conditional_log_likelihood(table), expected, rtol=1e-8)
+    assert_allclose(plain.conditional_log_likelihood(table), expected, rtol=1e-6)  # noise_scale_ is in single precision
     assert plain.history_[:, "train_latent"] == [0] * plain.n_iter_
 
 
