@@ -120,6 +120,10 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "verbose": ["verbose"],
         "callbacks": [None, list, tuple],
     }
+    #: constraints of estimators with size factors
+    _size_factor_constraints: ClassVar[dict] = {
+        "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+    }
 
     # ---- a fit: whole, or not at all --------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class VariationalAutoencoder(LatentVariableModel):
         "posterior_family": [StrOptions(set(POSTERIORS))],
         "n_flows": [Interval(Integral, 1, None, closed="left")],
         "variational": ["boolean"],
-        "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+        **LatentVariableModel._size_factor_constraints,
         "hidden_layer_sizes": [None, "array-like"],
         "normalization": [None, StrOptions(set(NORMALIZATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],

@@ -252,7 +252,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         "n_clusters": [None, Interval(Integral, 1, None, closed="left")],
         "representation": [StrOptions({"map", "variational"})],
         "supervised": ["boolean"],
-        "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+        **LatentEstimator._size_factor_constraints,
         "latent_init": [StrOptions({"pca", "zero"})],
         "mixture_init": [None, StrOptions({"gmm", "kmeans", "softball"})],
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],

@@ -36,12 +36,6 @@ class Units:
         spread = np.sqrt(np.mean(self.scale**2 + (self.center - center) ** 2))
         return Units(np.full_like(self.center, center), np.full_like(self.scale, spread))
 
-    def take(self, columns: np.ndarray) -> Units:
-        """The units of some of the columns."""
-        if self.center is None or self.scale is None:
-            return self
-        return Units(self.center[columns], self.scale[columns])
-
     @property
     def sizes(self) -> np.ndarray | float:
         """What a difference of one in the model's units is in the user's: (D,), or 1 for all."""

@@ -60,7 +60,6 @@ class FitSettings:
     n_init: int = 1
     n_importance_samples: int = 500
     size_factors: Any = None
-    orientation: str | int | None = None
     random_state: Any = None
     verbose: int = 0
     callbacks: Sequence[Any] | None = None
