@@ -1,11 +1,11 @@
 """Latent axes and feature clusters for tables whose columns mean something, as scikit-learn estimators."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import datasets, metrics
+from ._version import __version__
 from .embedding._dgd import DGDEmbedder
 from .embedding._vae import VAETransformer
 from .embedding._vamp import VampVAE
@@ -15,11 +15,6 @@ from .trajectory._devae import DeVAETransformer
 
 if TYPE_CHECKING:
     from . import display
-
-try:
-    __version__ = version("skdevae")
-except PackageNotFoundError:  # a source tree that has not been installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "BasisDeVAEClusterer",

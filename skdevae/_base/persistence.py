@@ -7,13 +7,13 @@ skops has to trust no other type than the estimator's own.
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
 from skorch.history import History
 
+from .._version import __version__
 from ..nn.models import build_model
 from ..table.size_factors import SizeScale
 from ..table.table import TableReader
@@ -30,7 +30,7 @@ def stored(state: dict[str, Any]) -> dict[str, Any]:
     state = state.copy()
     if "module_" not in state:
         return state
-    state[_STAMP] = {"format": FORMAT, "skdevae": _own_version()}
+    state[_STAMP] = {"format": FORMAT, "skdevae": __version__}
     weights = state.pop("module_").state_dict()
     state["_weights_"] = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
     state["history_"] = _plain_history(state["history_"])
@@ -61,21 +61,14 @@ def _check_stamp(stamp: Any, estimator: str) -> None:
     if not known:
         raise ValueError(
             f"This {estimator} was saved without a format number, so nobody can say what its parts mean. Fit it again "
-            f"with skdevae {_own_version()} and save that."
+            f"with skdevae {__version__} and save that."
         )
     age = "newer" if stamp["format"] > FORMAT else "older"
     remedy = "Update skdevae" if age == "newer" else f"Load it with skdevae {stamp.get('skdevae')}"
     raise ValueError(
         f"This {estimator} was saved by skdevae {stamp.get('skdevae')} in format {stamp['format']}, which is {age} "
-        f"than format {FORMAT} of the installed skdevae {_own_version()}. {remedy}, or fit it again."
+        f"than format {FORMAT} of the installed skdevae {__version__}. {remedy}, or fit it again."
     )
-
-
-def _own_version() -> str:
-    try:
-        return version("skdevae")
-    except PackageNotFoundError:  # a source tree that has not been installed
-        return "0+unknown"
 
 
 def _plain_history(history: History) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 #: Parts of the package, lowest layer first. A part imports from lower layers, and from no other part of its own.
 LAYERS = (
-    ("_optional", "_sklearn", "_typing", "_warnings"),
+    ("_optional", "_sklearn", "_typing", "_version", "_warnings"),
     ("datasets", "metrics", "nn"),
     ("display", "table"),
     ("inference",),
