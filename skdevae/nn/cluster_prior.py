@@ -26,6 +26,12 @@ def log_multivariate_beta(a: Tensor) -> Tensor:
     return torch.lgamma(a).sum() - torch.lgamma(a.sum())
 
 
+def _counts_of_others(phi: Tensor) -> Tensor:
+    """Expected number of features in each cluster, without the feature's own membership: (D, K) from phi (D, K)."""
+    # For the only member of a cluster the difference may round to less than zero.
+    return (phi.sum(0) - phi).clamp(min=0)
+
+
 class ClusterAssignment(nn.Module):
     """q(w) over K clusters for each of D features, and its divergence from the prior.
 
@@ -76,22 +82,32 @@ class ClusterAssignment(nn.Module):
         """KL(q || p) of all features together, in nats: the term that is subtracted in the evidence lower bound."""
         raise NotImplementedError
 
-    def expected_log_weights(self, counts: Tensor) -> Tensor:
-        """Log weight of each cluster in an update of q(w), given the expected counts (K,): (K,), up to a constant."""
+    def expected_log_weights(self, others: Tensor) -> Tensor:
+        """Log weight of each cluster in an update of q(w): (D, K) or, for all features alike, (K,); up to a constant.
+
+        ``others`` (D, K) is the expected number of *other* features in each cluster, as each feature sees it.
+        """
         raise NotImplementedError
 
     def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = FINAL_STEPS) -> None:
-        """Maximise ``sum(phi * evidence) - gamma * divergence`` over q(w), in place, by fixed-point steps.
+        """Set q(w) to the fixed point of phi = softmax(evidence / gamma + log weights), in place.
 
-        ``evidence`` (D, K) is the expected log-likelihood of each feature in each cluster. A few steps are enough where
-        clusters differ by many nats. Where they differ by much less than one, convergence takes hundreds. The steps
-        start from equal probabilities, not from the present q(w). So a feature can come back to a cluster that it has
-        left.
+        ``evidence`` (D, K) is the expected log-likelihood of each feature in each cluster.
+
+        For ``"noncollapsed"`` (at the present psi) and ``"fixed"`` the fixed point is the maximum over q(w) of
+        ``sum(phi * evidence) - gamma * divergence``. For ``"collapsed"`` it is not. There it is the fixed point of
+        collapsed variational Bayes of order zero, in which a feature's own vote does not count. It is closer to the
+        exact posterior of the clusters than the maximum of the bound. So the bound is not exactly maximised, and its
+        gradient does not vanish there.
+
+        A few steps are enough where clusters differ by many nats. Where they differ by much less than one, convergence
+        takes hundreds. The steps start from equal probabilities, not from the present q(w). So a feature can come back
+        to a cluster that it has left.
         """
         phi = torch.full_like(evidence, 1 / evidence.shape[1])
         for _ in range(max_steps):
             before = phi
-            logits = evidence / gamma + self.expected_log_weights(phi.sum(0))
+            logits = evidence / gamma + self.expected_log_weights(_counts_of_others(phi))
             phi = logits.softmax(1)
             if (phi - before).abs().max() < _CONVERGED:
                 break
@@ -116,6 +132,11 @@ class Collapsed(ClusterAssignment):
     KL = -log B(n + alpha) + log B(alpha) + sum phi log phi, where n are the expected counts and B is the multivariate
     beta function. (The last line of supplement A defines B as the inverse of that function.) For one-hot phi, KL is
     exactly minus the log prior probability of that assignment.
+
+    Updates of q(w) follow another approximation, collapsed variational Bayes of order zero (CVB0): as in collapsed
+    Gibbs sampling, the prior weight of cluster k for feature j is n_k + alpha, with n counted over the *other*
+    features. The maximum of the bound above has exp(digamma(n_k + alpha)) instead, with n counted over all features.
+    There a feature that is alone in its cluster votes for itself, and moderate evidence comes out as near certainty.
     """
 
     def divergence(self) -> Tensor:
@@ -124,14 +145,16 @@ class Collapsed(ClusterAssignment):
         alpha = torch.full_like(counts, self.alpha)
         return log_multivariate_beta(alpha) - log_multivariate_beta(counts + alpha) + self.negative_entropy()
 
-    def expected_log_weights(self, counts: Tensor) -> Tensor:
-        return torch.digamma(counts + self.alpha)
+    def expected_log_weights(self, others: Tensor) -> Tensor:
+        return torch.log(others + self.alpha)
 
 
 class Noncollapsed(ClusterAssignment):
     """pi kept, with an approximate posterior q(pi) = Dirichlet(psi) beside q(w) (BasisVAE, section 3.3.1).
 
-    psi is a parameter that gradient steps move. At its optimum, n + alpha, the divergence equals the collapsed one.
+    psi is a parameter that gradient steps move. At its optimum, n + alpha, the divergence equals the collapsed one. The
+    counts n are those of all features: q(pi) is one for all, so it has seen each feature's own vote. This is what the
+    treatment is by definition, and its updates keep it.
     """
 
     def __init__(self, n_features: int, n_clusters: int, alpha: float):
@@ -156,7 +179,7 @@ class Noncollapsed(ClusterAssignment):
         of_pi = ((psi - alpha) * expected).sum() - log_multivariate_beta(psi) + log_multivariate_beta(alpha)
         return of_w + of_pi
 
-    def expected_log_weights(self, counts: Tensor) -> Tensor:
+    def expected_log_weights(self, others: Tensor) -> Tensor:
         return self._expected_log_pi()
 
     def permute_(self, order: list[int]) -> None:
@@ -172,8 +195,8 @@ class Fixed(ClusterAssignment):
         n_features, n_clusters = self.logits.shape
         return self.negative_entropy() + n_features * math.log(n_clusters)
 
-    def expected_log_weights(self, counts: Tensor) -> Tensor:
-        return torch.zeros_like(counts)
+    def expected_log_weights(self, others: Tensor) -> Tensor:
+        return torch.zeros_like(others)
 
 
 class OnlyCandidate(nn.Module):
