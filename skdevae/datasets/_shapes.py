@@ -1,4 +1,4 @@
-"""Shapes: the three kinds of curve in the simulated tables, and what their generators share."""
+"""Shapes: the kinds of curve in the simulated tables, and what their generators share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 #: names of the three shapes; a feature's label is a position in this tuple
 SHAPE_NAMES = ("increasing", "decreasing", "transient")
 INCREASING, DECREASING, TRANSIENT = range(3)
+
+#: the same with the two that only some tables have
+BEHAVIOR_NAMES = (*SHAPE_NAMES, "dip", "flat")
+DIP, FLAT = 3, 4
 
 
 def spread_evenly(low: float, high: float, n_values: int, random: np.random.RandomState) -> NDArray[np.float64]:

@@ -52,6 +52,53 @@ def test_monotone_features_are_the_published_softplus_functions(label_name, sign
     np.testing.assert_allclose(np.sort(shifts), np.linspace(-1.5, 1.5, 10), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 11])
+def test_the_published_curves_are_drawn_in_the_same_order_as_ever(seed):
+    """Bit for bit: what was computed from a seed can be computed again, whatever else can be asked for now."""
+    random = np.random.RandomState(seed)
+    times = random.uniform(-3, 3, size=200)
+    blocks = []
+    for kind, n in (("transient", 6), ("increasing", 5), ("decreasing", 4)):
+        shifts = random.permutation(np.linspace(-1.5, 1.5, n))
+        scales = random.permutation(np.linspace(0.4, 1.6, n))
+        if kind == "transient":
+            blocks.append(scales * np.exp(-0.5 * (times[:, None] - shifts) ** 2))
+        else:
+            rises = scales * 0.4 * np.logaddexp(0, times[:, None] + shifts)
+            blocks.append(rises if kind == "increasing" else -rises)
+    curves = np.hstack(blocks)
+    data = curves + 0.3 * random.standard_normal(curves.shape)
+
+    progression = make_progression(200, n_transient=6, n_increasing=5, n_decreasing=4, noise=0.3, random_state=seed)
+    np.testing.assert_array_equal(progression.times, times)
+    np.testing.assert_array_equal(progression.curves, curves)
+    np.testing.assert_array_equal(progression.data, data)
+
+
+def test_dips_are_bumps_upside_down_and_come_after_the_published_curves():
+    progression = make_progression(n_dip=8, n_flat=3, random_state=0)
+    np.testing.assert_array_equal(progression.curves[:, :50], make_progression(random_state=0).curves)
+    times = np.sort(progression.times)
+
+    def dip(t, depth, trough):
+        return -depth * np.exp(-0.5 * (t - trough) ** 2)
+
+    fits = [curve_fit(dip, times, curve, p0=(1.0, 0.0))[0] for curve in curves_of(progression, "dip").T]
+    depths, troughs = np.array(fits).T
+    np.testing.assert_allclose(np.sort(depths), np.linspace(0.4, 1.6, 8), rtol=1e-5)
+    np.testing.assert_allclose(np.sort(troughs), np.linspace(-1.5, 1.5, 8), atol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [None, "mixed"])
+def test_flat_features_are_noise_alone(shapes):
+    progression = make_progression(2000, n_flat=3, shapes=shapes, noise=0.5, random_state=0)
+    flat = progression.labels == progression.label_names.index("flat")
+    assert flat.sum() == 3
+    assert (progression.curves[:, flat] == 0).all()
+    values = np.asarray(progression.data)[:, flat]
+    np.testing.assert_allclose(values.std(axis=0), 0.5, rtol=5 / np.sqrt(2 * 2000))
+
+
 def test_parameters_of_a_feature_are_paired_at_random():
     peaks_first = [
         curves_of(make_progression(2000, random_state=seed), "transient").argmax(0).argsort() for seed in (0, 1)
@@ -90,6 +137,56 @@ def test_windows_keep_rows_of_the_full_data(window, inside):
     np.testing.assert_array_equal(part.labels, full.labels)
 
 
+def test_bumps_that_a_window_cuts_are_observed_as_what_is_left_of_them():
+    full = make_progression(5000, n_increasing=3, n_decreasing=3, n_dip=30, random_state=2)
+    peaks = full.times[np.abs(full.curves).argmax(axis=0)]
+    bumps, dips = (full.labels == full.label_names.index(name) for name in ("transient", "dip"))
+    rest = ~bumps & ~dips
+    # A bump of unit width has lost exp(-0.3**2 / 2), some 4 %, of its height 0.3 from its peak.
+    cases = [
+        ("low", peaks > 1, peaks < 0.7, "increasing", "decreasing"),
+        ("high", peaks < -1, peaks > -0.7, "decreasing", "increasing"),
+    ]
+    for window, cut, whole, side_of_bump, side_of_dip in cases:
+        part = make_progression(5000, n_increasing=3, n_decreasing=3, n_dip=30, window=window, random_state=2)
+        observed = np.array(part.label_names)[part.observed_labels]
+        assert set(observed[bumps & cut]) == {side_of_bump}
+        assert set(observed[dips & cut]) == {side_of_dip}
+        assert set(observed[bumps & whole]) == {"transient"}
+        assert set(observed[dips & whole]) == {"dip"}
+        np.testing.assert_array_equal(part.observed_labels[rest], part.labels[rest])
+        np.testing.assert_array_equal(part.labels, full.labels)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_a_window_features_are_observed_as_what_they_are(seed):
+    progression = make_progression(200, n_dip=7, n_flat=2, random_state=seed)
+    np.testing.assert_array_equal(progression.observed_labels, progression.labels)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_names"),
+    [
+        ({}, 3),
+        ({"window": "low"}, 3),
+        ({"window": "high"}, 3),
+        ({"n_dip": 1}, 5),
+        ({"n_flat": 1}, 5),
+        ({"shapes": "mixed"}, 5),
+        ({"n_samples": 1}, 5),  # nothing changes over a single sample
+    ],
+)
+def test_there_is_a_name_for_every_label(parameters, n_names):
+    progression = make_progression(random_state=0, **parameters)
+    names = progression.label_names
+    assert names == ("increasing", "decreasing", "transient", "dip", "flat")[:n_names]
+    assert progression.observed_labels.shape == progression.labels.shape
+    for labels in (progression.labels, progression.observed_labels):
+        assert set(labels) <= set(range(n_names))
+    if parameters == {"n_samples": 1}:
+        assert {names[label] for label in progression.observed_labels} == {"flat"}
+
+
 def test_times_are_uniform_between_minus_three_and_three():
     times = make_progression(5000, random_state=0).times
     assert times.min() > -3
@@ -111,7 +208,19 @@ def test_labels_and_names_describe_the_columns():
     named = [progression.label_names[label] for label in progression.labels]
     assert named == [name.split("_")[0] for name in progression.feature_names]
     assert progression.label_names == ("increasing", "decreasing", "transient")
+    assert progression.shape_names == ["bump"] * 3 + ["softplus"] * 3
     assert "BasisDeVAE" in progression.DESCR
+
+
+@pytest.mark.parametrize("shapes", [None, ("narrow", "step")])
+def test_dips_and_flat_features_are_the_last_columns(shapes):
+    numbers = {"n_transient": 1, "n_increasing": 1, "n_decreasing": 1, "n_dip": 2, "n_flat": 1}
+    progression = make_progression(100, **numbers, shapes=shapes, as_frame=True, random_state=0)
+    names = ["transient_00", "increasing_00", "decreasing_00", "dip_00", "dip_01", "flat_00"]
+    assert progression.feature_names == list(progression.data.columns) == names
+    assert [progression.label_names[label] for label in progression.labels] == [name.split("_")[0] for name in names]
+    bump, rise = ("bump", "softplus") if shapes is None else shapes
+    assert progression.shape_names == [bump, rise, rise, bump, bump, "flat"]
 
 
 def test_names_sort_in_the_order_of_the_columns():
@@ -140,7 +249,24 @@ def test_a_single_feature_lies_midway():
         ({"noise": -0.1}, "'noise' parameter of make_progression"),
         ({"window": "middle"}, "'window' parameter of make_progression"),
         ({"n_transient": -1}, "'n_transient' parameter of make_progression"),
-        ({"n_transient": 0, "n_increasing": 0, "n_decreasing": 0}, "asked for no features"),
+        ({"n_dip": -1}, "'n_dip' parameter of make_progression"),
+        ({"n_flat": 0.5}, "'n_flat' parameter of make_progression"),
+        ({"shapes": 3}, "'shapes' parameter of make_progression"),
+        ({"shapes": "wide"}, r"'shapes' parameter of make_progression is the string 'wide': .*shapes=\('linear'"),
+        (
+            {"shapes": ("wide", "peak", 1)},
+            r"'shapes' parameter .* unknown names, \['peak', 1\]\. .*'two_step', 'narrow'",
+        ),
+        (
+            {"shapes": ("linear",)},
+            "'shapes' parameter .* no shape for n_transient=30: .* 'wide', .* or set n_transient=0",
+        ),
+        ({"shapes": ("wide",), "n_increasing": 0}, "'shapes' parameter .* n_decreasing=10: .* 'linear', 'softplus'"),
+        ({"shapes": ("step",), "n_transient": 0, "n_dip": 2}, "'shapes' parameter .* no shape for n_dip=2"),
+        ({"shapes": [], "n_transient": 0}, "'shapes' parameter .* no shape for n_increasing=10"),
+        ({"shapes": "mixed", "n_samples": 2}, "'narrow' is seen to be 'transient' at the n_samples=2 times"),
+        ({"shapes": ("linear",), "n_transient": 0, "n_samples": 1}, "raise n_samples"),
+        ({"n_transient": 0, "n_increasing": 0, "n_decreasing": 0}, "asked for no features: .* n_dip and n_flat"),
         ({"n_samples": 1, "window": "high", "random_state": 5}, "None of the 1 samples .* window='high'"),
     ],
 )
