@@ -123,7 +123,7 @@ def make_progression(
         Whether `data` is a :class:`pandas.DataFrame` with the names of the features.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the times, the order of the features' parameters and the noise. Pass an int for the same data from
+        Seed of the times, the parameters of the features' curves and the noise. Pass an int for the same data from
         every call.
 
     Returns
