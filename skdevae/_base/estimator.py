@@ -120,6 +120,9 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "verbose": ["verbose"],
         "callbacks": [None, list, tuple],
     }
+    #: Whether expected values follow the curves alone, so that a feature behaves as its curve does. Otherwise a
+    #: likelihood may depend on the latent by other ways, as by excess zeros.
+    _features_follow_curves: ClassVar[bool] = False
     #: constraints of estimators with size factors
     _size_factor_constraints: ClassVar[dict] = {
         "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
@@ -152,9 +155,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _likelihood_config(self) -> dict[str, Any]:
         """Name (in ``LIKELIHOODS``) and constructor arguments of the likelihood."""
-        options = LIKELIHOODS[self.likelihood].options(
-            noise_floor=self.noise_floor, n_components=self._settings().n_components
-        )
+        n_components = 0 if self._features_follow_curves else self._settings().n_components
+        options = LIKELIHOODS[self.likelihood].options(noise_floor=self.noise_floor, n_components=n_components)
         return {"name": self.likelihood, **options}
 
     def _store_results(self) -> None:

@@ -84,8 +84,8 @@ class BasisVAEClusterer(FeatureClusterer):
         Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
         noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
-        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
-        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
+        ``"zinb"`` also learns a probability of excess zeros, the same for every z. ``"bernoulli"`` is for zeros and
+        ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     inference : {"exact", "amortized"}, default="exact"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the

@@ -43,8 +43,8 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
         noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
-        ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
-        and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
+        ``"zinb"`` also learns a probability of excess zeros, the same for every z. ``"bernoulli"`` is for zeros and
+        ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     inference : {"auto", "exact", "amortized"}, default="auto"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -168,6 +168,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
     (500, 10)
     """
 
+    _features_follow_curves: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,

@@ -25,6 +25,7 @@ class FeatureClusterer(LatentVariableModel):
     assignment: Assignment
     gamma: float
 
+    _features_follow_curves: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,

@@ -138,6 +138,7 @@ OTHER_MEANINGS = {
 #: How many of the first sentences estimators share, where some go on by themselves.
 SHARED_BEGINNINGS = {
     "n_components": 1,  # copies of functions of several components add up
+    "likelihood": 3,  # where features follow curves, excess zeros are the same for every z
     "inference": 3,  # DeVAETransformer chooses by itself
     "assignment": 2,  # BasisVAEClusterer searches for clusters
     "integrator": 3,  # functions without a behaviour have no derivatives

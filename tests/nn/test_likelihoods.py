@@ -13,11 +13,14 @@ from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
 from skdevae.table.source import RowSource, summarize_columns
 
 ON_TWO_AXES = "zinb on two axes"
-ZINB = ["zinb", ON_TWO_AXES]
-NAMES = [*LIKELIHOODS, ON_TWO_AXES]
-FAMILIES = {**LIKELIHOODS, ON_TWO_AXES: LIKELIHOODS["zinb"]}
+ALIKE = "zinb with the same excess zeros for every z"
+#: components of z that excess zeros depend on
+SLOPES = {"zinb": 1, ON_TWO_AXES: 2, ALIKE: 0}
+ZINB = list(SLOPES)
+NAMES = [*LIKELIHOODS, ON_TWO_AXES, ALIKE]
+FAMILIES = {**LIKELIHOODS, ON_TWO_AXES: LIKELIHOODS["zinb"], ALIKE: LIKELIHOODS["zinb"]}
 COUNTS = [name for name in NAMES if FAMILIES[name].counts]
-OWN_PARAMETERS = {"gaussian": 1, "poisson": 0, "nb": 1, "zinb": 2, "bernoulli": 0, ON_TWO_AXES: 2}
+OWN_PARAMETERS = {"gaussian": 1, "poisson": 0, "nb": 1, "bernoulli": 0, **dict.fromkeys(ZINB, 2)}
 FLOAT64 = torch.zeros((), dtype=torch.float64)
 
 
@@ -29,8 +32,8 @@ def _likelihood(name, n_features, seed=0):
     """A float64 likelihood with random parameters of its own."""
     family = FAMILIES[name]
     options = {"floor": 0.1} if family is Gaussian else {}
-    if name == ON_TWO_AXES:
-        options["n_components"] = 2
+    if name in (ON_TWO_AXES, ALIKE):
+        options["n_components"] = SLOPES[name]
     likelihood = family(n_features, **options).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -70,7 +73,7 @@ def _scipy_log_density(name, likelihood, x, curve, z):
         if name == "nb":
             return counted
         level, *slopes = likelihood.inflation_logits.numpy()
-        logits = level + z @ np.array(slopes)
+        logits = level + sum(slope * z[..., [component]] for component, slope in enumerate(slopes))
         kept = log_expit(-logits) + counted
         return np.where(x == 0, np.logaddexp(log_expit(logits), kept), kept)
 
@@ -383,8 +386,21 @@ def test_mirroring_is_the_same_model_on_the_reversed_axis(name, component):
         if one is not None:
             torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert torch.equal(mean, likelihood.mean(curves[:, 0], reversed_z))
-    if name in ZINB:  # the only one that knows of z otherwise than through its curves
-        assert not torch.allclose(before.zero, likelihood.tables(curves, z).zero)
+    # zero-inflated ones alone know of z otherwise than through their curves
+    assert likelihood.sees_latent == (SLOPES.get(name, 0) > 0)
+    assert torch.allclose(before.zero, likelihood.tables(curves, z).zero) != likelihood.sees_latent
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if SLOPES.get(name, 0) == 0])
+def test_means_rise_with_curves_where_nothing_else_depends_on_z(name):
+    likelihood = _likelihood(name, 5)
+    z = torch.linspace(-8, 8, 801, dtype=torch.float64)[:, None]
+    generator = torch.Generator().manual_seed(7)
+    curves = 0.01 * torch.rand(801, 5, generator=generator, dtype=torch.float64).cumsum(0)
+    assert (likelihood.mean(curves, z).diff(dim=0) > 0).all()
+    # and say nothing of where on the axis the curves stand
+    assert torch.equal(likelihood.mean(curves, z), likelihood.mean(curves, -z))
+    assert torch.equal(likelihood.information(curves, z), likelihood.information(curves, -z))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -437,7 +453,7 @@ def test_log_prior_is_a_log_density_up_to_a_constant(name):
             density += stats.norm(1, 3).logpdf(likelihood.log_dispersion.detach()).sum()
         if name in ZINB:
             level, *slopes = likelihood.inflation_logits.detach().numpy()
-            assert len(slopes) == _n_components(name)
+            assert len(slopes) == SLOPES[name]
             density += stats.norm(-2, 2).logpdf(level).sum() + stats.norm(0, 1).logpdf(slopes).sum()
         return density
 
@@ -502,3 +518,10 @@ def test_a_likelihood_says_which_parameters_of_an_estimator_it_takes(name):
         assert likelihood.floor == 0.2
     if name == "zinb":
         assert likelihood.inflation_logits.shape == (1 + 3, 4)
+
+
+def test_excess_zeros_may_depend_on_no_component():
+    family = LIKELIHOODS["zinb"]
+    likelihood = family(4, **family.options(noise_floor=0.2, n_components=0))
+    assert likelihood.inflation_logits.shape == (1, 4)
+    assert not likelihood.sees_latent

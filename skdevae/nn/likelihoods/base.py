@@ -35,7 +35,11 @@ class Likelihood(nn.Module):
 
     @classmethod
     def options(cls, *, noise_floor: float, n_components: int) -> dict[str, Any]:
-        """The constructor's arguments, beside the number of features, from the parameters of an estimator."""
+        """The constructor's arguments, beside the number of features, from the parameters of an estimator.
+
+        ``n_components`` counts the components of the latent that the likelihood may depend on by other ways than the
+        curves. It is 0 where curves are constrained, so that the features keep what the curves keep.
+        """
         return {}
 
     def log_prob(self, x: Tensor, curves: Tensor, z: Tensor) -> Tensor:

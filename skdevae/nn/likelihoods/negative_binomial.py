@@ -86,14 +86,15 @@ class NegativeBinomial(CountLikelihood):
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """NB, replaced by a zero with probability sigmoid(a + b z); a and b for each feature, b for each component of z.
 
-    ``inflation_logits`` (1 + Q, D) holds a in its first row, and b in the others.
+    ``inflation_logits`` (1 + Q, D) holds a in its first row, and b in the others. With ``n_components=0`` it has no
+    other rows: the probability is the same at every z, and the mean rises and falls as the curve does.
     """
 
     has_positive_term = True
-    sees_latent = True
 
     def __init__(self, n_features: int, n_components: int = 1):
         super().__init__(n_features)
+        self.sees_latent = n_components > 0
         self.inflation_logits = nn.Parameter(torch.zeros(1 + n_components, n_features))
         with torch.no_grad():
             self.inflation_logits[0] = _INFLATION_PRIOR[0]
@@ -130,7 +131,9 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def _kept(self, z: Tensor) -> Tensor:
         """Probability that an entry is not an excess zero, (P, D), for z (P, Q)."""
-        return torch.sigmoid(-(self.inflation_logits[0] + z @ self.inflation_logits[1:]))
+        level, slopes = self.inflation_logits[0], self.inflation_logits[1:]
+        # Where there are no slopes, the product is over nothing: zeros of the right shape.
+        return torch.sigmoid(-(level + z[..., : len(slopes)] @ slopes))
 
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         # That of an NB entry, times the probability of one. It is a little too much: nobody can tell for certain which
@@ -149,8 +152,9 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return super().unlink(mean * (1 + self.inflation_logits[0].exp()))
 
     def mirror_(self, component: int) -> None:
-        with torch.no_grad():
-            self.inflation_logits[1 + component].neg_()
+        if self.sees_latent:
+            with torch.no_grad():
+                self.inflation_logits[1 + component].neg_()
 
     def log_prior(self) -> Tensor:
         level, slopes = self.inflation_logits[0], self.inflation_logits[1:]
