@@ -113,6 +113,10 @@ class LatentVariableModel(LatentEstimator):
         """Whether so much is computed at once that a second thread is worth waiting for."""
         return source.is_large
 
+    def _margin(self) -> float | None:
+        """Share of its range by which a curve may break its behaviour's rule; None where behaviours are not judged."""
+        return None
+
     def _settle_parameters(self) -> None:
         """Set the fitted attributes that parameters become once the columns of X are known."""
 
@@ -187,7 +191,8 @@ class LatentVariableModel(LatentEstimator):
             "encoder": encoder,
             **self._latent_config(n_samples),
             "z_max": float(settings.z_max),
-            "weight_precision": float(settings.weight_precision),
+            "weight_precision": None if settings.weight_precision is None else float(settings.weight_precision),
+            "margin": self._margin(),
             "beta": float(settings.beta),
             "gamma": float(settings.gamma),
         }
@@ -254,6 +259,13 @@ class LatentVariableModel(LatentEstimator):
             self._keep(best, table, everything, reference)
         if fits[-1].interrupted:
             self._warn_of_interruption()
+        elif not best.has_axis:
+            warn_user(
+                "No axis was found: no column varies with another by more than chance explains, so every sample has "
+                "the same position. Are the columns independent noise? Scores and predictions are those of independent "
+                "columns.",
+                ConvergenceWarning,
+            )
 
     def _split(self, everything: RowSource, seed: int) -> tuple[np.ndarray, RowSource, RowSource | None]:
         """Training rows, their source, and the source of the rows held out for early stopping."""
@@ -323,23 +335,26 @@ class LatentVariableModel(LatentEstimator):
         self.n_iter_ = len(best.history)
         inference, in_float64 = self._inference(), source.to(torch.float64)
         on_grid = inference.grid_posterior(in_float64)
-        positions = inference.mean(in_float64) if on_grid is None else on_grid.mean
-        self._orient(source, positions.cpu().numpy(), reference)
+        means = inference.mean(in_float64) if on_grid is None else on_grid.mean
+        positions = self._orient(source, means.cpu().numpy(), reference)
+        self._latent_range_ = np.stack([positions.min(0), positions.max(0)])
         self._store_results()
         if on_grid is not None:
             self._warn_about_grid(on_grid)
 
-    def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> None:
-        """Reverse the fitted axes that do not point as asked, as far as the model can."""
+    def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
+        """Reverse the fitted axes that do not point as asked, as far as possible: the positions (N, Q) after that."""
         signs = axis_signs(source, positions, reference, self._preferred_directions())
         if self.module_.can_mirror:
             for component in np.nonzero(signs < 0)[0]:
                 self.module_.mirror_(int(component))
-        elif reference is not None and signs[0] < 0:
+            return signs * positions
+        if reference is not None and signs[0] < 0:
             warn_user(
                 "The axis runs against orientation: what the features are constrained to do along it does not allow "
                 "the fitted axis to be reversed. Allow for the opposite behaviours too, or leave orientation out."
             )
+        return positions
 
     def _warn_about_grid(self, posterior: LatentPosterior) -> None:
         beyond = float((posterior.beyond > 0.5).double().mean())

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from .integrals import IntegrationRule
-from .layers import Linear, inverse_softplus
+from .layers import Linear, inverse_softplus, weights_log_prior
 
 
 class Behavior(nn.Module):
     """One family of curves, with one member for each of D features."""
 
-    #: whether the curve has a maximum that is worth reporting
-    has_peak: bool = False
     #: number of parameters of its shape, level and height left out, as Schwarz's criterion counts them
     n_shape_parameters: int
 
@@ -30,6 +28,10 @@ class Behavior(nn.Module):
     def name(self) -> str:
         """The behaviour's name in :data:`BEHAVIORS`."""
         raise NotImplementedError
+
+    def peaks(self) -> Tensor | None:
+        """Where each curve has a maximum that is worth reporting, (D,); None where curves have none."""
+        return None
 
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
         """Every feature's curve at ``rule.z``, (P, D), from the hidden activations (nodes, H) at ``rule.nodes``."""
@@ -39,7 +41,7 @@ class Behavior(nn.Module):
         """Start near rough curves ``target`` (P, D) at ``z`` (P,), whose points have the weights ``mass`` (P,)."""
         raise NotImplementedError
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         """Log prior density of each feature's parameters, up to a constant: (D,).
 
         ``weight_precision`` is the precision of the Gaussian prior on output weights, in nats for the whole table.
@@ -63,9 +65,9 @@ def weighted_plane(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Ten
     return level - center @ slopes, slopes
 
 
-def _gaussian(head: nn.Linear, precision: float) -> Tensor:
-    """Log density of each feature's output weights under independent Gaussians of mean 0, up to a constant: (D,)."""
-    return -0.5 * precision * (head.weight**2).sum(1)
+def _smoothness(head: nn.Linear, precision: float | None) -> Tensor:
+    """Log prior density of each feature's output weights, up to a constant: (D,)."""
+    return weights_log_prior((head.weight**2).sum(1), precision)
 
 
 class Monotone(Behavior):
@@ -102,8 +104,8 @@ class Monotone(Behavior):
             self.start.copy_(level)
             self.head.bias.copy_(inverse_softplus((self.sign * slope).clamp(min=0.05)))
 
-    def log_prior(self, weight_precision: float) -> Tensor:
-        return _gaussian(self.head, weight_precision)
+    def log_prior(self, weight_precision: float | None) -> Tensor:
+        return _smoothness(self.head, weight_precision)
 
     def mirror_(self) -> None:
         self.sign.neg_()
@@ -131,7 +133,6 @@ class Bump(Behavior):
     def __init__(self, n_features: int, n_hidden: int, generator: torch.Generator, *, sign: int):
         super().__init__()
         self.sign = sign
-        self.has_peak = sign > 0
         self.head = Linear(n_hidden, n_features, generator, scale=0.03)
         self.peak = nn.Parameter(torch.zeros(n_features))
         self.steepness = nn.Parameter(torch.zeros(n_features))
@@ -141,6 +142,9 @@ class Bump(Behavior):
     @property
     def name(self) -> str:
         return "transient" if self.sign > 0 else "dip"
+
+    def peaks(self) -> Tensor | None:
+        return self.peak if self.sign > 0 else None
 
     @property
     def height(self) -> Tensor:
@@ -165,8 +169,8 @@ class Bump(Behavior):
             self.base.copy_(level - self.sign * 0.5 * self.height)
             self.head.bias.fill_(inverse_softplus(torch.tensor(0.3)))
 
-    def log_prior(self, weight_precision: float) -> Tensor:
-        return _gaussian(self.head, weight_precision) - 0.5 * self.peak**2 - self.height
+    def log_prior(self, weight_precision: float | None) -> Tensor:
+        return _smoothness(self.head, weight_precision) - 0.5 * self.peak**2 - self.height
 
     def mirror_(self) -> None:
         with torch.no_grad():
@@ -190,7 +194,7 @@ class Flat(Behavior):
         with torch.no_grad():
             self.level.copy_(mass @ target / mass.sum())
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         return torch.zeros_like(self.level)
 
 
@@ -214,8 +218,8 @@ class Free(Behavior):
             self.start.copy_(level)
             self.head.bias.copy_(slope)
 
-    def log_prior(self, weight_precision: float) -> Tensor:
-        return _gaussian(self.head, weight_precision)
+    def log_prior(self, weight_precision: float | None) -> Tensor:
+        return _smoothness(self.head, weight_precision)
 
     def mirror_(self) -> None:
         # d/dz g(-z) = -f(-z): the caller turns f(z) into f(-z), and the sign changes here.
@@ -229,8 +233,8 @@ BEHAVIORS: dict[str, Callable[[int, int, torch.Generator], Behavior]] = {
     "increasing": partial(Monotone, sign=+1),
     "decreasing": partial(Monotone, sign=-1),
     "transient": partial(Bump, sign=+1),
-    "dip": partial(Bump, sign=-1),
     "flat": Flat,
+    "dip": partial(Bump, sign=-1),
     "free": Free,
 }
 

@@ -56,6 +56,11 @@ class ClusterAssignment(nn.Module):
         return self.logits.softmax(1)
 
     @property
+    def log_responsibilities(self) -> Tensor:
+        """log phi, (D, K)."""
+        return self.logits.log_softmax(1)
+
+    @property
     def labels(self) -> Tensor:
         """The most probable cluster of every feature, (D,)."""
         return self.logits.argmax(1)
@@ -76,7 +81,7 @@ class ClusterAssignment(nn.Module):
 
     def negative_entropy(self) -> Tensor:
         """Sum of phi log phi: a scalar. Its gradient stays finite where phi is zero."""
-        return (self.responsibilities * self.logits.log_softmax(1)).sum()
+        return (self.responsibilities * self.log_responsibilities).sum()
 
     def divergence(self) -> Tensor:
         """KL(q || p) of all features together, in nats: the term that is subtracted in the evidence lower bound."""
@@ -89,7 +94,21 @@ class ClusterAssignment(nn.Module):
         """
         raise NotImplementedError
 
-    def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = FINAL_STEPS) -> None:
+    def lean_(self, evidence: Tensor) -> None:
+        """Let each feature's q(w) follow its evidence (D, K) alone, in place, whatever other features do.
+
+        Early in a fit evidence is small, and shared weights would draw all features into whichever cluster is ahead.
+        """
+        with torch.no_grad():
+            self.logits.copy_(evidence - evidence.max(1, keepdim=True).values)
+
+    def update_(
+        self,
+        evidence: Tensor,
+        gamma: float = 1.0,
+        max_steps: int = FINAL_STEPS,
+        votes: Tensor | None = None,
+    ) -> None:
         """Set q(w) to the fixed point of phi = softmax(evidence / gamma + log weights), in place.
 
         ``evidence`` (D, K) is the expected log-likelihood of each feature in each cluster.
@@ -103,11 +122,14 @@ class ClusterAssignment(nn.Module):
         A few steps are enough where clusters differ by many nats. Where they differ by much less than one, convergence
         takes hundreds. The steps start from equal probabilities, not from the present q(w). So a feature can come back
         to a cluster that it has left.
+
+        ``votes`` (D,) is how much each feature counts for the others, where that is not 1: 0 for a constant column.
         """
         phi = torch.full_like(evidence, 1 / evidence.shape[1])
         for _ in range(max_steps):
             before = phi
-            logits = evidence / gamma + self.expected_log_weights(_counts_of_others(phi))
+            voting = phi if votes is None else votes[:, None] * phi
+            logits = evidence / gamma + self.expected_log_weights(_counts_of_others(voting))
             phi = logits.softmax(1)
             if (phi - before).abs().max() < _CONVERGED:
                 break
@@ -226,7 +248,15 @@ class OnlyCandidate(nn.Module):
         """KL(q || p) = 0."""
         return self.responsibilities.new_zeros(())
 
-    def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = 0) -> None:
+    @property
+    def log_responsibilities(self) -> Tensor:
+        """Zeros, (D, 1)."""
+        return torch.zeros_like(self.responsibilities)
+
+    def lean_(self, evidence: Tensor) -> None:
+        """Do nothing: the only candidate is the best one."""
+
+    def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = 0, votes: Tensor | None = None) -> None:
         """Do nothing: the only candidate is the best one."""
 
     def permute_(self, order: list[int]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .behaviors import can_be_reversed
 from .decoders import BehaviorNetwork, Decoder, spread_first_layer_
 from .integrals import symmetric_grid
-from .layers import Linear, multilayer_perceptron, scale_gradient
+from .layers import Linear, multilayer_perceptron, scale_gradient, weights_log_prior
 
 #: number of knots from -z_max to z_max at which basis functions that are shifted are tabulated
 _N_TABLE_KNOTS = 129
@@ -81,9 +81,9 @@ class FreeBasis(nn.Module):
             self.head.weight.copy_(slopes.T)
             self.head.bias.copy_(level - center @ slopes)
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         """Log prior of the output weights, Gaussians of mean 0 and this precision, up to a constant: a scalar."""
-        return -0.5 * weight_precision * self.head.weight.square().sum()
+        return weights_log_prior(self.head.weight.square().sum(1), weight_precision).sum()
 
     def mirror_(self, component: int) -> None:
         """Reverse one axis, in place."""
@@ -126,7 +126,7 @@ class BehaviorBasis(BehaviorNetwork):
         for behavior, part in zip(self.behaviors, torch.split(target, self.sizes, dim=1), strict=True):
             behavior.initialize_(part, mass, z[:, 0])
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         """Log prior of all parameters, up to a constant: a scalar."""
         return torch.stack([behavior.log_prior(weight_precision).sum() for behavior in self.behaviors]).sum()
 
@@ -304,7 +304,7 @@ class BasisDecoder(Decoder):
         chosen = torch.linspace(0, target.shape[1] - 1, len(self.levels)).round().long()
         self.basis.initialize_(target[:, chosen], mass, z)
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         """Gamma(1, 1) for lambda and N(0, 1) for delta (BasisVAE, section 3.3), up to constants: (K, D)."""
         log_prior = torch.zeros_like(self.levels)
         if self.scale_bounds is not None:
@@ -313,7 +313,7 @@ class BasisDecoder(Decoder):
             log_prior = log_prior - 0.5 * self.shifts**2
         return log_prior
 
-    def shared_log_prior(self, weight_precision: float) -> Tensor:
+    def shared_log_prior(self, weight_precision: float | None) -> Tensor:
         return self.basis.log_prior(weight_precision)
 
     @property

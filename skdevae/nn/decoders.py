@@ -12,10 +12,13 @@ from torch.nn.functional import softplus
 
 from .behaviors import BEHAVIORS, Behavior, can_be_reversed, weighted_plane
 from .integrals import GaussLegendreRule, GridRule, IntegrationRule, symmetric_grid
-from .layers import Linear, inverse_softplus, multilayer_perceptron
+from .layers import Linear, inverse_softplus, multilayer_perceptron, weights_log_prior
 
 #: nodes of the quadrature between 0 and each z (BasisDeVAE, section 3)
 GAUSS_LEGENDRE_ORDER = 15
+
+#: logarithms to base 2 of the least and largest steepness with which hidden units bend at the start, per prior sd
+_LOG_STEEPNESS = (-1, 2)
 
 #: arrays with one entry for each point and knot that setting up a grid rule takes
 _ARRAYS_OF_A_GRID_RULE = 16
@@ -60,14 +63,14 @@ class Decoder(nn.Module):
         """Start near rough curves ``target`` (P, D) at ``z`` (P, Q), whose points have the weights ``mass`` (P,)."""
         raise NotImplementedError
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         """Log prior of the parameters of each (candidate, feature), up to a constant: (K, D).
 
         ``weight_precision`` is the precision of the Gaussian prior on output weights, in nats for the whole table.
         """
         raise NotImplementedError
 
-    def shared_log_prior(self, weight_precision: float) -> Tensor:
+    def shared_log_prior(self, weight_precision: float | None) -> Tensor:
         """Log prior of the parameters that features share, up to a constant: a scalar.
 
         ``weight_precision`` is as in :meth:`log_prior`.
@@ -87,6 +90,13 @@ class Decoder(nn.Module):
         """
         return torch.zeros(1)
 
+    def peaks(self) -> Tensor | None:
+        """Where along the axis each candidate of a feature has its maximum, NaN for candidates that have none: (K, D).
+
+        None where no candidate is known to have one.
+        """
+        return None
+
     @property
     def can_mirror(self) -> bool:
         """Whether every curve that the decoder can take is still possible on a reversed axis."""
@@ -102,15 +112,19 @@ class Decoder(nn.Module):
 
 
 def spread_first_layer_(hidden: nn.Sequential, generator: torch.Generator, width: float = 1.0) -> None:
-    """Let the hidden units of a network of z bend at different places: within about ``width`` prior sds of 0.
+    """Let the hidden units of a network of z bend at different places, within about ``width`` prior sds of 0.
 
-    The network's outputs then have local shape from the start.
+    Some bend sharply and some gently, so that the network's outputs have local shape of every scale from the start.
     """
     if len(hidden):
         layer = cast(nn.Linear, hidden[0])
+        n_units = len(layer.bias)
         with torch.no_grad():
-            layer.weight.normal_(0, 1, generator=generator)
-            layer.bias.normal_(0, width, generator=generator)
+            steepness = torch.logspace(*_LOG_STEEPNESS, n_units, base=2.0)
+            sign = 1 - 2 * torch.randint(2, (n_units,), generator=generator)
+            place = width * torch.randn(n_units, generator=generator)
+            layer.weight.copy_((sign * steepness)[:, None])
+            layer.bias.copy_(-sign * steepness * place)
 
 
 class AxisNetwork(nn.Module):
@@ -220,6 +234,7 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
 
     def __init__(self, n_features: int, behaviors: Sequence[str], *, generator: torch.Generator, **network: Any):
         super().__init__([(name, n_features) for name in behaviors], generator=generator, **network)
+        self.n_features = n_features
 
     def prepare(self, z: Tensor) -> IntegrationRule:
         return self.rule(z[:, 0])
@@ -232,7 +247,7 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
         for behavior in self.behaviors:
             behavior.initialize_(target, mass, z[:, 0])
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         return torch.stack([behavior.log_prior(weight_precision) for behavior in self.behaviors])
 
     @property
@@ -242,6 +257,11 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
     @property
     def n_shape_parameters(self) -> Tensor:
         return torch.tensor([behavior.n_shape_parameters for behavior in self.behaviors])
+
+    def peaks(self) -> Tensor | None:
+        none = torch.full((self.n_features,), torch.nan).to(self.knots)
+        found = [behavior.peaks() for behavior in self.behaviors]
+        return torch.stack([none if peaks is None else peaks for peaks in found])
 
     @property
     def can_mirror(self) -> bool:
@@ -340,9 +360,9 @@ class AdditiveDerivativeDecoder(Decoder):
                 constrained = inverse_softplus((self.signs * slope).clamp(min=0.05))
                 head.bias.copy_(torch.where(self.signs == 0, slope, constrained))
 
-    def log_prior(self, weight_precision: float) -> Tensor:
-        squares = torch.stack([head.weight.square().sum(1) for _, head in self.components]).sum(0)
-        return -0.5 * weight_precision * squares[None]
+    def log_prior(self, weight_precision: float | None) -> Tensor:
+        priors = [weights_log_prior(head.weight.square().sum(1), weight_precision) for _, head in self.components]
+        return torch.stack(priors).sum(0)[None]
 
     @property
     def can_mirror(self) -> bool:
@@ -429,10 +449,10 @@ class NeuralDecoder(Decoder):
             if self.log_total is not None:
                 self.log_total.copy_((share @ target.exp().sum(1)).log())
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         if self.head is None:
             return torch.zeros_like(self.level)[None]
-        return -0.5 * weight_precision * self.head.weight.square().sum(1)[None]
+        return weights_log_prior(self.head.weight.square().sum(1), weight_precision)[None]
 
     def mirror_(self, component: int) -> list[int]:
         with torch.no_grad():
@@ -482,7 +502,7 @@ class ModuleDecoder(Decoder):
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         """Do nothing: the module comes with its starting weights."""
 
-    def log_prior(self, weight_precision: float) -> Tensor:
+    def log_prior(self, weight_precision: float | None) -> Tensor:
         return torch.zeros(1, self.n_features)
 
     @property

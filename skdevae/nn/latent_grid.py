@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -97,6 +97,27 @@ class GridStatistics:
             self.n_rows + other.n_rows,
         )
 
+    def double(self) -> GridStatistics:
+        """The same sums in double precision."""
+        positive = None if self.positive is None else self.positive.double()
+        return GridStatistics(
+            self.weighted.double(), positive, self.mass.double(), self.divergence.double(), self.n_rows
+        )
+
+    def of_columns(self, columns: Tensor) -> GridStatistics:
+        """The sums of some features."""
+        return GridStatistics(
+            self.weighted[:, columns],
+            None if self.positive is None else self.positive[:, columns],
+            self.mass if self.mass.shape[1] == 1 else self.mass[:, columns],
+            self.divergence,
+            self.n_rows,
+        )
+
+    def mean(self) -> Tensor:
+        """Mean of every feature at every point: (P, D); 0 where no sample is."""
+        return self.weighted / self.mass.clamp(min=1e-12)
+
     def smoothed(self) -> tuple[Tensor, Tensor, Tensor]:
         """The points that have samples, and what the samples are like there.
 
@@ -131,6 +152,21 @@ class GridStatistics:
 def total(parts: Iterator[GridStatistics]) -> GridStatistics:
     """The sums over all rows, from sums over a few rows at a time."""
     return reduce(operator.add, parts)
+
+
+def side_by_side(parts: Sequence[GridStatistics], widths: Sequence[int]) -> GridStatistics:
+    """The sums of one group of features after another's, for the same rows; ``widths`` are the sizes of the groups.
+
+    Where nothing is missing, the mass is the mean of the groups' masses (P, 1).
+    """
+    weighted = torch.cat([part.weighted for part in parts], 1)
+    positive = [part.positive for part in parts if part.positive is not None]
+    if all(part.mass.shape[1] == 1 for part in parts):
+        mass = torch.stack([part.mass for part in parts]).mean(0)
+    else:
+        mass = torch.cat([part.mass.expand(-1, width) for part, width in zip(parts, widths, strict=True)], 1)
+    first = parts[0]
+    return GridStatistics(weighted, torch.cat(positive, 1) if positive else None, mass, first.divergence, first.n_rows)
 
 
 def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: float = 1.0) -> Tensor:

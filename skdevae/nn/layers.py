@@ -178,6 +178,24 @@ def multilayer_perceptron(
     return nn.Sequential(*layers), n_in
 
 
+#: of :func:`weights_log_prior`: precision that small weights are held by, and how heavy its tails are
+_LARGEST_PRECISION, _TAIL_EXPONENT = 20.0, 8.0
+
+
+def weights_log_prior(squared_norm: Tensor, precision: float | None) -> Tensor:
+    """Log prior density of groups of weights, given the sum of squares of each, up to a constant: as ``squared_norm``.
+
+    The weights of a group are Gaussian with mean 0 and a common precision. A precision of None is not known: it has a
+    Gamma prior and is integrated out, which leaves a multivariate t distribution. Small weights are then held as firmly
+    as by a precision of 20. Where data ask for large ones, the precision that holds them falls with their sum of
+    squares.
+    """
+    if precision is not None:
+        return -0.5 * precision * squared_norm
+    scale = 2 * _TAIL_EXPONENT / _LARGEST_PRECISION
+    return -_TAIL_EXPONENT * torch.log1p(squared_norm / scale)
+
+
 def inverse_softplus(y: Tensor) -> Tensor:
     """The x with softplus(x) = y, for y > 0."""
     return y + torch.log(-torch.expm1(-y))

@@ -27,6 +27,10 @@ class LinearTables(NamedTuple):
         """Expectation over candidates: from (P, K, D) with weights (K, D) to (P, D)."""
         return self._map(lambda table: (table * weights).sum(-2))
 
+    def of_columns(self, columns: Tensor) -> LinearTables:
+        """The coefficients of some features."""
+        return self._map(lambda table: table[..., columns])
+
     def unflatten(self, sizes: Sequence[int]) -> LinearTables:
         """The first dimension as several."""
         return self._map(lambda table: table.unflatten(0, sizes))

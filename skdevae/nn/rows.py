@@ -35,6 +35,10 @@ class Rows(Protocol):
         """A subset of these rows."""
         ...
 
+    def of_columns(self, columns: Tensor) -> Rows:
+        """These rows with some of their columns."""
+        ...
+
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
         ...
@@ -90,6 +94,11 @@ class DenseRows:
         """See :class:`Rows`."""
         observed = None if self.observed is None else self.observed[index]
         return DenseRows(self.values[index], observed, self.context.take(index))
+
+    def of_columns(self, columns: Tensor) -> DenseRows:
+        """See :class:`Rows`."""
+        observed = None if self.observed is None else self.observed[:, columns]
+        return DenseRows(self.values[:, columns], observed, self.context)
 
     def dense(self) -> DenseRows:
         """See :class:`Rows`."""

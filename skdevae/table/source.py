@@ -57,6 +57,10 @@ class SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
         return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index))
 
+    def of_columns(self, columns: Tensor) -> SparseRows:
+        """See :class:`~skdevae.nn.rows.Rows`."""
+        return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context)
+
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
         return DenseRows(self._tensor(self.values.toarray()), None, self.context, self.nonzero())
@@ -156,6 +160,18 @@ class RowSource:
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
         return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
+
+    def varying_columns(self) -> np.ndarray:
+        """Which columns have two different values, at least: (D,) of booleans."""
+        lowest, highest = np.full(self.n_features, np.inf), np.full(self.n_features, -np.inf)
+        for start in range(0, len(self), max(1, _DENSE_ENTRIES // self.n_features)):
+            block = self.table[start : start + max(1, _DENSE_ENTRIES // self.n_features)]
+            if sp.issparse(block):
+                least, most = block.min(axis=0).toarray(), block.max(axis=0).toarray()
+            else:
+                least, most = np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)
+            lowest, highest = np.fmin(lowest, least), np.fmax(highest, most)
+        return highest > lowest
 
     def to(self, dtype: torch.dtype) -> RowSource:
         """The same source with rows of another dtype."""

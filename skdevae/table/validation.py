@@ -84,9 +84,9 @@ def check_layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
 def resolve_behaviors(
     n_clusters: int | None, behaviors: Sequence[str] | str | None, known: Sequence[str]
 ) -> tuple[str, ...]:
-    """The behaviours to fit: those named, or the first ``n_clusters`` known ones (three unless said otherwise)."""
+    """The behaviours to fit: those named, or the first ``n_clusters`` known ones (four unless said otherwise)."""
     if behaviors is None:
-        n = 3 if n_clusters is None else n_clusters
+        n = 4 if n_clusters is None else n_clusters
         if n > len(known):
             raise ValueError(
                 f"n_clusters={n}, but there are {len(known)} behaviours to choose from: {', '.join(known)}."

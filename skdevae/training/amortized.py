@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from ..inference import amortized_elbo, column_evidence
+from ..inference.base import share_a_grid
 from ..nn.layers import noise_from
 from ..nn.models import AmortizedModel
 from ..table.components import projection_onto
 from ..table.source import RowSource
 from .batches import RowsInOrder, ShuffledRows
+from .behaviors import judge_
 from .callbacks import DivergenceWarmUp
+from .exact import grid_of
 from .fitting import Fit, train
 from .seeds import generator_from
 from .settings import FitSettings, TrainingDefaults
@@ -76,10 +79,13 @@ def fit_amortized(
         batches_valid = RowsInOrder(validation, settings.n_components, settings.batch_size, seed)
     warm_up = DivergenceWarmUp(settings.kl_warmup, max_epochs)
     with noise_from(module, generator):
-        result = train(module, batches, batches_valid, options, warm_up, settings.callbacks or ())
+        result = train(module, batches, batches_valid, options, [warm_up], settings.callbacks or ())
     module.eval()
     module.divergence_weight = 1.0
-    if module.assignment.is_held:  # training ended before warm-up did
+    if module.judges_behaviors and share_a_grid(module, source):
+        varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
+        judge_(module, source, varying, grid_of(source, settings))
+    elif module.assignment.is_held:  # training ended before warm-up did
         module.assignment.update_(column_evidence(module, source), settings.gamma)
     return Fit(module, result.history, _bound(module, source, settings.gamma), result.interrupted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,8 +11,6 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm.auto import tqdm
 
-#: most that the likelihood is divided by when q(z) starts, and how many features' worth of it must be left
-_LATENT_TEMPERATURE, _LEAST_FEATURES = 20.0, 2.5
 #: nats per sample that two behaviours of a feature must differ by, at the start, for q(w) to take notice
 _CLUSTER_TEMPERATURE = 0.3
 #: share of the epochs over which both come down to 1
@@ -22,20 +21,43 @@ class Annealing(Callback):
     """Deterministic annealing of the E-step: broad q(z) and undecided q(w) at first, exact ones from half-way on.
 
     With many features every q(z) is narrow from the first step, and samples would hardly move from where the starting
-    axis has put them; and q(w) would settle before the curves are fitted. A table of few features starts less hot: with
-    nothing left of its likelihood the axis would dissolve.
+    axis has put them; and q(w) would settle before the curves are fitted. ``hottest`` is what the likelihood is divided
+    by when q(z) starts.
     """
 
-    def __init__(self, n_samples: int, n_features: int, n_epochs: int):
+    def __init__(self, n_samples: int, hottest: float, n_epochs: int):
         self.n_samples = n_samples
-        self.n_features = n_features
+        self.hottest = hottest
         self.n_epochs = n_epochs
 
     def on_epoch_begin(self, net, **kwargs):
         remaining = max(0.0, 1 - (len(net.history) - 1) / self.n_epochs) if self.n_epochs else 0.0
-        hottest = min(_LATENT_TEMPERATURE, max(1.0, self.n_features / _LEAST_FEATURES))
-        net.module_.latent_temperature = hottest**remaining
+        net.module_.latent_temperature = self.hottest**remaining
         net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
+
+
+class Judgement(Callback):
+    """Judge the behaviours of features twice: when annealing is over, and half-way from there to the end.
+
+    Until the second time no feature may be flat. The axis then rests on all of them, and has had time to settle.
+
+    Parameters
+    ----------
+    judge : callable
+        Judges all features. Its argument ``may_be_flat`` says whether they may be flat.
+    first, last : int
+        Epochs before which it is called.
+    """
+
+    def __init__(self, judge: Callable[..., None], first: int, last: int):
+        self.judge = judge
+        self.first = first
+        self.last = last
+
+    def on_epoch_begin(self, net, **kwargs):
+        epoch = len(net.history) - 1
+        if epoch in (self.first, self.last):
+            self.judge(may_be_flat=epoch == self.last)
 
 
 class DivergenceWarmUp(Callback):

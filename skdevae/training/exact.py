@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 
 import torch
+from skorch.callbacks import Callback
 
+from ..nn.binned_columns import binned, bins_of
 from ..nn.latent_grid import LatentGrid
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..table.source import RowSource, summarize_columns
 from .batches import ExpectationSteps, expected_statistics
-from .callbacks import Annealing
-from .fitting import Fit, train
+from .behaviors import judge_
+from .callbacks import Annealing, Judgement
+from .fitting import Fit, TrainingOptions, train
 from .settings import FitSettings, TrainingDefaults
 
 #: most components for which the latent is integrated on a grid
@@ -25,6 +30,10 @@ _GRID_POINTS_2D = 49
 _STEPS = {False: 2, True: 4}
 #: passes over a large table, where nothing is said
 _EPOCHS_OF_LARGE_TABLES = 50
+#: most that the likelihood is divided by when q(z) starts, and nats that the start must explain of each row after that
+_HOTTEST, _LEAST_EXPLAINED = 20.0, 2.0
+#: nats that a row must tell of its latent, on average, for the fit to have found an axis
+_LEAST_INFORMATION = 0.01
 #: Adam's decay rates: with so few steps, its memory of squared gradients is short
 _BETAS = (0.9, 0.99)
 
@@ -60,10 +69,64 @@ def fit_exact(
     if validation is not None:
         held_out = summarize_columns(validation, module.likelihood.counts)
         batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates_clusters=False)
-    annealing = Annealing(len(source), source.n_features, math.ceil(defaults.annealed_share * max_epochs))
-    result = train(module, batches, batches_valid, options, annealing, settings.callbacks or ())
+    hottest = starting_temperature(module, source, grid)
+    fresh = deepcopy(module.state_dict())
+    fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
+    if not fit.has_axis and hottest > 1 and not fit.interrupted:
+        # Heat may have dissolved what little there is.
+        module.load_state_dict(fresh)
+        fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
+    return fit
+
+
+def _train(
+    module: ExactModel,
+    batches: ExpectationSteps,
+    batches_valid: ExpectationSteps | None,
+    source: RowSource,
+    summary: ColumnSummary,
+    grid: LatentGrid,
+    hottest: float,
+    options: TrainingOptions,
+    settings: FitSettings,
+) -> Fit:
+    """One run from a fresh module, whose q(z) starts at a temperature."""
+    module.is_judged = False
+    varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
+    judge = partial(judge_, module, source, varying, grid)
+    schedules: list[Callback] = [Annealing(len(source), hottest, options.annealed_epochs)]
+    if module.judges_behaviors:
+        last = (options.annealed_epochs + options.max_epochs) // 2
+        schedules.append(Judgement(judge, options.annealed_epochs, last))
+        # Until the last judgement, neither convergence nor early stopping is judged.
+        options = replace(options, annealed_epochs=last)
+    result = train(module, batches, batches_valid, options, schedules, settings.callbacks or ())
     with torch.no_grad():
         module.latent_temperature = module.cluster_temperature = 1.0
-        module.update_clusters_(expected_statistics(module, source, grid), grid)
-        terms = module(expected_statistics(module, source, grid), summary, grid)
-    return Fit(module, result.history, -float(terms.total), result.interrupted)
+        if module.judges_behaviors:
+            judge()
+        else:
+            module.update_clusters_(expected_statistics(module, source, grid), grid)
+        statistics = expected_statistics(module, source, grid)
+        terms = module(statistics, summary, grid)
+        has_axis = float(statistics.divergence) / statistics.n_rows > _LEAST_INFORMATION
+    return Fit(module, result.history, -float(terms.total), result.interrupted, has_axis)
+
+
+@torch.no_grad()
+def starting_temperature(module: ExactModel, source: RowSource, grid: LatentGrid) -> float:
+    """What the likelihood may be divided by at the start, so that the axis does not dissolve.
+
+    The more nats of each row the first guess of the axis explains, the more heat it stands.
+    """
+    statistics = expected_statistics(module, source, grid)
+    mass = statistics.mass.mean(1)
+    bins = bins_of(mass)
+    sums = binned(statistics, bins)
+    latents = (bins @ (mass[:, None] * grid.points)) / (bins @ mass)[:, None]
+    likelihood, means = module.linear_likelihood, sums.mean()
+    everywhere = (sums.weighted.sum(0) / sums.mass.sum(0).clamp(min=1e-12)).expand_as(means)
+    curves = torch.stack([likelihood.unlink(means), likelihood.unlink(everywhere)], 1)  # (B, 2, D)
+    by_bin, by_column = sums.expected_log_likelihood(likelihood.tables(curves, latents)).sum(1)
+    explained = float(by_bin - by_column) / statistics.n_rows
+    return min(_HOTTEST, max(1.0, explained / _LEAST_EXPLAINED))

@@ -60,12 +60,16 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of one start: the trained module, how it got there, and its bound in nats per sample (model units)."""
+    """The result of one start: the trained module, how it got there, and its bound in nats per sample (model units).
+
+    ``has_axis`` is false where no sample's latent is known better than before it was seen.
+    """
 
     module: GenerativeModel
     history: History
     lower_bound: float
     interrupted: bool
+    has_axis: bool = True
 
 
 def train(
@@ -73,12 +77,12 @@ def train(
     batches: Iterable,
     batches_valid: Iterable | None,
     options: TrainingOptions,
-    schedule: Callback,
+    schedules: Sequence[Callback],
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
-    """Train with Adam and a decaying learning rate; ``schedule`` drives annealing or KL warm-up."""
+    """Train with Adam and a decaying learning rate; ``schedules`` drive annealing, KL warm-up and the like."""
     rates = {"assignment.*": _ASSIGNMENT_RATE * options.learning_rate}
-    return _run(LatentVariableNet, module, batches, batches_valid, options, rates, schedule, callbacks)
+    return _run(LatentVariableNet, module, batches, batches_valid, options, rates, schedules, callbacks)
 
 
 def train_representations(
@@ -92,7 +96,7 @@ def train_representations(
     """Train a decoder and a mixture batch by batch, and with them, once an epoch, every sample's representation."""
     steps = RepresentationSteps(latent_learning_rate, options.betas, options.max_epochs)
     rates = {"model.mixture.*": mixture_learning_rate}
-    return _run(RepresentationNet, module, batches, None, options, rates, steps, callbacks)
+    return _run(RepresentationNet, module, batches, None, options, rates, [steps], callbacks)
 
 
 def _run(
@@ -102,7 +106,7 @@ def _run(
     batches_valid: Iterable | None,
     options: TrainingOptions,
     rates: dict[str, float],
-    schedule: Callback,
+    schedules: Sequence[Callback],
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """``rates`` are learning rates, by pattern of parameters' names, other than that of the rest."""
@@ -117,7 +121,7 @@ def _run(
         lr=options.learning_rate,
         max_epochs=options.max_epochs,
         device=None,
-        callbacks=[("_skdevae_schedule", schedule), *_callbacks(options), *_named(callbacks)],
+        callbacks=[*_named(schedules, "_skdevae_schedule"), *_callbacks(options), *_named(callbacks, "user")],
         callbacks__print_log=None,
         verbose=0,
     )
@@ -166,9 +170,9 @@ def _decay(options: TrainingOptions) -> Callback:
     )
 
 
-def _named(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
-    """The user's callbacks, under names that cannot collide with ours."""
+def _named(callbacks: Sequence[Callback], prefix: str) -> list[tuple[str, Callback]]:
+    """Callbacks under names that start with a prefix of their own, so that ours and the user's cannot collide."""
     return [
-        callback if isinstance(callback, tuple) else (f"user_{position}", callback)
+        callback if isinstance(callback, tuple) else (f"{prefix}_{position}", callback)
         for position, callback in enumerate(callbacks)
     ]

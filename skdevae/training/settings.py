@@ -48,7 +48,7 @@ class FitSettings:
     beta: float = 1.0
     gamma: float = 1.0
     kl_warmup: float = 0.0
-    weight_precision: float = 0.0
+    weight_precision: float | None = 0.0
     learning_rate: float | None = None
     learning_rate_decay: str = "cosine"
     batch_size: int = 128

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Any, ClassVar
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 
 from .._base.orientation import direction_of
-from .._sklearn import Interval
+from .._sklearn import Interval, StrOptions
 from .._typing import (
     Activation,
     Assignment,
@@ -20,9 +22,18 @@ from .._typing import (
     LikelihoodName,
     RandomState,
 )
+from ..inference.base import share_a_grid
+from ..inference.behaviors import evidence_of_behaviors
 from ..nn.behaviors import BEHAVIORS
+from ..nn.models import GenerativeModel
+from ..table.source import RowSource
 from ..table.validation import resolve_behaviors
+from ..training.exact import grid_of
+from ..training.settings import FitSettings
 from ._feature_clusterer import FeatureClusterer
+
+#: precision of weights that keeps monotone curves nearly straight, so that what levels off is about to turn
+_PRECISION_OF_TURNS = 20.0
 
 
 class BasisDeVAEClusterer(FeatureClusterer):
@@ -39,11 +50,21 @@ class BasisDeVAEClusterer(FeatureClusterer):
     Parameters
     ----------
     n_clusters : int, default=None
-        Number K of behaviours: the first K of increasing, decreasing, transient, dip, flat and free. None means as many
-        as ``behaviors`` names or, without names, three as in the paper.
+        Number K of behaviours: the first K of increasing, decreasing, transient, flat, dip and free. 3 are those of the
+        paper. None means as many as ``behaviors`` names or, without names, four.
     behaviors : str or sequence of str, default=None
         Names of the behaviours that features may have, in the order of the clusters. ``"transient"`` rises to a single
-        maximum and falls again, ``"dip"`` is its mirror image, and ``"free"`` is any smooth curve.
+        maximum and falls again, ``"dip"`` is its mirror image, ``"flat"`` does not depend on the latent, and ``"free"``
+        is any other smooth curve.
+    margin : float, default=0.15
+        Share of its own range by which a feature's curve may break the rule of its behaviour. A curve that rises, and
+        at the end falls again by less than this share of its range, is increasing. Smaller values make more features
+        transient, and ask for more data to tell. The default is about what a reader of a figure calls a plateau.
+    leveling_off : {"plateau", "turn"}, default="plateau"
+        What a rise becomes that levels off within the data. ``"plateau"`` takes behaviours as statements about where
+        samples are: it is a rise. ``"turn"`` extrapolates, as the paper does: monotone curves are nearly straight, so
+        the rise is the first half of a transient whose decline nobody has seen yet. Features then go by how well the
+        fitted curves describe them, with Schwarz's term for the number of their parameters, and ``margin`` is not used.
     alpha : float, default=0.1
         Concentration of the Dirichlet prior on the weights of the feature clusters. Small values favour few clusters.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
@@ -85,9 +106,11 @@ class BasisDeVAEClusterer(FeatureClusterer):
         Weight of the divergence of the feature clusters in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.2
         Share of the epochs over which the weights of divergences rise from zero when an encoder is trained.
-    weight_precision : float, default=20.0
+    weight_precision : float, default=None
         Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
-        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves.
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves. None
+        learns it for each feature: small weights are held by a precision of 20, and the larger ones that a steep or
+        sharply bent curve needs by less.
     noise_floor : float, default=0.1
         Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
@@ -138,7 +161,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
     cluster_weights_ : ndarray of shape (n_clusters,)
         Posterior means of the weights of the clusters.
     peaks_ : ndarray of shape (n_features,)
-        Position on the axis of the maximum of each transient feature; NaN for the others.
+        Position on the axis of the maximum of each transient feature. NaN for other features, and where the maximum
+        lies beyond all samples.
     noise_scale_ : ndarray of shape (n_features,)
         Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
@@ -166,10 +190,22 @@ class BasisDeVAEClusterer(FeatureClusterer):
 
     Notes
     -----
-    A behaviour is chosen by its fit, by its prior, and by Schwarz's term for the number of its parameters. The prior is
-    that of the paper: N(0, 1) for the peak and Gamma(1, 1) for the height of a transient. Schwarz's term is needed
-    because a transient whose peak lies outside the data can follow any monotone curve; of two behaviours that fit
-    alike, the simpler one is chosen. Predictions, scores and samples use the most probable behaviour of each feature.
+    A behaviour is a statement about the range in which there are samples. The families of curves that the paper
+    compares bend with unequal ease, and the one that bends most easily would win. So features are judged apart from
+    them. Every feature's curve has the same smooth prior, a Gaussian process whose length and amplitude are averaged
+    over, and a behaviour is a region of its curves: those that break the behaviour's rule by less than ``margin`` of
+    their own range, averaged over 20 bins of samples. The evidence of a behaviour is the evidence of the smooth curve,
+    times the posterior probability of the region, divided by its prior probability. A feature is judged with the
+    samples where the other features place them. So noise does not follow an axis that it has itself bent. Counts and
+    binary features are judged by working responses (Laplace's approximation).
+
+    ``responsibilities_`` are posterior probabilities given the axis: of the evidence, and of the Dirichlet prior on the
+    weights of the clusters. They take the uncertainty of the curves into account, and that of single positions. They do
+    not know of other axes that the table might have. With ``leveling_off="turn"`` they are conditional on one fitted
+    set of curves, and too sure.
+
+    The curves that are predicted, scored and drawn belong to the family of the feature's most probable behaviour, so
+    they keep its rule exactly and at every z.
 
     In a table of raw counts the first axis is often the total count. If it is of no interest, pass log1p of
     size-normalised counts with ``likelihood="gaussian"``.
@@ -195,8 +231,11 @@ class BasisDeVAEClusterer(FeatureClusterer):
 
     _parameter_constraints: ClassVar[dict] = {
         **FeatureClusterer._parameter_constraints,
+        "weight_precision": [None, Interval(Real, 0, None, closed="left")],
         "n_clusters": [None, Interval(Integral, 1, None, closed="left")],
         "behaviors": [None, str, "array-like"],
+        "margin": [Interval(Real, 0, 1, closed="neither")],
+        "leveling_off": [StrOptions({"plateau", "turn"})],
     }
 
     def __init__(
@@ -204,6 +243,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         n_clusters: int | None = None,
         *,
         behaviors: str | Sequence[str] | None = None,
+        margin: float = 0.15,
+        leveling_off: Literal["plateau", "turn"] = "plateau",
         alpha: float = 0.1,
         likelihood: LikelihoodName = "gaussian",
         inference: InferenceName = "exact",
@@ -218,7 +259,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         beta: float = 1.0,
         gamma: float = 1.0,
         kl_warmup: float = 0.2,
-        weight_precision: float = 20.0,
+        weight_precision: float | None = None,
         noise_floor: float = 0.1,
         learning_rate: float | None = None,
         batch_size: int = 128,
@@ -236,6 +277,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
     ) -> None:
         self.n_clusters = n_clusters
         self.behaviors = behaviors
+        self.margin = margin
+        self.leveling_off = leveling_off
         self.alpha = alpha
         self.likelihood = likelihood
         self.inference = inference
@@ -271,6 +314,15 @@ class BasisDeVAEClusterer(FeatureClusterer):
     def _behaviors(self) -> tuple[str, ...]:
         return resolve_behaviors(self.n_clusters, self.behaviors, list(BEHAVIORS))
 
+    def _margin(self) -> float | None:
+        return float(self.margin) if self.leveling_off == "plateau" else None
+
+    def _settings(self) -> FitSettings:
+        settings = super()._settings()
+        if settings.weight_precision is None and self.leveling_off == "turn":
+            return replace(settings, weight_precision=_PRECISION_OF_TURNS)
+        return settings
+
     def _n_clusters(self) -> int:
         return len(self._behaviors())
 
@@ -283,4 +335,12 @@ class BasisDeVAEClusterer(FeatureClusterer):
     def _store_results(self) -> None:
         super()._store_results()
         self.cluster_names_ = np.array(self.module_.decoder.names, dtype=object)
-        self.peaks_ = self.module_.peaks().double().cpu().numpy()
+        peaks = self.module_.peaks().double().cpu().numpy()
+        (first,), (last,) = self._latent_range_
+        self.peaks_ = np.where((peaks >= first) & (peaks <= last), peaks, np.nan)
+
+    def _column_evidence(self, model: GenerativeModel, source: RowSource) -> np.ndarray:
+        if not model.judges_behaviors or not share_a_grid(model, source):
+            return super()._column_evidence(model, source)
+        varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
+        return evidence_of_behaviors(model, source, grid_of(source, self._settings()), varying).cpu().numpy()

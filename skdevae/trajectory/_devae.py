@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -74,9 +74,11 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         Weight of the divergence KL(q(z | x) || p(z)) in the objective. 1 gives the evidence lower bound.
     kl_warmup : float, default=0.2
         Share of the epochs over which the weights of divergences rise from zero when an encoder is trained.
-    weight_precision : float, default=20.0
+    weight_precision : float, default=None
         Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
-        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves.
+        weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves. None
+        learns it for each feature: small weights are held by a precision of 20, and the larger ones that a steep or
+        sharply bent curve needs by less.
     noise_floor : float, default=0.1
         Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
@@ -172,6 +174,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,
+        "weight_precision": [None, Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "monotonic_cst": [None, "array-like", dict, StrOptions(set(_DIRECTIONS))],
         "inference": [StrOptions({"auto", "exact", "amortized"})],
@@ -194,7 +197,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         activation: Activation = "tanh",
         beta: float = 1.0,
         kl_warmup: float = 0.2,
-        weight_precision: float = 20.0,
+        weight_precision: float | None = None,
         noise_floor: float = 0.1,
         learning_rate: float | None = None,
         batch_size: int = 128,

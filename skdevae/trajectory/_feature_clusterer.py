@@ -16,6 +16,8 @@ from .._typing import Assignment, TableLike
 from ..inference.columns import column_evidence
 from ..metrics import coclustering_matrix
 from ..nn.cluster_prior import ASSIGNMENTS
+from ..nn.models import GenerativeModel
+from ..table.source import RowSource
 
 
 class FeatureClusterer(LatentVariableModel):
@@ -51,13 +53,17 @@ class FeatureClusterer(LatentVariableModel):
         n_features, n_clusters = self.responsibilities_.shape
         self.cluster_weights_ = (self.responsibilities_.sum(0) + self.alpha) / (n_features + self.alpha * n_clusters)
 
+    def _column_evidence(self, model: GenerativeModel, source: RowSource) -> np.ndarray:
+        """Evidence of each column for each cluster: (D, K)."""
+        return column_evidence(model, source).cpu().numpy()
+
     # ---- clusters of the columns ------------------------------------------------------------------------------------
 
     def predict_proba(self, X: TableLike) -> np.ndarray:
         """Probability of each cluster for every column of X, judged on X itself.
 
-        The curves are those of the fit. They place the rows of X on the axis, and then every column is compared with
-        each of its candidate curves. On held-out rows this shows how well the clusters generalise.
+        The curves of the fit place the rows of X on the axis. Then every column is judged anew, as in the fit. On
+        held-out rows this shows how well the clusters generalise.
 
         Parameters
         ----------
@@ -70,7 +76,7 @@ class FeatureClusterer(LatentVariableModel):
             One row for every *column* of X. Columns are in the order of the clusters.
         """
         _, source, inference = self._for_inference(X)
-        evidence = column_evidence(inference.model, source).cpu().numpy()
+        evidence = self._column_evidence(inference.model, source)
         return softmax(evidence + np.log(self.cluster_weights_), axis=1)
 
     def predict(self, X: TableLike) -> np.ndarray:
@@ -87,6 +93,31 @@ class FeatureClusterer(LatentVariableModel):
             Number of the cluster of every *column* of X.
         """
         return self.predict_proba(X).argmax(1)
+
+    def feature_labels(self, threshold: float = 0.8) -> np.ndarray:
+        """Name of each feature's cluster, where it is sure enough.
+
+        Parameters
+        ----------
+        threshold : float, default=0.8
+            Least probability of a cluster to be named.
+
+        Returns
+        -------
+        names : ndarray of shape (n_features,)
+            Entries of ``cluster_names_``, as strings. Features whose most probable cluster has a probability below the
+            threshold are ``"uncertain"``.
+
+        Raises
+        ------
+        ValueError
+            If the threshold is not between 0 and 1.
+        """
+        check_is_fitted(self)
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold={threshold!r}: give a probability, between 0 and 1.")
+        names = np.array([str(name) for name in self.cluster_names_], dtype=object)[self.labels_]
+        return np.where(self.responsibilities_.max(1) >= threshold, names, "uncertain")
 
     def coclustering_matrix(self) -> np.ndarray:
         """Probability that two features belong to the same cluster.

@@ -346,10 +346,9 @@ def test_statistics_add_over_chunks(likelihood, missing):
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("assignment", ["collapsed", "noncollapsed", "fixed"])
+@pytest.mark.parametrize("assignment", ["noncollapsed", "fixed"])  # "collapsed" does not maximise the bound
 @pytest.mark.parametrize("likelihood", ["gaussian", "zinb"])
 def test_cluster_update_is_the_best_given_the_posterior(likelihood, assignment, gamma):
-    # alpha >= 1/2: there is one maximum (see test_cluster_prior)
     model = _model(likelihood, assignment=assignment, gamma=gamma, alpha=0.7, n_samples=60)
     table = _table(likelihood, n=60, missing=0.1)
     statistics = _statistics(model, table)

@@ -27,8 +27,8 @@ def in_columns(z):
 
 def share_of_excess_zeros(model, z):
     """Probability that an entry is an excess zero, (G, D)."""
-    level, *slopes = model.module_.likelihood.inflation_logits.numpy().astype(np.float64)
-    return expit(level + in_columns(z) @ np.array(slopes))
+    (logits,) = model.module_.likelihood.inflation_logits.numpy().astype(np.float64)  # the same for every z
+    return np.tile(expit(logits), (len(in_columns(z)), 1))
 
 
 def log_density(model, table, z):

@@ -26,6 +26,8 @@ class Gaussian(LinearLikelihood):
     Without a floor, a feature that a curve passes through exactly would send the likelihood to infinity.
     """
 
+    has_free_noise = True
+
     def __init__(self, n_features: int, *, floor: float):
         super().__init__()
         self.floor = floor

@@ -44,6 +44,8 @@ class LinearLikelihood(Likelihood):
     """A likelihood given by its coefficients. Subclasses fill in the hooks."""
 
     is_linear = True
+    #: whether entries are Gaussian around the curve itself, with a variance that is the feature's own
+    has_free_noise = False
 
     def own_parameters(self) -> tuple[Tensor, ...]:
         """The feature's own parameters (noise, dispersion, ...), each (D,)."""

@@ -8,9 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..behaviors import Bump
 from ..cluster_prior import ClusterAssignment, OnlyCandidate
-from ..decoders import Decoder, DerivativeDecoder
+from ..decoders import Decoder
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
 from ..linear_tables import LinearTables, concatenate
@@ -20,6 +19,8 @@ from ..rows import DenseRows
 
 #: entries of the curves' (P, K, D) array above which grid points are taken a few at a time
 _CURVE_ENTRIES = 16_000_000
+#: nats below all others at which a candidate that is out of the question is put. Zero times it must stay a number
+RULED_OUT = 1e4
 
 
 def in_context(curves: Tensor, context: RowContext[Tensor]) -> Tensor:
@@ -48,10 +49,16 @@ class GenerativeModel(nn.Module):
         Precision of the Gaussian prior on the output weights of the decoder's network, in nats for the whole table.
     beta, gamma : float
         Weights of the latent's and the clusters' divergences.
+    margin : float or None, default=None
+        Share of its own range by which a curve may break the rule of the behaviour that it is said to have, where the
+        behaviours of features are judged by :func:`~skdevae.inference.behaviors.evidence_of_behaviors`. None where
+        candidates are compared by how well their fitted curves describe the feature.
     """
 
     #: whether q(z | x) comes from an encoder
     amortized = False
+    #: whether q(w) holds what behaviours were judged to be, which no fitted curve may change
+    is_judged = False
     #: whether there is a distribution of latents, and so a likelihood of rows: not so in a plain autoencoder
     variational = True
 
@@ -64,9 +71,10 @@ class GenerativeModel(nn.Module):
         assignment: ClusterAssignment | OnlyCandidate,
         *,
         z_max: float,
-        weight_precision: float,
+        weight_precision: float | None,
         beta: float,
         gamma: float,
+        margin: float | None = None,
     ):
         super().__init__()
         self.n_samples, self.n_components = n_samples, n_components
@@ -76,6 +84,27 @@ class GenerativeModel(nn.Module):
         self.z_max = z_max
         self.weight_precision = weight_precision
         self.beta, self.gamma = beta, gamma
+        self.margin = margin
+
+    @property
+    def judges_behaviors(self) -> bool:
+        """Whether candidates are behaviours that features are judged by, apart from the curves that are fitted."""
+        return self.margin is not None and len(self.decoder.names) > 1
+
+    @property
+    def flat_candidate(self) -> int | None:
+        """Position of the flat candidate among others; None where there is none, or no other."""
+        names = self.decoder.names
+        return names.index("flat") if "flat" in names and len(names) > 1 else None
+
+    def without_flat(self, evidence: Tensor) -> Tensor:
+        """Evidence (D, K) that rules a flat curve out."""
+        flat = self.flat_candidate
+        if flat is None:
+            return evidence
+        evidence = evidence.clone()
+        evidence[:, flat] = evidence.amin(1) - RULED_OUT
+        return evidence
 
     # ---- curves -----------------------------------------------------------------------------------------------------
 
@@ -105,13 +134,10 @@ class GenerativeModel(nn.Module):
 
     def peaks(self) -> Tensor:
         """Where on the axis each transient feature has its maximum, NaN for the others: (D,)."""
-        labels = self.labels
-        peaks = torch.full(labels.shape, torch.nan, device=labels.device)
-        if isinstance(self.decoder, DerivativeDecoder):
-            for k, behavior in enumerate(self.decoder.behaviors):
-                if isinstance(behavior, Bump) and behavior.has_peak:
-                    peaks = torch.where(labels == k, behavior.peak, peaks)
-        return peaks
+        labels, peaks = self.labels, self.decoder.peaks()
+        if peaks is None:
+            return torch.full(labels.shape, torch.nan, device=labels.device)
+        return peaks.gather(0, labels[None])[0]
 
     @property
     def entries_per_point(self) -> int:

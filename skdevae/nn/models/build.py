@@ -47,6 +47,7 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
     )
     parts = (config["n_samples"], n_components, decoder, likelihood, assignment)
     weights = {name: config[name] for name in ("z_max", "weight_precision", "beta", "gamma")}
+    weights["margin"] = config.get("margin")
     if "mixture" in config:
         mixture = RegularizedMixture(n_components=n_components, **config["mixture"])
         return MixtureModel(*parts, mixture=mixture, prior_weight=config["prior_weight"], **weights)

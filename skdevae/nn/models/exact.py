@@ -51,12 +51,19 @@ class ExactModel(GenerativeModel):
         return summarize(rows, q, grid.log_mass, tables.positive is not None)
 
     def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
-        """Set q(w) to its optimum given q(z)."""
-        if isinstance(self.assignment, OnlyCandidate):
+        """Set q(w) to what the fitted curves say, given q(z).
+
+        Where behaviours are judged apart from the curves, this is a makeshift until they are: each feature leans to the
+        curves that fit it, of which a flat one is none.
+        """
+        if isinstance(self.assignment, OnlyCandidate) or self.is_judged:
             return
         tables = self.linear_likelihood.tables(self.decoder(self.points_on(grid)), grid.points)
-        evidence = statistics.expected_log_likelihood(tables) + self.candidate_log_prior()
-        self.assignment.update_(evidence.T / self.cluster_temperature, self.gamma, max_steps)
+        evidence = (statistics.expected_log_likelihood(tables) + self.candidate_log_prior()).T
+        if self.judges_behaviors:
+            self.assignment.lean_(self.without_flat(evidence / self.cluster_temperature))
+        else:
+            self.assignment.update_(evidence / self.cluster_temperature, self.gamma, max_steps)
 
     def forward(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> LossTerms:
         """The objective given q(z), with a gradient that fits *every* candidate to every feature.

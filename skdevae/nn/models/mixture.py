@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..layers import weights_log_prior
 from ..priors import GaussianMixture
 from ..regularized_mixture import RegularizedMixture
 from ..rows import DenseRows
@@ -34,8 +36,8 @@ class MixtureModel(GenerativeModel):
 
     def log_prior(self) -> Tensor:
         """log p(theta) and the weighted log p(phi), up to a constant: a scalar."""
-        weights = sum(w.square().sum() for w in self.decoder.parameters() if w.ndim > 1)
-        of_the_decoder = -0.5 * self.weight_precision * weights
+        squares = torch.stack([w.square().sum() for w in self.decoder.parameters() if w.ndim > 1]).sum()
+        of_the_decoder = weights_log_prior(squares, self.weight_precision)
         return of_the_decoder + self.likelihood.log_prior() + self.prior_weight * self.mixture.log_prior()
 
     def log_likelihood(self, rows: DenseRows, z: Tensor, with_constant: bool = True) -> Tensor:

@@ -1,0 +1,102 @@
+"""Behaviours of columns: what each says about its own curve, with the rows where the other columns place them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..nn.behavior_evidence import behavior_evidence
+from ..nn.binned_columns import bin_columns, binned, bins_of
+from ..nn.latent_grid import GridStatistics, LatentGrid, log_joint, side_by_side, summarize
+from ..nn.linear_tables import LinearTables
+from ..nn.models import GenerativeModel
+from ..nn.models.base import RULED_OUT
+from ..nn.smooth_curves import BinnedColumns, SmoothCurves
+from ..table.source import RowSource
+
+#: groups of columns that are left out in turn, in a small and in a large table
+_GROUPS = {False: 20, True: 5}
+
+
+@torch.no_grad()
+def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: LatentGrid, varying: Tensor) -> Tensor:
+    """Log evidence of every behaviour for each column, against a flat curve: (D, K), in double precision.
+
+    A column is judged with the rows where the *other* columns place them. With its own help, noise would follow an axis
+    that it has itself bent. Columns that are not ``varying`` (D,), of one value only, are flat without a doubt.
+    """
+    columns = _columns_without_their_own_help(model, source, grid)
+    names = model.decoder.names
+    evidence = behavior_evidence(columns, names, cast(float, model.margin), _misfit(model, columns))
+    without_doubt = torch.zeros(len(names)).to(evidence)
+    if model.flat_candidate is not None:
+        without_doubt -= RULED_OUT
+        without_doubt[model.flat_candidate] = 0
+    return torch.where(varying[:, None], evidence, without_doubt)
+
+
+def column_groups(tables: LinearTables, n_groups: int) -> list[Tensor]:
+    """Groups of columns (their numbers), each with about the same information on the latent.
+
+    Columns are dealt out by how much their coefficients (P, D) vary along the axis. So groups do not depend on the
+    order in which columns come. Columns that say nothing are dealt last, so they do not change the groups of others.
+    """
+    order = tables.slope.double().std(0).argsort(descending=True, stable=True)
+    n_groups = min(n_groups, len(order))
+    return [order[first::n_groups] for first in range(n_groups)]
+
+
+def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> BinnedColumns:
+    """Every column in bins along the axis, with q(z) that its group of columns had no part in."""
+    tables = _as_if_none_were_flat(model, grid)
+    groups = column_groups(tables, _GROUPS[source.is_large])
+    with_positive, has_free_noise = tables.positive is not None, model.linear_likelihood.has_free_noise
+    sums: dict[int, GridStatistics] = {}
+    squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
+    for _, rows in source.chunks(len(grid.points)):
+        everything = log_joint(rows, tables, grid)
+        for number, group in enumerate(groups):
+            own = rows.of_columns(group)
+            q = (everything - own.log_likelihood(tables.of_columns(group))).softmax(1)
+            part = summarize(own, q, grid.log_mass, with_positive)
+            sums[number] = sums[number] + part if number in sums else part
+        if has_free_noise:
+            squares += rows.dense().values.double().square().sum(0)
+    binned_sums, latents = zip(*[_in_bins(sums[number], grid) for number in range(len(groups))], strict=True)
+    together = side_by_side(binned_sums, [len(group) for group in groups]).of_columns(torch.cat(groups).argsort())
+    likelihood = deepcopy(model.linear_likelihood).double()
+    return bin_columns(together, torch.stack(latents).mean(0), likelihood, squares)
+
+
+def _as_if_none_were_flat(model: GenerativeModel, grid: LatentGrid) -> LinearTables:
+    """Coefficients averaged over q(w), given that no feature is flat.
+
+    Where signals are weak, the axis needs them all. What flat features take off it would make others look flat in turn,
+    until none is left.
+    """
+    log_phi = model.assignment.log_responsibilities.T.clone()  # (K, D)
+    flat = model.flat_candidate
+    if flat is not None:
+        log_phi[flat] = -torch.inf
+    tables = model.linear_likelihood.tables(model.curves(grid.points), grid.points)
+    return tables.average(log_phi.softmax(0))
+
+
+def _in_bins(statistics: GridStatistics, grid: LatentGrid) -> tuple[GridStatistics, Tensor]:
+    """Sums in bins of equal mass, in double precision, and the mean latent in each bin, (B,)."""
+    statistics = statistics.double()
+    mass = statistics.mass.mean(1)
+    bins = bins_of(mass)
+    return binned(statistics, bins), (bins @ (mass * grid.points[:, 0])) / (bins @ mass)
+
+
+def _misfit(model: GenerativeModel, columns: BinnedColumns) -> Tensor:
+    """Nats by which each fitted candidate describes a column less well than the best of those that vary: (D, K)."""
+    curves = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
+    residuals = columns.information[:, None] * (columns.response[:, None] - curves).square()
+    misfit = 0.5 * residuals.sum(0) / SmoothCurves(columns).noise  # (K, D)
+    varying = [k for k in range(len(misfit)) if k != model.flat_candidate]
+    return (misfit - misfit[varying].amin(0)).clamp(min=0).T

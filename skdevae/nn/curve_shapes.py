@@ -1,0 +1,60 @@
+"""Shapes of curves: which behaviour's rule a curve keeps, over the range in which there are samples.
+
+A curve is given by its values at B bins along the axis, which come first: (B, ...). It breaks a rule by the greatest
+change in the wrong direction: a rise is broken by the greatest fall anywhere, a single peak by the greatest fall before
+it or rise after it. A curve shows a behaviour if it breaks the behaviour's rule by less than a share ``margin`` of its
+own range. Of several behaviours that it shows it has the simplest, and of two that are as simple, the one it breaks
+less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+#: behaviours that are defined by a rule, the simpler one first; those of the second line are the first ones' negatives
+_UPWARDS = ("increasing", "transient")
+_DOWNWARDS = ("decreasing", "dip")
+
+
+def greatest_fall(curves: Tensor) -> Tensor:
+    """The greatest fall from an earlier to a later bin, up to every bin: as ``curves`` (B, ...)."""
+    highest, fall = curves[0], torch.zeros_like(curves[0])
+    falls = [fall]
+    for value in curves[1:]:
+        highest = torch.maximum(highest, value)
+        fall = torch.maximum(fall, highest - value)
+        falls.append(fall)
+    return torch.stack(falls)
+
+
+def broken_rules(curves: Tensor, behaviors: Sequence[str]) -> dict[str, Tensor]:
+    """By how much curves (B, ...) break the rule of each of the behaviours that have one: (...) by name."""
+    broken: dict[str, Tensor] = {}
+    for sign, monotone, peaked in ((1, *_UPWARDS), (-1, *_DOWNWARDS)):
+        if monotone not in behaviors and peaked not in behaviors:
+            continue
+        falls = greatest_fall(sign * curves)
+        broken[monotone] = falls[-1]
+        if peaked in behaviors:
+            # A peak at a bin forbids falls before it, and rises after it: falls of the curve that is read backwards.
+            broken[peaked] = torch.maximum(falls, greatest_fall(sign * curves.flip(0)).flip(0)).amin(0)
+    return {name: by for name, by in broken.items() if name in behaviors}
+
+
+def shapes_of(curves: Tensor, behaviors: Sequence[str], margin: float) -> Tensor:
+    """The behaviour that every curve (B, ...) shows: its position among ``behaviors``, or -1 for none: (...)."""
+    broken = broken_rules(curves, behaviors)
+    tolerance = margin * (curves.amax(0) - curves.amin(0))
+    shape = torch.full_like(tolerance, -1, dtype=torch.int8)
+    for group in zip(_UPWARDS, _DOWNWARDS, strict=True):
+        least, shown = tolerance, torch.full_like(shape, -1)
+        for name in group:
+            if name in broken:
+                better = broken[name] < least
+                least = torch.where(better, broken[name], least)
+                shown = torch.where(better, behaviors.index(name), shown)
+        shape = torch.where(shape < 0, shown, shape)
+    return shape
