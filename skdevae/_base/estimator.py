@@ -120,6 +120,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "verbose": ["verbose"],
         "callbacks": [None, list, tuple],
     }
+    #: what parameters that a saved file does not know stood for when it was saved, where that is not their default
+    _parameters_of_older_files: ClassVar[dict[str, Any]] = {}
     #: Whether expected values follow the curves alone, so that a feature behaves as its curve does. Otherwise a
     #: likelihood may depend on the latent by other ways, as by excess zeros.
     _features_follow_curves: ClassVar[bool] = False
@@ -479,4 +481,5 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return stored(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(restored(state, type(self).__name__))
+        parameters = {**type(self)().get_params(deep=False), **self._parameters_of_older_files}
+        super().__setstate__(restored({**parameters, **state}, type(self).__name__))

@@ -263,7 +263,7 @@ class LatentVariableModel(LatentEstimator):
             warn_user(
                 "No axis was found: no column varies with another by more than chance explains, so every sample has "
                 "the same position. Are the columns independent noise? Scores and predictions are those of independent "
-                "columns.",
+                "columns. To place samples nevertheless, leave 'flat' out of behaviors.",
                 ConvergenceWarning,
             )
 

@@ -55,6 +55,8 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
     groups = column_groups(tables, _GROUPS[source.is_large])
     with_positive, has_free_noise = tables.positive is not None, model.linear_likelihood.has_free_noise
     sums: dict[int, GridStatistics] = {}
+    located: dict[int, Tensor] = {}
+    has_missing = False
     squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
     for _, rows in source.chunks(len(grid.points)):
         everything = log_joint(rows, tables, grid)
@@ -63,10 +65,18 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
             q = (everything - own.log_likelihood(tables.of_columns(group))).softmax(1)
             part = summarize(own, q, grid.log_mass, with_positive)
             sums[number] = sums[number] + part if number in sums else part
+            located[number] = located.get(number, 0) + q.sum(0)
+        has_missing |= rows.observed is not None
         if has_free_noise:
             squares += rows.dense().values.double().square().sum(0)
-    binned_sums, latents = zip(*[_in_bins(sums[number], grid) for number in range(len(groups))], strict=True)
-    together = side_by_side(binned_sums, [len(group) for group in groups]).of_columns(torch.cat(groups).argsort())
+    parts, latents = [], []
+    for number in range(len(groups)):
+        mass = located[number].double()
+        bins = bins_of(mass)
+        parts.append(binned(sums[number].double(), bins))
+        latents.append((bins @ (mass * grid.points[:, 0])) / (bins @ mass))
+    together = side_by_side(parts, [len(group) for group in groups] if has_missing else None)
+    together = together.of_columns(torch.cat(groups).argsort())
     likelihood = deepcopy(model.linear_likelihood).double()
     return bin_columns(together, torch.stack(latents).mean(0), likelihood, squares)
 
@@ -83,14 +93,6 @@ def _as_if_none_were_flat(model: GenerativeModel, grid: LatentGrid) -> LinearTab
         log_phi[flat] = -torch.inf
     tables = model.linear_likelihood.tables(model.curves(grid.points), grid.points)
     return tables.average(log_phi.softmax(0))
-
-
-def _in_bins(statistics: GridStatistics, grid: LatentGrid) -> tuple[GridStatistics, Tensor]:
-    """Sums in bins of equal mass, in double precision, and the mean latent in each bin, (B,)."""
-    statistics = statistics.double()
-    mass = statistics.mass.mean(1)
-    bins = bins_of(mass)
-    return binned(statistics, bins), (bins @ (mass * grid.points[:, 0])) / (bins @ mass)
 
 
 def _misfit(model: GenerativeModel, columns: BinnedColumns) -> Tensor:

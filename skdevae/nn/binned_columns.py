@@ -49,8 +49,8 @@ def bin_columns(
 
 
 def _measured_columns(statistics: GridStatistics, z: Tensor, sum_of_squares: Tensor) -> BinnedColumns:
-    mass = statistics.mass
-    mean = statistics.weighted / mass.clamp(min=_LEAST_MASS)
+    mass = statistics.mass.clamp(min=_LEAST_MASS)
+    mean = statistics.weighted / mass
     spread = (sum_of_squares - (mass * mean**2).sum(0)).clamp(min=0)
     n_entries = mass.sum(0)
     return BinnedColumns(z, mass, mean, spread + _LEAST_VARIANCE * n_entries, n_entries)
@@ -62,7 +62,7 @@ def _working_columns(statistics: GridStatistics, z: Tensor, likelihood: LinearLi
     The log-likelihood is replaced by its expansion to second order, with the expected information: Laplace's
     approximation.
     """
-    mass, latents = statistics.mass, z[:, None]
+    mass, latents = statistics.mass.clamp(min=_LEAST_MASS), z[:, None]
     n_entries = mass.sum(0).expand(statistics.weighted.shape[1])
     curves = likelihood.unlink(statistics.weighted.sum(0) / mass.sum(0)).expand_as(statistics.weighted)
     for step in range(_NEWTON_STEPS):

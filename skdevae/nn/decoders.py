@@ -112,9 +112,21 @@ class Decoder(nn.Module):
 
 
 def spread_first_layer_(hidden: nn.Sequential, generator: torch.Generator, width: float = 1.0) -> None:
-    """Let the hidden units of a network of z bend at different places, within about ``width`` prior sds of 0.
+    """Let the hidden units of a network of z bend at different places: within about ``width`` prior sds of 0.
 
-    Some bend sharply and some gently, so that the network's outputs have local shape of every scale from the start.
+    The network's outputs then have local shape from the start.
+    """
+    if len(hidden):
+        layer = cast(nn.Linear, hidden[0])
+        with torch.no_grad():
+            layer.weight.normal_(0, 1, generator=generator)
+            layer.bias.normal_(0, width, generator=generator)
+
+
+def spread_along_axis_(hidden: nn.Sequential, generator: torch.Generator, width: float) -> None:
+    """The same for a network of one coordinate, some of whose units bend sharply and some gently.
+
+    Steps and slow drifts then are both within reach of a few gradient steps.
     """
     if len(hidden):
         layer = cast(nn.Linear, hidden[0])
@@ -158,7 +170,7 @@ class AxisNetwork(nn.Module):
         super().__init__()
         self.integrator = integrator
         self.hidden, self.n_hidden = multilayer_perceptron(1, hidden_layer_sizes, activation, generator)
-        spread_first_layer_(self.hidden, generator, z_max / 4.5)
+        spread_along_axis_(self.hidden, generator, z_max / 4.5)
         self.knots = nn.Buffer(symmetric_grid(n_knots, z_max).float())
         self.direction = nn.Buffer(torch.ones(()))
 

@@ -109,7 +109,7 @@ class GridStatistics:
         return GridStatistics(
             self.weighted[:, columns],
             None if self.positive is None else self.positive[:, columns],
-            self.mass if self.mass.shape[1] == 1 else self.mass[:, columns],
+            self.mass[:, columns] if self.mass.shape == self.weighted.shape else self.mass,
             self.divergence,
             self.n_rows,
         )
@@ -154,14 +154,15 @@ def total(parts: Iterator[GridStatistics]) -> GridStatistics:
     return reduce(operator.add, parts)
 
 
-def side_by_side(parts: Sequence[GridStatistics], widths: Sequence[int]) -> GridStatistics:
-    """The sums of one group of features after another's, for the same rows; ``widths`` are the sizes of the groups.
+def side_by_side(parts: Sequence[GridStatistics], widths: Sequence[int] | None) -> GridStatistics:
+    """The sums of one group of features after another's, for the same rows.
 
-    Where nothing is missing, the mass is the mean of the groups' masses (P, 1).
+    ``widths`` are the sizes of the groups. It is None where nothing is missing. The mass is then the mean of the groups'
+    masses, (P, 1).
     """
     weighted = torch.cat([part.weighted for part in parts], 1)
     positive = [part.positive for part in parts if part.positive is not None]
-    if all(part.mass.shape[1] == 1 for part in parts):
+    if widths is None:
         mass = torch.stack([part.mass for part in parts]).mean(0)
     else:
         mass = torch.cat([part.mass.expand(-1, width) for part, width in zip(parts, widths, strict=True)], 1)

@@ -20,6 +20,8 @@ from torch import Tensor
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 5.0)
 #: shares of one entry's variance that a curve explains
 SHARES = (0.03, 0.1, 0.3, 0.6, 0.85, 0.96, 0.995)
+#: least variance that a curve of amplitude 1 may have: columns without entries have none
+_LEAST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,12 @@ def kernel(z: Tensor, length: float) -> Tensor:
 
 
 def root(covariance: Tensor) -> Tensor:
-    """A matrix R with ``R @ R.T`` the covariance (..., B, B), which may be singular."""
+    """The symmetric R with ``R @ R`` the covariance (..., B, B), which may be singular.
+
+    Of all roots it is the one that does not turn with the signs of eigenvectors, which rounding decides.
+    """
     values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)
-    return vectors * values.clamp(min=0).sqrt()[..., None, :]
+    return (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
 
 
 def log_node_prior(like: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ class SmoothCurves:
         shares = torch.tensor(SHARES).to(self.level)
         odds = shares / (1 - shares)
         variances = torch.stack([values.sum(1) for _, values, _, _ in self._parts])  # (L, F)
-        return odds[:, None] * (self.columns.n_entries / variances)[:, None]
+        return odds[:, None] * (self.columns.n_entries / variances.clamp(min=_LEAST_VARIANCE))[:, None]
 
     @cached_property
     def noise(self) -> Tensor:

@@ -238,6 +238,9 @@ class BasisDeVAEClusterer(FeatureClusterer):
         "leveling_off": [StrOptions({"plateau", "turn"})],
     }
 
+    #: behaviours went by the fitted curves
+    _parameters_of_older_files: ClassVar[dict] = {"leveling_off": "turn"}
+
     def __init__(
         self,
         n_clusters: int | None = None,

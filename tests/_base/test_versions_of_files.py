@@ -61,6 +61,13 @@ def test_a_file_of_this_format_gives_the_answers_that_it_gave_when_it_was_saved(
     assert_agree(model.trajectories(z), saved["answers"][name]["trajectories"])
 
 
+def test_parameters_that_a_file_does_not_know_are_what_they_stood_for_when_it_was_saved(saved):
+    model = saved["models"]["BasisDeVAEClusterer"]
+    assert (model.leveling_off, model.margin) == ("turn", 0.15)
+    assert model.cluster_names_.tolist() == ["increasing", "decreasing", "transient", "dip"]
+    assert not model.module_.judges_behaviors
+
+
 def _state(**stamp):
     model = DeVAETransformer(max_epochs=2, random_state=0).fit(IRIS)
     state = model.__getstate__()

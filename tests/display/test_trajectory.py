@@ -57,7 +57,7 @@ def shown_features(panel: Axes) -> set[str]:
 
 def test_one_panel_for_each_cluster_that_has_features(clusterer, table, of_all_features):
     drawn = of_all_features
-    sizes = np.bincount(clusterer.labels_, minlength=3)
+    sizes = np.bincount(clusterer.labels_, minlength=len(clusterer.cluster_names_))
     assert [panel.get_title(loc="left") for panel in drawn.axes_] == [
         f"{name} ({size} feature{'' if size == 1 else 's'})"
         for name, size in zip(clusterer.cluster_names_, sizes, strict=True)
@@ -180,7 +180,7 @@ def test_limits_on_features_samples_and_names(clusterer, table):
 def test_features_that_the_axis_explains_are_kept_first(table):
     rng = np.random.default_rng(0)
     noisy = table.assign(**{f"noise_{column}": rng.normal(size=len(table)) for column in range(4)})
-    clusterer = BasisDeVAEClusterer(max_epochs=25, random_state=0).fit(noisy)
+    clusterer = BasisDeVAEClusterer(3, max_epochs=25, random_state=0).fit(noisy)  # nowhere else to put the noise
     drawn = TrajectoryDisplay.from_estimator(clusterer, noisy, max_features_per_panel=3)
     assert not any(name.startswith("noise") for name in drawn.feature_names)
 

@@ -8,6 +8,7 @@ from skdevae.datasets import make_progression_counts
 from skdevae.table import source as row_sources
 
 
+@pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("inference", ["exact", "amortized"])
 def test_no_sparse_table_is_densified_whole(inference, monkeypatch):
     counts = make_progression_counts(50, 8, random_state=0).data

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agree
-from inference.random_models import gaussian_marginal, random_model, random_table, rows_of, source_of
-from scipy.stats import norm
+from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, rows_of, source_of
+from scipy.stats import multivariate_normal, norm
 
 from skdevae.inference import grid_ladder
-from skdevae.inference.grid import exact_posterior
+from skdevae.inference.grid import GridInference, exact_posterior
 from skdevae.inference.grid_ladder import GridLadder, LatentPosterior, latent_posterior
 
 
@@ -37,7 +37,7 @@ def _at(model, z, noise_sd):
 @pytest.mark.parametrize("noise_sd", [3.0, 0.3, 0.03, 0.01])
 def test_narrow_posteriors_are_resolved(noise_sd):
     model = _plane(noise_sd)
-    table = _at(model, np.linspace(-3, 3.1, 14)[:, None], noise_sd)
+    table = _at(model, np.linspace(-3, 3, 15)[:, None], noise_sd)
     found = exact_posterior(model, source_of(table), model.predictive_tables, credible_level=0.8)
     mean, covariance = _closed_form(model, table)
     sd = np.sqrt(covariance[0, 0])
@@ -46,6 +46,18 @@ def test_narrow_posteriors_are_resolved(noise_sd):
     np.testing.assert_allclose(found.sd, sd, rtol=1e-2)
     np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.2 * sd)
     np.testing.assert_allclose(found.upper, mean + norm.ppf(0.9) * sd, atol=0.2 * sd)
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_no_place_between_grid_points_makes_a_coarse_grid_pass(n_components):
+    # where a posterior lies just so, evidence from every second point is right by accident
+    model = _plane(0.06, n_components)
+    table = drawn_table(model, 500 if n_components == 1 else 100)
+    level, loadings, noise = gaussian_marginal(model)
+    expected = multivariate_normal.logpdf(table, level, loadings @ loadings.T + np.diag(noise))
+    inference = GridInference(model, 64)
+    assert inference.grid_posterior(source_of(table)).resolved.all()
+    np.testing.assert_allclose(inference.log_evidence(source_of(table)), expected, atol=1e-6)
 
 
 def test_two_components_have_intervals_of_their_own():

@@ -172,6 +172,7 @@ def test_a_table_with_an_array_of_sizes_is_hashed_once_a_call(name, monkeypatch)
     assert len(hashes) == 1
 
 
+@pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("name", [*SIZED, "BasisDeVAE"])
 @pytest.mark.parametrize("method", ["transform", "score_samples", "predict_proba", "elbo"])
 def test_a_call_copies_the_module_once(name, method, monkeypatch):

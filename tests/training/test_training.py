@@ -183,8 +183,8 @@ def test_the_divergences_grow_linearly(kl_warmup, expected):
 def test_clusters_are_undecided_until_the_warm_up_is_over():
     listener = Recorder("on_epoch_end", lambda net: net.module_.assignment.responsibilities.detach().numpy().copy())
     quick(inference="amortized", kl_warmup=0.5, max_epochs=10, callbacks=[listener]).fit(TABLE)
-    assert_allclose(np.array(listener.seen[:5]), 1 / 3, atol=1e-6)
-    assert (np.array(listener.seen[6:]).max(2) > 1 / 3 + 1e-3).all()
+    assert_allclose(np.array(listener.seen[:5]), 1 / 4, atol=1e-6)
+    assert (np.array(listener.seen[6:]).max(2) > 1 / 4 + 1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,8 @@ def test_an_annealed_fit_that_is_stopped_early_ends_at_temperature_one():
 def test_a_fit_that_stands_still_is_over(inference):
     # Anything less than a million nats is standing still: it stops as soon as the schedules are through.
     model = quick(inference=inference, tol=1e6, n_iter_no_change=3, kl_warmup=0.5, max_epochs=40).fit(TABLE)
-    assert model.n_iter_ == 20 + 3 + 1
+    # Exact inference lets features be flat only three quarters through, and looks at the loss from there.
+    assert model.n_iter_ == {"exact": 30, "amortized": 20}[inference] + 3 + 1
     assert quick(inference=inference, tol=0, n_iter_no_change=3).fit(TABLE).n_iter_ == 20
 
 
@@ -239,7 +240,7 @@ def test_early_stopping_keeps_the_best_epoch(inference):
         learning_rate=0.1,  # restless, so that the best epoch is not the last
         callbacks=[listener],
     ).fit(TABLE)
-    blind = 40 if inference == "exact" else 8
+    blind = 60 if inference == "exact" else 8
     losses = np.array(model.history_[:, "valid_loss"])
     assert len(losses) == model.n_iter_ < 80
     best = blind + losses[blind:].argmin()

@@ -72,8 +72,8 @@ def truth_positions(truth):
 
 
 def mirrored(labels):
-    """Labels on the reversed axis, for increasing, decreasing and transient."""
-    return np.array([1, 0, 2])[labels]
+    """Labels on the reversed axis, for increasing, decreasing, transient and flat."""
+    return np.array([1, 0, 2, 3])[labels]
 
 
 def agreement(labels, others):

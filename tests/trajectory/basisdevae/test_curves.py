@@ -87,9 +87,9 @@ def test_parameters_set_after_fit_are_for_the_next_fit():
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [
-        ({}, ["increasing", "decreasing", "transient"]),
+        ({}, ["increasing", "decreasing", "transient", "flat"]),
         ({"n_clusters": 1}, ["increasing"]),
-        ({"n_clusters": 6}, ["increasing", "decreasing", "transient", "dip", "flat", "free"]),
+        ({"n_clusters": 6}, ["increasing", "decreasing", "transient", "flat", "dip", "free"]),
         ({"behaviors": ("flat", "free")}, ["flat", "free"]),
         ({"behaviors": ["dip", "increasing"], "n_clusters": 2}, ["dip", "increasing"]),
         ({"behaviors": "free"}, ["free"]),

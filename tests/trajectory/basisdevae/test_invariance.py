@@ -74,7 +74,7 @@ def test_rows_are_judged_one_by_one(likelihood, inference):
 def test_columns_are_judged_on_sums_over_rows(inference):
     model, table = fitted(inference=inference), progression().data
     probabilities = model.predict_proba(table)
-    assert probabilities.shape == (table.shape[1], 3)
+    assert probabilities.shape == (table.shape[1], 4)
     assert_allclose(probabilities.sum(1), 1)
     assert_array_equal(model.predict(table), probabilities.argmax(1))
     order = np.random.default_rng(0).permutation(len(table))

@@ -1,6 +1,7 @@
 """Tables that BasisDeVAEClusterer takes or refuses: sparse, memory-mapped, with gaps, degenerate."""
 
 import warnings
+from functools import partial
 
 import joblib
 import numpy as np
@@ -107,6 +108,7 @@ def test_the_order_of_memory_does_not_matter():
     assert_agree(model.transform(np.asfortranarray(table)), fitted().transform(table), computed_in=np.float32)
 
 
+@pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_tables_are_left_alone(likelihood):
     table = with_holes(table_for(likelihood))
@@ -143,11 +145,13 @@ def test_a_row_without_data_has_the_prior(likelihood, inference):
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_missing_entries_cost_little_of_the_order(likelihood, inference):
+    # The axis of so few binary features is too faint for anything but chance: no feature may be flat.
     table, times = table_for(likelihood), hidden_times(likelihood)
-    model = quick(likelihood=likelihood, inference=inference).fit(with_holes(table))
-    assert np.isfinite(model.lower_bound_)
+    fit = partial(quick, n_clusters=3, likelihood=likelihood, inference=inference, max_epochs=40)
+    with_missing, complete = fit().fit(with_holes(table)), fit().fit(table)
+    assert np.isfinite(with_missing.lower_bound_)
     from_holes, from_all = (
-        abs(np.corrcoef(fit.transform(table)[:, 0], times)[0, 1]) for fit in (model, fitted(likelihood, inference))
+        abs(np.corrcoef(model.transform(table)[:, 0], times)[0, 1]) for model in (with_missing, complete)
     )
     assert from_holes > from_all - 0.1
 
@@ -178,6 +182,7 @@ def test_duplicated_columns_keep_scores_finite():
     assert (model.noise_scale_ >= 0.01 * column.std() * (1 - 1e-6)).all()
 
 
+@pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("shape", [(2, 5), (5, 30), (30, 1), (30, 2)])
 def test_fewer_samples_than_features_and_few_features(shape):
     table = np.random.default_rng(0).standard_normal(shape)
