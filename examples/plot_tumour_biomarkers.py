@@ -211,8 +211,8 @@ def print_comparison(results: pd.DataFrame) -> None:
 # 5. How many behaviours?
 # -----------------------
 # The estimator's score is a log-likelihood, so scikit-learn's own search can choose K by that of held-out samples. K
-# behaviours are the first K of increasing, decreasing, transient, dip. (The next two, flat and free, are not searched.
-# A free curve fits better only because it lets the axis bend, and it is not a behaviour that one could name.)
+# behaviours are the first K of increasing, decreasing, transient, flat. (The next two, dip and free, are not searched.
+# They let the axis bend, and a free curve is not a behaviour that one could name.)
 
 
 def search(features: pd.DataFrame) -> GridSearchCV:

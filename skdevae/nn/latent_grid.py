@@ -157,8 +157,8 @@ def total(parts: Iterator[GridStatistics]) -> GridStatistics:
 def side_by_side(parts: Sequence[GridStatistics], widths: Sequence[int] | None) -> GridStatistics:
     """The sums of one group of features after another's, for the same rows.
 
-    ``widths`` are the sizes of the groups. It is None where nothing is missing. The mass is then the mean of the groups'
-    masses, (P, 1).
+    ``widths`` are the sizes of the groups. It is None where nothing is missing. The mass is then the mean of the
+    groups' masses, (P, 1).
     """
     weighted = torch.cat([part.weighted for part in parts], 1)
     positive = [part.positive for part in parts if part.positive is not None]

@@ -37,8 +37,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
     monotonic_cst : {"increasing", "decreasing"}, array-like of int of shape (n_features,), dict or None, default=None
         What every feature does along every component, as in :class:`~sklearn.ensemble.HistGradientBoostingRegressor`: 1
         rises, -1 falls, and 0 is free. A dict gives these numbers by feature name, and features that it does not name
-        are free. A string stands for all features. None leaves all features free. With ``likelihood="zinb"``, what
-        rises or falls is the mean of the counts that are no excess zeros.
+        are free. A string stands for all features. None leaves all features free.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
         Distribution of the entries of X given the latent. ``"gaussian"`` standardises columns internally and learns one
         noise standard deviation per feature. ``"poisson"``, ``"nb"`` (negative binomial) and ``"zinb"`` (zero-inflated
