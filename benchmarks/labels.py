@@ -48,6 +48,7 @@ from skdevae.nn.curve_shapes import shapes_of
 from skdevae.nn.latent_grid import LatentGrid, bumps_around, summarize
 from skdevae.nn.likelihoods import LIKELIHOODS
 from skdevae.nn.rows import DenseRows
+from skdevae.nn.smooth_curves import SmoothCurves
 
 BEHAVIORS = ("increasing", "decreasing", "transient", "flat")
 ALL_BEHAVIORS = (*BEHAVIORS, "dip", "free")
@@ -150,7 +151,9 @@ def oracle(X: np.ndarray, times: np.ndarray, likelihood: str = "gaussian", **par
         getattr(model, name).fill_(value)
     latents = (bins @ (mass * grid.points[:, 0])) / (bins @ mass)
     columns = bin_columns(binned(sums, bins), latents, model, (table**2).sum(0))
-    evidence = behavior_evidence(columns, BEHAVIORS, MARGIN, torch.zeros(X.shape[1], len(BEHAVIORS)).double())
+    evidence = behavior_evidence(
+        SmoothCurves(columns), BEHAVIORS, MARGIN, torch.zeros(X.shape[1], len(BEHAVIORS)).double()
+    )
     return evidence.softmax(1).numpy()
 
 

@@ -30,7 +30,8 @@ def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: Laten
     """
     columns = _columns_without_their_own_help(model, source, grid)
     names = model.decoder.names
-    evidence = behavior_evidence(columns, names, cast(float, model.margin), _misfit(model, columns))
+    curves = SmoothCurves(columns)
+    evidence = behavior_evidence(curves, names, cast(float, model.margin), _misfit(model, curves))
     without_doubt = torch.zeros(len(names)).to(evidence)
     if model.flat_candidate is not None:
         without_doubt -= RULED_OUT
@@ -95,10 +96,11 @@ def _as_if_none_were_flat(model: GenerativeModel, grid: LatentGrid) -> LinearTab
     return tables.average(log_phi.softmax(0))
 
 
-def _misfit(model: GenerativeModel, columns: BinnedColumns) -> Tensor:
+def _misfit(model: GenerativeModel, smooth: SmoothCurves) -> Tensor:
     """Nats by which each fitted candidate describes a column less well than the best of those that vary: (D, K)."""
+    columns = smooth.columns
     curves = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
     residuals = columns.information[:, None] * (columns.response[:, None] - curves).square()
-    misfit = 0.5 * residuals.sum(0) / SmoothCurves(columns).noise  # (K, D)
+    misfit = 0.5 * residuals.sum(0) / smooth.noise  # (K, D)
     varying = [k for k in range(len(misfit)) if k != model.flat_candidate]
     return (misfit - misfit[varying].amin(0)).clamp(min=0).T

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .curve_shapes import shapes_of
-from .smooth_curves import LENGTHS, BinnedColumns, SmoothCurves, kernel, log_node_prior, root
+from .smooth_curves import LENGTHS, SmoothCurves, kernel, log_node_prior, root
 
 #: draws of each curve's posterior, and of the prior
 _DRAWS, _PRIOR_DRAWS = 200, 20_000
@@ -36,12 +36,13 @@ _COUNTED = 40
 _DRAW_ENTRIES = 4_000_000
 
 
-def behavior_evidence(columns: BinnedColumns, behaviors: Sequence[str], margin: float, misfit: Tensor) -> Tensor:
+def behavior_evidence(curves: SmoothCurves, behaviors: Sequence[str], margin: float, misfit: Tensor) -> Tensor:
     """Log evidence of every behaviour for each of D features, against a flat curve: (D, K).
 
     Parameters
     ----------
-    columns : BinnedColumns
+    curves : SmoothCurves
+        What the data say about the features' curves.
     behaviors : sequence of str
         Names of the K behaviours.
     margin : float
@@ -50,7 +51,7 @@ def behavior_evidence(columns: BinnedColumns, behaviors: Sequence[str], margin: 
         Nats by which the best curve of a behaviour describes the feature less well than the best of any that is not
         flat. It decides between regions that no draw of the posterior has hit.
     """
-    curves = SmoothCurves(columns)
+    columns = curves.columns
     log_prior = log_prior_shares(tuple(columns.z.tolist()), tuple(behaviors), margin).to(columns.response)
     joint = curves.log_evidence + log_node_prior(columns.response)[..., None]  # (L, S, D)
     best = joint.flatten(0, 1).amax(0)  # (D,)

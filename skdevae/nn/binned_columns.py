@@ -12,7 +12,7 @@ from .smooth_curves import BinnedColumns, SmoothCurves
 #: bins of equal mass along the axis
 N_BINS = 20
 #: Newton steps towards the most probable curves of likelihoods that are not Gaussian, and the largest change in one
-_NEWTON_STEPS, _LARGEST_STEP = 4, 2.0
+_NEWTON_STEPS, _LARGEST_STEP = 3, 2.0
 #: least information in a bin, as a share of the most that a bin of the same feature has: it keeps steps finite
 _LEAST_INFORMATION = 1e-6
 #: least mass of a bin and least noise variance of an entry of a standardised column: they keep quotients finite
@@ -23,7 +23,7 @@ def bins_of(mass: Tensor) -> Tensor:
     """The share of every grid point's mass (P,) that falls into each of B bins of equal mass: (B, P)."""
     upper = mass.cumsum(0) / mass.sum()
     lower = torch.cat([upper.new_zeros(1), upper[:-1]])
-    edges = torch.linspace(0, 1, N_BINS + 1).to(mass)
+    edges = torch.linspace(0, 1, N_BINS + 1, dtype=mass.dtype, device=mass.device)
     overlap = torch.minimum(edges[1:, None], upper) - torch.maximum(edges[:-1, None], lower)
     return overlap.clamp(min=0) / (upper - lower).clamp(min=torch.finfo(mass.dtype).tiny)
 
@@ -64,7 +64,9 @@ def _working_columns(statistics: GridStatistics, z: Tensor, likelihood: LinearLi
     """
     mass, latents = statistics.mass.clamp(min=_LEAST_MASS), z[:, None]
     n_entries = mass.sum(0).expand(statistics.weighted.shape[1])
-    curves = likelihood.unlink(statistics.weighted.sum(0) / mass.sum(0)).expand_as(statistics.weighted)
+    overall = statistics.weighted.sum(0) / mass.sum(0)
+    # Half-way from a flat curve to the means of the bins: steps from there are few.
+    curves = likelihood.unlink(0.5 * (statistics.weighted / mass + overall))
     for step in range(_NEWTON_STEPS):
         information = mass * likelihood.information(curves, latents)
         information = torch.maximum(information, _LEAST_INFORMATION * information.amax(0)).clamp(min=_LEAST_MASS)

@@ -68,7 +68,7 @@ def root(covariance: Tensor) -> Tensor:
 
 def log_node_prior(like: Tensor) -> Tensor:
     """Log prior of the nodes: uniform over lengths, and over shares of variance between 0 and 1: (L, S)."""
-    shares = torch.tensor(SHARES).to(like)
+    shares = torch.tensor(SHARES, dtype=like.dtype, device=like.device)
     edges = torch.cat([shares.new_zeros(1), (shares[1:] + shares[:-1]) / 2, shares.new_ones(1)])
     return (edges.diff() / len(LENGTHS)).log().expand(len(LENGTHS), -1)
 
@@ -107,7 +107,7 @@ class SmoothCurves:
     @cached_property
     def amplitudes(self) -> Tensor:
         """a^2 of every node, where noise is 1: (L, S, F)."""
-        shares = torch.tensor(SHARES).to(self.level)
+        shares = torch.tensor(SHARES, dtype=self.level.dtype, device=self.level.device)
         odds = shares / (1 - shares)
         variances = torch.stack([values.sum(1) for _, values, _, _ in self._parts])  # (L, F)
         return odds[:, None] * (self.columns.n_entries / variances.clamp(min=_LEAST_VARIANCE))[:, None]

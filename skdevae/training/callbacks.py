@@ -37,9 +37,9 @@ class Annealing(Callback):
 
 
 class Judgement(Callback):
-    """Judge the behaviours of features twice: when annealing is over, and half-way from there to the end.
+    """Judge the behaviours of features during training, once or twice.
 
-    Until the second time no feature may be flat. The axis then rests on all of them, and has had time to settle.
+    Before the last time no feature may be flat. The axis then rests on all of them, and has had time to settle.
 
     Parameters
     ----------

@@ -97,7 +97,9 @@ def _train(
     schedules: list[Callback] = [Annealing(len(source), hottest, options.annealed_epochs)]
     if module.judges_behaviors:
         last = (options.annealed_epochs + options.max_epochs) // 2
-        schedules.append(Judgement(judge, options.annealed_epochs, last))
+        # A judgement of a large table costs several of its epochs.
+        first = last if source.is_large else options.annealed_epochs
+        schedules.append(Judgement(judge, first, last))
         # Until the last judgement, neither convergence nor early stopping is judged.
         options = replace(options, annealed_epochs=last)
     result = train(module, batches, batches_valid, options, schedules, settings.callbacks or ())

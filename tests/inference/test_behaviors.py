@@ -162,7 +162,7 @@ def test_misfit_is_what_a_column_loses_under_a_fitted_curve(likelihood):
     model = _model(likelihood)
     source = source_of(_table(model, counts=likelihood == "poisson"))
     columns = module._columns_without_their_own_help(model, source, GRID)
-    found = module._misfit(model, columns)
+    found = module._misfit(model, SmoothCurves(columns))
     curves = model.curves(columns.z[:, None])  # (B, K, D)
     sd = (SmoothCurves(columns).noise / columns.information).sqrt()[:, None]
     log_density = stats.norm.logpdf(columns.response[:, None], curves, sd.expand_as(curves)).sum(0)  # (K, D)

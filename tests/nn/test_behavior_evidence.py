@@ -56,7 +56,7 @@ def _measured(curve, sd, n, n_features=40, seed=0):
 def _evidence(columns, behaviors=NAMES, margin=MARGIN, misfit=None):
     n_features = columns.response.shape[1]
     misfit = torch.zeros(n_features, len(behaviors)).double() if misfit is None else misfit
-    return behavior_evidence(columns, behaviors, margin, misfit)
+    return behavior_evidence(SmoothCurves(columns), behaviors, margin, misfit)
 
 
 def _probabilities(columns, behaviors=NAMES, **options):

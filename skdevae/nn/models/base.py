@@ -229,4 +229,6 @@ class GenerativeModel(nn.Module):
         # At least one: early stopping may hold out every row in which a column is observed.
         n_observed = summary.n_observed.clamp(min=1)
         mean = statistics.weighted.sum(0) / n_observed
-        self.likelihood.initialize_(mean, summary.sum_of_squares / n_observed - mean**2)
+        # Rounding can take the variance of a column with hardly any entries below zero.
+        variance = (summary.sum_of_squares / n_observed - mean**2).clamp(min=0)
+        self.likelihood.initialize_(mean, variance)
