@@ -155,10 +155,13 @@ class Copies(NamedTuple):
 
 
 class BasisDecoder(Decoder):
-    """Curves ``level_jk + lambda_jk f_k(z + delta_jk)`` (BasisVAE, equation 3).
+    """Curves ``level_jk + lambda_jk f_k(z + delta_jk)`` (BasisVAE, equation 3), and a constant if asked for.
 
     The level is not in the paper. Where zero lies on a feature's scale is a convention, and should not decide which
     shape the feature has.
+
+    The constant is not in the paper either. It is the last candidate, a level of the feature's own and nothing else.
+    Without it, a feature that has nothing to do with the latent has to follow some function all the same.
 
     Parameters
     ----------
@@ -172,6 +175,8 @@ class BasisDecoder(Decoder):
     basis : sequence of str or None
         Behaviours of the functions, one name for each (:class:`BehaviorBasis`). None leaves them free
         (:class:`FreeBasis`).
+    with_flat : bool, default=False
+        Whether there is a constant beside the K functions: K + 1 candidates.
     hidden_layer_sizes, activation, integrator, n_knots, z_max, generator
         See :class:`~skdevae.nn.decoders.AxisNetwork`.
     """
@@ -191,6 +196,7 @@ class BasisDecoder(Decoder):
         n_knots: int,
         z_max: float,
         generator: torch.Generator,
+        with_flat: bool = False,
     ):
         super().__init__()
         network: dict[str, Any] = {"hidden_layer_sizes": hidden_layer_sizes, "activation": activation, "z_max": z_max}
@@ -215,27 +221,58 @@ class BasisDecoder(Decoder):
             self.fixed_scale, self.fixed_level = nn.Buffer(torch.ones(shape)), nn.Buffer(torch.zeros(shape))
         if max_shift > 0:
             self.raw_shift = nn.Parameter(torch.zeros(shape))
+        self.flat_level = nn.Parameter(torch.zeros(n_features)) if with_flat else None
         step = 2 * z_max / (_N_TABLE_KNOTS - 1)
         n_beyond = math.ceil(max_shift / step) + 1
         self.table_knots = nn.Buffer(symmetric_grid(_N_TABLE_KNOTS + 2 * n_beyond, z_max + n_beyond * step).float())
 
     @property
+    def n_functions(self) -> int:
+        """K."""
+        return len(self.basis.names)
+
+    @property
+    def has_flat(self) -> bool:
+        """Whether the last candidate is a constant."""
+        return self.flat_level is not None
+
+    @property
     def scales(self) -> Tensor:
-        """lambda, (K, D)."""
+        """lambda of every candidate, 0 of the constant: (K, D) or (K + 1, D)."""
+        return self._with_constant(self._copy_scales(), 0.0)
+
+    @property
+    def levels(self) -> Tensor:
+        """Level of every candidate: (K, D) or (K + 1, D)."""
+        return self._with_constant(self._copy_levels(), self.flat_level)
+
+    @property
+    def shifts(self) -> Tensor:
+        """delta of every candidate, 0 of the constant: (K, D) or (K + 1, D)."""
+        return self._with_constant(self._copy_shifts(), 0.0)
+
+    def _copy_scales(self) -> Tensor:
+        """lambda of the copies, (K, D)."""
         if self.scale_bounds is None:
             return self.fixed_scale
         low, high = self.scale_bounds
         return low + (high - low) * torch.sigmoid(self.raw_scale)
 
-    @property
-    def levels(self) -> Tensor:
-        """Levels, (K, D)."""
+    def _copy_levels(self) -> Tensor:
+        """Levels of the copies, (K, D)."""
         return self.fixed_level if self.scale_bounds is None else self.level
 
-    @property
-    def shifts(self) -> Tensor:
-        """delta, (K, D)."""
-        return self.max_shift * torch.tanh(self.raw_shift) if self.max_shift > 0 else torch.zeros_like(self.levels)
+    def _copy_shifts(self) -> Tensor:
+        """delta of the copies, (K, D)."""
+        levels = self._copy_levels()
+        return self.max_shift * torch.tanh(self.raw_shift) if self.max_shift > 0 else torch.zeros_like(levels)
+
+    def _with_constant(self, values: Tensor, constant: Tensor | float | None) -> Tensor:
+        """Values of the copies (..., K, D), and then that of the constant where there is one: (..., K + 1, D)."""
+        if not self.has_flat:
+            return values
+        last = torch.as_tensor(constant).to(values).expand_as(values[..., :1, :])
+        return torch.cat([values, last], -2)
 
     def _unbounded_scale(self, scale: Tensor) -> Tensor:
         """The raw parameter of a scale between the bounds."""
@@ -243,7 +280,7 @@ class BasisDecoder(Decoder):
         return torch.logit((scale - low) / (high - low), eps=_SCALE_MARGIN)
 
     def set_copies_(self, levels: Tensor, scales: Tensor, shifts: Tensor) -> None:
-        """Set levels, scales and shifts, (K, D) each. Those that the model fixes stay as they are."""
+        """Set levels, scales and shifts of the copies, (K, D) each. Those that the model fixes stay as they are."""
         with torch.no_grad():
             if self.scale_bounds is not None:
                 self.level.copy_(levels)
@@ -251,6 +288,12 @@ class BasisDecoder(Decoder):
             if self.max_shift > 0:
                 share = (shifts / self.max_shift).clamp(-_LARGEST_SHIFT, _LARGEST_SHIFT)
                 self.raw_shift.copy_(torch.atanh(share))
+
+    def set_flat_(self, levels: Tensor) -> None:
+        """Set the level of the constant, (D,). Does nothing where there is none."""
+        if self.flat_level is not None:
+            with torch.no_grad():
+                self.flat_level.copy_(levels)
 
     def functions(self, z: Tensor) -> Tensor:
         """The basis functions at z (P, Q), from the table where there is one: (P, K)."""
@@ -272,20 +315,22 @@ class BasisDecoder(Decoder):
         return left, position - left
 
     def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
-        k = torch.arange(len(self.levels), device=points.device)[:, None].expand_as(self.levels)
+        levels, scales, shifts = self._copy_levels(), self._copy_scales(), self._copy_shifts()
+        k = torch.arange(len(levels), device=points.device)[:, None].expand_as(levels)
         copies = Copies(
             k.reshape(-1),
-            self.levels.reshape(-1),
-            self.scales.reshape(-1),
-            self.shifts.reshape(-1),
-            None if sharing is None else sharing.reshape(-1),
+            levels.reshape(-1),
+            scales.reshape(-1),
+            shifts.reshape(-1),
+            None if sharing is None else sharing[: len(levels)].reshape(-1),
         )
-        return self._curves(points, copies).view(len(points), *self.levels.shape)
+        return self._with_constant(self._curves(points, copies).view(len(points), *levels.shape), self.flat_level)
 
     def select(self, points: Tensor, labels: Tensor) -> Tensor:
         features = torch.arange(len(labels), device=labels.device)
         level, scale, shift = (field[labels, features] for field in (self.levels, self.scales, self.shifts))
-        return self._curves(points, Copies(labels, level, scale, shift, None))
+        # The constant is a copy of scale 0, whatever the function.
+        return self._curves(points, Copies(labels.clamp(max=self.n_functions - 1), level, scale, shift, None))
 
     def _curves(self, z: Tensor, copies: Copies) -> Tensor:
         """The M curves at z (P, Q): (P, M)."""
@@ -301,28 +346,37 @@ class BasisDecoder(Decoder):
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         """Start each function near the curve of one feature. These features are equally far apart in the table."""
-        chosen = torch.linspace(0, target.shape[1] - 1, len(self.levels)).round().long()
+        chosen = torch.linspace(0, target.shape[1] - 1, self.n_functions).round().long()
         self.basis.initialize_(target[:, chosen], mass, z)
+        self.set_flat_((mass / mass.sum()) @ target)
 
     def log_prior(self, weight_precision: float | None) -> Tensor:
-        """Gamma(1, 1) for lambda and N(0, 1) for delta (BasisVAE, section 3.3), up to constants: (K, D)."""
-        log_prior = torch.zeros_like(self.levels)
+        """Gamma(1, 1) for lambda and N(0, 1) for delta (BasisVAE, section 3.3), up to constants: (K or K + 1, D)."""
+        scales, shifts = self._copy_scales(), self._copy_shifts()
+        log_prior = torch.zeros_like(scales)
         if self.scale_bounds is not None:
-            log_prior = log_prior - self.scales
+            log_prior = log_prior - scales
         if self.max_shift > 0:
-            log_prior = log_prior - 0.5 * self.shifts**2
-        return log_prior
+            log_prior = log_prior - 0.5 * shifts**2
+        return self._with_constant(log_prior, 0.0)
 
     def shared_log_prior(self, weight_precision: float | None) -> Tensor:
         return self.basis.log_prior(weight_precision)
 
     @property
     def names(self) -> list[str]:
-        return self.basis.names
+        return [*self.basis.names, *["flat"] * self.has_flat]
 
     @property
     def n_shape_parameters(self) -> Tensor:
-        return torch.zeros(len(self.levels))
+        """What a feature's own curve takes, beside its level: a scale and a shift where they are free, (K or K + 1,).
+
+        Zeros where there is no constant: copies are equally flexible.
+        """
+        if not self.has_flat:
+            return torch.zeros(self.n_functions)
+        of_a_copy = int(self.scale_bounds is not None) + int(self.max_shift > 0)
+        return torch.tensor([float(of_a_copy)] * self.n_functions + [0.0])
 
     @property
     def can_mirror(self) -> bool:
@@ -333,7 +387,7 @@ class BasisDecoder(Decoder):
         if self.max_shift > 0:
             with torch.no_grad():
                 self.raw_shift.neg_()
-        return list(range(len(self.levels)))
+        return list(range(len(self.names)))
 
 
 def _shared(values: Tensor, sharing: Tensor | None) -> Tensor:

@@ -54,13 +54,18 @@ class BasisVAEClusterer(FeatureClusterer):
     the weights of the clusters integrated out. (The search needs one axis. With more components, the prior alone can
     empty clusters.)
 
-    The paper trains an encoder. Here ``inference="exact"`` integrates the latent on a grid instead. ``basis`` is an
-    addition: functions are then guaranteed to rise, to fall, or to come and go.
+    A feature that has nothing to do with the axis, such as noise or a constant column, follows none of the functions.
+    It has a flat curve, its level, and such features form one more cluster.
+
+    The paper trains an encoder. Here ``inference="exact"`` integrates the latent on a grid instead. The flat cluster
+    and ``basis`` are additions. With ``basis``, functions are guaranteed to rise, to fall, or to come and go.
 
     Parameters
     ----------
     n_clusters : int, default=20
-        Number K of basis functions, which should be too large rather than too small.
+        Number K of basis functions, which should be too large rather than too small. The flat cluster comes on top: it
+        is the last, at position ``n_clusters``, in all attributes and results with an entry for each cluster. They have
+        ``n_clusters + 1`` entries.
     alpha : float, default=0.1
         Concentration of the Dirichlet prior on the weights of the feature clusters. Small values favour few clusters.
     scale_invariant : bool, default=True
@@ -168,19 +173,21 @@ class BasisVAEClusterer(FeatureClusterer):
     Attributes
     ----------
     labels_ : ndarray of shape (n_features,)
-        Most probable cluster of each feature. It is the number of a function.
+        Most probable cluster of each feature. It is the number of a function, or ``n_clusters`` for flat features.
     responsibilities_ : ndarray of shape (n_features, n_clusters)
         Probability of each cluster for each feature.
     n_clusters_effective_ : int
-        Number of functions that some feature follows.
+        Number of functions that some feature follows. The flat cluster does not count.
     cluster_names_ : ndarray of shape (n_clusters,)
         Names of the clusters. They are numbered: "basis 0", or with ``basis`` the function's behaviour, "increasing 0".
+        The last is "flat".
     cluster_weights_ : ndarray of shape (n_clusters,)
         Posterior means of the weights of the clusters.
     scales_, shifts_, levels_ : ndarray of shape (n_features,)
         How each feature is a copy of its function. The curve of feature j, in the units of X (for counts: of the log
         mean, for bernoulli: of the logit), is
-        ``levels_[j] + scales_[j] * basis_functions(z + shifts_[j])[:, labels_[j]]``.
+        ``levels_[j] + scales_[j] * basis_functions(z + shifts_[j])[:, labels_[j]]``. The curve of a flat feature is
+        its level; its scale and its shift are 0.
     noise_scale_ : ndarray of shape (n_features,)
         Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)
@@ -209,6 +216,10 @@ class BasisVAEClusterer(FeatureClusterer):
     -----
     lambda has a Gamma(1, 1) prior and delta a N(0, 1) prior. Both are maximum a posteriori estimates, as in the paper.
     Levels are an addition: without them, the shape of a feature would depend on the origin of its units.
+
+    A flat curve has neither lambda nor delta. For N samples, a copy pays half of log N for each of the two that it has
+    (Schwarz's criterion), so that curves are compared on equal terms. Columns that do not vary along the axis of the
+    other columns take no part in the search for clusters.
 
     Shifts give much freedom. A rise, a transient and a fall can be parts of one hump, and in tables of few features or
     samples ``translation_invariant=True`` may put them in one cluster. A smaller ``max_shift`` or a ``basis`` keeps
@@ -341,8 +352,13 @@ class BasisVAEClusterer(FeatureClusterer):
             "scale_bounds": check_scale_bounds(self.scale_bounds) if self.scale_invariant else None,
             "max_shift": float(self.max_shift) if self.translation_invariant else 0.0,
             "basis": self._basis(),
+            "with_flat": True,
             **self._integrated_network_config(),
         }
+
+    def _assignment_config(self) -> dict[str, Any]:
+        # The constant is one candidate more.
+        return {**super()._assignment_config(), "n_clusters": self._n_clusters() + 1}
 
     def _basis(self) -> tuple[str, ...] | None:
         return resolve_basis(self.basis, self._n_clusters(), list(BEHAVIORS))
@@ -375,11 +391,9 @@ class BasisVAEClusterer(FeatureClusterer):
     def _store_results(self) -> None:
         super()._store_results()
         decoder = cast(BasisDecoder, self.module_.decoder)
-        self.n_clusters_effective_ = len(np.unique(self.labels_))
-        self.cluster_names_ = np.array(
-            [f"{name} {number}" if name else f"basis {number}" for number, name in enumerate(decoder.names)],
-            dtype=object,
-        )
+        self.n_clusters_effective_ = len(np.unique(self.labels_[self.labels_ < decoder.n_functions]))
+        names = [f"{name or 'basis'} {number}" for number, name in enumerate(decoder.basis.names)]
+        self.cluster_names_ = np.array([*names, "flat"], dtype=object)
         chosen = self.labels_, np.arange(len(self.labels_))
         levels, scales, self.shifts_ = (
             field.double().cpu().numpy()[chosen] for field in (decoder.levels, decoder.scales, decoder.shifts)

@@ -139,6 +139,80 @@ def test_a_latent_of_two_components(changes):
         assert ((decoder.functions(moved).detach().numpy() - functions) != 0).all()
 
 
+# ---- the constant ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_candidate_is_a_constant(kind):
+    """It is the feature's own level at every z; the copies are those of a decoder without it."""
+    decoder, z = decoder_of(seed=2, with_flat=True, **KINDS[kind]), random_z()
+    points = decoder.prepare(z)
+    curves = decoder(points)
+    assert curves.shape == (len(z), N_CLUSTERS + 1, N_FEATURES)
+    assert torch.equal(curves[:, -1], decoder.flat_level.expand(len(z), -1))
+    assert decoder.names[-1] == "flat"
+    assert len(decoder.names) == N_CLUSTERS + 1
+    assert decoder.functions(z).shape == (len(z), N_CLUSTERS)
+    without = decoder_of(seed=9, **KINDS[kind])
+    without.load_state_dict({name: value for name, value in decoder.state_dict().items() if name != "flat_level"})
+    assert torch.equal(without(points), curves[:, :-1])
+    assert torch.equal(without.levels, decoder.levels[:-1])
+    assert torch.equal(decoder.levels[-1], decoder.flat_level)
+    for field in (decoder.scales, decoder.shifts):
+        assert field.shape == (N_CLUSTERS + 1, N_FEATURES)
+        assert (field[-1] == 0).all()
+    labels = torch.tensor([0, N_CLUSTERS, 1, 2, N_CLUSTERS])
+    torch.testing.assert_close(
+        decoder.select(points, labels), curves[:, labels, torch.arange(N_FEATURES)], rtol=1e-12, atol=1e-12
+    )
+
+
+def test_a_constant_of_two_components():
+    decoder, z = decoder_of(n_components=2, with_flat=True), random_z(n_components=2)
+    assert (np.ptp(decoder(z).detach().numpy()[:, -1], axis=0) == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_pays_schwarzs_term_for_its_scale_and_its_shift(kind):
+    """Beside the log priors of scales and shifts, it is half of log N each; the constant pays nothing."""
+    model = model_of(1, with_flat=True, **KINDS[kind])
+    decoder = model.decoder
+    with torch.no_grad():
+        _, scales, shifts = (field[:-1].numpy() for field in (decoder.levels, decoder.scales, decoder.shifts))
+        log_prior = model.candidate_log_prior().numpy()
+    n_free = int(decoder.scale_bounds is not None) + int(decoder.max_shift > 0)
+    own_prior = (-scales if decoder.scale_bounds is not None else 0) - 0.5 * shifts**2
+    np.testing.assert_allclose(log_prior[:-1] - log_prior[-1], own_prior - 0.5 * n_free * np.log(10), rtol=1e-12)
+    np.testing.assert_array_equal(log_prior[-1], 0)
+
+
+def test_a_constant_takes_no_part_in_the_gradient_of_functions():
+    decoder, z = decoder_of(with_flat=True, max_shift=1.5), random_z(50)
+    sharing = torch.ones(N_CLUSTERS + 1, N_FEATURES, dtype=torch.float64)
+    decoder(decoder.prepare(z), sharing)[:, -1].sum().backward()
+    torch.testing.assert_close(decoder.flat_level.grad, torch.full((N_FEATURES,), 50.0).double())
+    for name, parameter in decoder.named_parameters():
+        assert name == "flat_level" or parameter.grad is None or (parameter.grad == 0).all()
+
+
+def test_a_constant_starts_at_the_weighted_mean():
+    decoder = decoder_of(with_flat=True)
+    z = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    target = torch.arange(5 * N_FEATURES).double().view(5, N_FEATURES)
+    mass = torch.tensor([1.0, 2.0, 0.0, 3.0, 1.0]).double()
+    decoder.initialize_(target, mass, z)
+    expected = np.average(target.numpy(), axis=0, weights=mass.numpy())
+    np.testing.assert_allclose(decoder.flat_level.detach(), expected)
+    decoder.set_flat_(target[1])
+    assert torch.equal(decoder.flat_level.detach(), target[1])
+
+
+def test_the_constant_of_a_model_is_what_it_calls_flat():
+    assert model_of(0, with_flat=True).flat_candidate == N_CLUSTERS
+    assert model_of(0).flat_candidate is None
+    assert not model_of(0).decoder.n_shape_parameters.any()
+
+
 # ---- the parameters of copies ---------------------------------------------------------------------------------------
 
 
@@ -369,7 +443,11 @@ def model_of(seed, n_components=1, z_max=Z_MAX, **changes):
         "n_components": n_components,
         "decoder": {"name": "basis", "n_components": n_components, **arguments(**{**changes, "z_max": z_max})},
         "likelihood": {"name": "gaussian", "floor": 0.1},
-        "assignment": {"name": "collapsed", "n_clusters": N_CLUSTERS, "alpha": 0.1},
+        "assignment": {
+            "name": "collapsed",
+            "n_clusters": N_CLUSTERS + changes.get("with_flat", False),
+            "alpha": 0.1,
+        },
         "encoder": None,
         "z_max": z_max,
         "weight_precision": 1.0,
@@ -384,6 +462,7 @@ MIRRORABLE = {
     "behaviours, shifted": {"basis": ("decreasing", "increasing", "transient"), "max_shift": 1.5},
     "without direction": {"basis": ("free", "dip", "flat"), "max_shift": 1.5},
     "Gauss-Legendre": {**KINDS["behaviours"], "integrator": "gauss-legendre"},
+    "with a constant": {"with_flat": True, "max_shift": 1.5},
 }
 #: a table whose step is rounded in floating point; with z_max = 4.5 the step is 9 / 128, which is exact
 ROUNDED = {"max_shift": 1.5, "z_max": 4.3}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...nn.latent_grid import LatentGrid, log_joint
+from ...nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize
 from ...nn.linear_tables import LinearTables
 from ...nn.rows import Rows
 from ...table.components import normal_scores
@@ -37,6 +37,10 @@ _STARTING_WIDTH = 0.3
 _SPREAD_WIDTH = 0.15
 #: first residual variance, in units of a column's variance
 _AXIS_VARIANCE = 0.5
+#: residual variance that the curves on an axis start from, in units of a column's variance
+_CURVE_VARIANCE = 0.3
+#: rounds in which these curves and residual variances are fitted
+_CURVE_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,21 @@ class GaussianAxis:
         The table. Sums over rows are computed with its dtype and on its device.
     grid : ShapeGrid
         Its points, with the mass of a standard normal prior, are those of the latent.
+
+    Attributes
+    ----------
+    latent : LatentGrid
+        The points of the latent, as tensors.
+    sum_of_squares : ndarray of shape (D,)
+        That of every column.
     """
 
     def __init__(self, source: RowSource, grid: ShapeGrid):
         self.grid = grid
         self._source = source
-        self._latent = LatentGrid.standard_normal(len(grid.points), float(grid.points[-1])).to(source.like)
+        self.latent = LatentGrid.standard_normal(len(grid.points), float(grid.points[-1])).to(source.like)
         summary = summarize_columns(source.to(torch.float64), counts=False)
-        self._sum_of_squares = summary.sum_of_squares.cpu().numpy()
+        self.sum_of_squares = summary.sum_of_squares.cpu().numpy()
         self._n_observed = summary.n_observed.cpu().numpy()
 
     def sums(self, curves: Array, noise_variances: Array, power: float = 1.0) -> AxisSums:
@@ -87,9 +98,21 @@ class GaussianAxis:
     def sums_around(self, positions: Array, width: float) -> AxisSums:
         """Sums for posteriors that are Gaussians of a given sd around given positions (N,)."""
         centers = torch.from_numpy(positions).to(self._source.like)
-        points = self._latent.points[:, 0]
+        points = self.latent.points[:, 0]
         chunks = self._source.chunks(len(points))
         return self._sums((rows, -0.5 * ((centers[index, None] - points) / width) ** 2) for index, rows in chunks)
+
+    def sums_without(self, groups: list[Tensor], curves: Array, noise_variances: Array) -> list[GridStatistics]:
+        """Sums of each group of columns, with posteriors that these columns have no part in."""
+        tables, found = self.tables(curves, noise_variances), list[GridStatistics]()
+        for rows, joint in self._joint(curves, noise_variances):
+            here = []
+            for group in groups:
+                own = rows.of_columns(group)
+                q = (joint - own.log_likelihood(tables.of_columns(group))).softmax(1)
+                here.append(summarize(own, q, self.latent.log_mass, with_positive=False))
+            found = [sums + part for sums, part in zip(found, here, strict=True)] if found else here
+        return found
 
     def posterior(self, curves: Array, noise_variances: Array) -> np.ndarray:
         """q(z) of every row, (N, P), in the source's dtype."""
@@ -98,23 +121,27 @@ class GaussianAxis:
     def log_constant(self, noise_variances: Array) -> float:
         """The part of the table's log-likelihood that :attr:`AxisSums.log_normalizer` leaves out."""
         normalizers = self._n_observed * np.log(2 * np.pi * noise_variances)
-        return float(-0.5 * (self._sum_of_squares / noise_variances + normalizers).sum())
+        return float(-0.5 * (self.sum_of_squares / noise_variances + normalizers).sum())
 
     def residual_variances(self, sums: AxisSums, curves: Array) -> Array:
         """Noise variances (D,) around curves (P, D)."""
-        return residual_variances(sums.mass, sums.weighted, self._sum_of_squares, curves)
+        return residual_variances(sums.mass, sums.weighted, self.sum_of_squares, curves)
 
-    def _joint(self, curves: Array, noise_variances: Array, power: float = 1.0) -> Iterator[tuple[Rows, Tensor]]:
-        """Chunks of rows, each with power * log p(x | z) + log p(z) up to constants of x: (B, P)."""
+    def tables(self, curves: Array, noise_variances: Array) -> LinearTables:
+        """Coefficients of the log-likelihood at curves (P, D) with noise variances (D,): (P, D)."""
         slope = curves / noise_variances
         zero = -0.5 * curves * slope
         like = self._source.like
-        tables = LinearTables(torch.from_numpy(zero).to(like), torch.from_numpy(slope).to(like), None)
-        for _, rows in self._source.chunks(len(self._latent.points)):
-            yield rows, log_joint(rows, tables, self._latent, temperature=1 / power)
+        return LinearTables(torch.from_numpy(zero).to(like), torch.from_numpy(slope).to(like), None)
+
+    def _joint(self, curves: Array, noise_variances: Array, power: float = 1.0) -> Iterator[tuple[Rows, Tensor]]:
+        """Chunks of rows, each with power * log p(x | z) + log p(z) up to constants of x: (B, P)."""
+        tables = self.tables(curves, noise_variances)
+        for _, rows in self._source.chunks(len(self.latent.points)):
+            yield rows, log_joint(rows, tables, self.latent, temperature=1 / power)
 
     def _sums(self, chunks: Iterable[tuple[Rows, Tensor]]) -> AxisSums:
-        n_points, n_features = len(self._latent.points), self._source.n_features
+        n_points, n_features = len(self.latent.points), self._source.n_features
         mass, weighted, log_normalizer = np.zeros((n_points, 1)), np.zeros((n_points, n_features)), 0.0
         means = []
         for rows, joint in chunks:
@@ -123,7 +150,7 @@ class GaussianAxis:
             weighted_here, _, mass_here = rows.expectations(q, with_positive=False)
             mass = mass + mass_here.cpu().numpy()  # grows to (P, D) at the first chunk with missing entries
             weighted += weighted_here.cpu().numpy()
-            means.append((q @ self._latent.points).cpu().numpy())
+            means.append((q @ self.latent.points).cpu().numpy())
             log_normalizer += float(normalizer.double().sum())
         return AxisSums(mass, weighted, np.concatenate(means)[:, 0].astype(np.float64), log_normalizer)
 
@@ -151,3 +178,12 @@ def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
         noise_variances = axis.residual_variances(sums, curves)
         sums = axis.sums(curves, noise_variances)
     return sums
+
+
+def fit_curves(axis: GaussianAxis, sums: AxisSums) -> tuple[Array, Array]:
+    """A free curve for every feature, (P, D), and the noise variances around them, (D,), given an E-step."""
+    noise_variances = np.full(sums.weighted.shape[1], _CURVE_VARIANCE)
+    for _ in range(_CURVE_ROUNDS):
+        curves = free_curves(axis.grid, sums.mass, sums.weighted, noise_variances)
+        noise_variances = axis.residual_variances(sums, curves)
+    return curves, noise_variances

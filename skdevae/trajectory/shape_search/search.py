@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from ...table.source import RowSource
-from .axis import AxisSums, GaussianAxis, find_axis
+from .axis import AxisSums, GaussianAxis, find_axis, fit_curves
 from .grid import Array, Labels, ShapeGrid
 from .shapes import (
     ClusterPrior,
@@ -21,16 +21,11 @@ from .shapes import (
     Shapes,
     appraise,
     evidence_table,
-    free_curves,
     place_features,
     refine,
     working_response,
 )
 
-#: residual variance that free curves start from, in units of a column's variance
-_CURVE_VARIANCE = 0.3
-#: rounds in which free curves and residual variances are fitted
-_CURVE_ROUNDS = 3
 #: share of the samples at either end of the axis where a feature's own curve is not trusted
 _TAIL = 0.005
 #: largest number of features whose curves are candidates for the first functions
@@ -126,10 +121,7 @@ def search_shapes(
     """
     axis, prior = GaussianAxis(source, grid), ClusterPrior(n_clusters, alpha)
     sums = find_axis(axis, positions)
-    noise_variances = np.full(source.n_features, _CURVE_VARIANCE)
-    for _ in range(_CURVE_ROUNDS):
-        curves = free_curves(grid, sums.mass, sums.weighted, noise_variances)
-        noise_variances = axis.residual_variances(sums, curves)
+    curves, noise_variances = fit_curves(axis, sums)
     information, response = working_response(sums.mass, sums.weighted, noise_variances)
     candidates = curves[:, _at_most(np.arange(source.n_features), _MOST_SEEDS, seed)]
     functions = seed_functions(grid, candidates, sums.mass, information, response, n_clusters)

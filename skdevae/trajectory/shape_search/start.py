@@ -25,6 +25,8 @@ from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
 from ...table.components import normalized_counts
 from ...table.source import RowSource
+from .axis import GaussianAxis
+from .flat import evidence_on_others_axis, evidence_under
 from .grid import Array, ShapeGrid
 from .search import SearchResult, search_shapes
 from .shapes import ClusterPrior, Shapes, evidence_table, place_features, refine
@@ -35,6 +37,9 @@ _N_POINTS = 129
 _MOST_ROWS = 2000
 #: largest number of columns that the search reads, at random if there are more
 _MOST_COLUMNS = 250
+#: Log evidence of a column's curve, against a constant, above which the column takes part in the search. It is more
+#: than 0, because one column of noise may bring clusters together. Columns in doubt find a cluster after the search.
+_SURE_TO_VARY = 3.0
 #: ranges of shifts to search, as shares of the model's range
 _SHIFT_RANGES = (1.0, 2 / 3)
 #: rounds in which functions are fitted to the model's own likelihood
@@ -65,13 +70,16 @@ class ShapeStart:
     table : RowSource
         The rows that it has read, with all columns.
     columns : ndarray of int
-        Positions of the columns that it has read.
+        Positions of the columns that it has clustered.
+    is_flat : ndarray of bool of shape (D,)
+        Which of all columns have nothing to do with the axis. None that it has clustered.
     """
 
     grid: ShapeGrid
     found: SearchResult
     table: RowSource
     columns: np.ndarray
+    is_flat: np.ndarray
 
 
 def find_starts(
@@ -84,28 +92,61 @@ def find_starts(
 
     With shifts there may be several starts that differ in their clusterings. Long shifts can bring two shapes into one
     function, and moves cannot part them again. So shorter shifts are searched as well.
+
+    Flat columns take no part. Noise would otherwise stand between clusters and bring them together.
     """
     decoder = cast(BasisDecoder, module.decoder)
     grid = ShapeGrid.build(_N_POINTS, module.z_max, max_shift=decoder.max_shift, scale_bounds=decoder.scale_bounds)
     random = np.random.default_rng(seed)
     rows = _at_most(len(source), _MOST_ROWS, random)
     columns = _at_most(source.n_features, _MOST_COLUMNS, random)
-    table = source.take(rows)
+    table, guess = source.take(rows), positions[rows, 0].double().cpu().numpy()
     standardized = _standardized(table, columns, module.likelihood.counts)
+    if decoder.has_flat:
+        columns = _varying(standardized, columns, guess, grid)
+        standardized = _standardized(table, columns, module.likelihood.counts)
     starts: list[ShapeStart] = []
     for share in _SHIFT_RANGES if moves and decoder.max_shift > 0 else (1.0,):
         found = search_shapes(
             standardized,
-            positions[rows, 0].double().cpu().numpy(),
+            guess,
             grid=grid.with_shifts_up_to(share * decoder.max_shift),
-            n_clusters=len(decoder.levels),
+            n_clusters=decoder.n_functions,
             alpha=alpha,
             seed=seed,
             moves=moves,
         )
         if not any(_are_alike(found.shapes.labels, other.found.shapes.labels) for other in starts):
-            starts.append(ShapeStart(grid, found, table, columns))
+            is_flat = np.zeros(table.n_features, dtype=bool)
+            if decoder.has_flat:
+                is_flat = _flat_among_others(module, table, columns, found)
+            starts.append(ShapeStart(grid, found, table, columns, is_flat))
     return starts
+
+
+def _varying(standardized: RowSource, columns: np.ndarray, guess: Array, grid: ShapeGrid) -> np.ndarray:
+    """Those columns that are sure to vary along the axis of the others.
+
+    They are all columns if none is sure, for there has to be an axis.
+    """
+    varying = evidence_on_others_axis(GaussianAxis(standardized, grid), guess) > _SURE_TO_VARY
+    return columns[varying] if varying.any() else columns
+
+
+def _flat_among_others(
+    module: GenerativeModel, table: RowSource, clustered: np.ndarray, found: SearchResult
+) -> np.ndarray:
+    """Which columns are flat on the axis found, (D,), among those that had no part in it: in all others it is False.
+
+    They are judged anew if they were left out of the search. Its axis may be the better one.
+    """
+    is_flat = np.zeros(table.n_features, dtype=bool)
+    others = np.setdiff1d(np.arange(table.n_features), clustered)
+    if len(others):
+        latent = LatentGrid.standard_normal(found.posterior.shape[1], module.z_max)
+        standardized = _standardized(table, others, module.likelihood.counts)
+        is_flat[others] = ~(evidence_under(standardized, found.posterior, latent) > 0)
+    return is_flat
 
 
 def _are_alike(labels: np.ndarray, others: np.ndarray) -> bool:
@@ -117,7 +158,6 @@ def _are_alike(labels: np.ndarray, others: np.ndarray) -> bool:
 def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: float, moves: bool) -> None:
     """Put the shapes of a start into a model, in place."""
     decoder, grid, found = cast(BasisDecoder, module.decoder), start.grid, start.found
-    n_clusters = len(decoder.levels)
     statistics, latent = _statistics(start.table, found, module)
     information, response = _working_response(module.likelihood, start, statistics, latent.points)
     functions = found.shapes.functions
@@ -125,14 +165,15 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
     labels = evidence.argmax(1)
     labels[start.columns] = found.shapes.labels
     if moves:  # every function has features, some of which the search has not seen
-        prior = ClusterPrior(n_clusters, alpha)
-        fitted = refine(grid, functions, labels, information, response, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
+        prior, own = ClusterPrior(decoder.n_functions, alpha), ~start.is_flat
+        of_features = labels[own], information[:, own], response[:, own]
+        fitted = refine(grid, functions, *of_features, prior, n_rounds=_OWN_ROUNDS, hold_labels=True)
         functions = fitted.shapes.functions
     density = statistics.mass.mean(1).double().cpu().numpy()
     seen = np.pad(density, grid.pad) / density.max()
     # A behaviour is judged where data are: beyond them, functions return to their prior. Networks are fitted there too.
     slots = _slots(decoder, functions, seen + 1e-6)
-    all_functions = np.zeros((n_clusters, len(grid.knots)))
+    all_functions = np.zeros((decoder.n_functions, len(grid.knots)))
     all_functions[slots] = functions
     _put_copies(decoder, grid, all_functions, information, response)
     like = decoder.levels
@@ -141,7 +182,9 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
         torch.from_numpy(seen + _LEAST_WEIGHT).to(like),
         torch.from_numpy(grid.knots)[:, None].to(like),
     )
-    cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(slots[labels]), _STARTING_LOG_ODDS)
+    decoder.set_flat_(torch.from_numpy((information * response).sum(0) / information.sum(0)).to(like))
+    followed = np.where(start.is_flat, decoder.n_functions, slots[labels])
+    cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(followed), _STARTING_LOG_ODDS)
 
 
 def _at_most(n: int, most: int, random: np.random.Generator) -> np.ndarray:
@@ -273,11 +316,11 @@ def start_from_groups(module: GenerativeModel, statistics: GridStatistics, point
         levels = np.average(curves, axis=0, weights=weights)
         scales = np.sqrt(np.average((curves - levels) ** 2, axis=0, weights=weights) + 1e-12)
         curves = (curves - levels) / scales
-    n_clusters = min(len(decoder.levels), curves.shape[1])
+    n_clusters = min(decoder.n_functions, curves.shape[1])
     groups = KMeans(n_clusters, n_init=1, random_state=seed).fit((np.sqrt(weights)[:, None] * curves).T)
-    functions = np.zeros((len(weights), len(decoder.levels)))
+    functions = np.zeros((len(weights), decoder.n_functions))
     functions[:, :n_clusters] = groups.cluster_centers_.T / np.sqrt(weights)[:, None]
-    like = decoder.levels
+    like = decoder.levels[: decoder.n_functions]
     decoder.set_copies_(
         torch.from_numpy(levels).to(like).expand_as(like),
         torch.from_numpy(scales).to(like).expand_as(like),

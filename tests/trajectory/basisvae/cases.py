@@ -90,14 +90,17 @@ def same_partition(one, other):
 
 def assert_consistent(model, table):
     """Assert what the attributes say of each other."""
-    d, k = table.shape[1], model.n_clusters
+    d, k = table.shape[1], model.n_clusters + 1
+    is_flat = model.labels_ == model.n_clusters
     assert model.responsibilities_.shape == (d, k)
     assert_allclose(model.responsibilities_.sum(1), 1, rtol=1e-6)
     assert_array_equal(model.labels_, model.responsibilities_.argmax(1))
-    assert model.n_clusters_effective_ == len(np.unique(model.labels_)) <= k
+    assert model.n_clusters_effective_ == len(np.unique(model.labels_[~is_flat])) <= model.n_clusters
     assert model.cluster_weights_.shape == model.cluster_names_.shape == (k,)
     assert_allclose(model.cluster_weights_.sum(), 1)
     assert_allclose(model.cluster_weights_, (model.responsibilities_.sum(0) + model.alpha) / (d + model.alpha * k))
     assert model.scales_.shape == model.shifts_.shape == model.levels_.shape == (d,)
-    assert (model.scales_ > 0).all()
+    assert model.cluster_names_[-1] == "flat"
+    assert_array_equal(model.scales_ > 0, ~is_flat)
+    assert_array_equal(model.shifts_[is_flat], 0)
     assert np.isfinite(model.score(table))

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from trajectory.basisvae.cases import (
     assert_consistent,
@@ -32,7 +33,7 @@ def test_attributes_agree():
         assert (low * spread * (1 - 1e-6) <= model.scales_).all()
         assert (model.scales_ <= high * spread * (1 + 1e-6)).all()
         assert (np.abs(model.shifts_) <= model.max_shift).all()
-    assert fitted().cluster_names_.tolist() == [f"basis {k}" for k in range(7)]
+    assert fitted().cluster_names_.tolist() == [*(f"basis {k}" for k in range(7)), "flat"]
 
 
 @pytest.mark.parametrize("n_clusters", [1, 3])
@@ -54,7 +55,8 @@ def test_more_functions_than_features():
 @pytest.mark.parametrize("shape", [(60, 1), (60, 2), (3, 6)])
 def test_tiny_tables(shape):
     table = np.random.default_rng(0).standard_normal(shape)
-    model = quick(n_clusters=3, max_epochs=3).fit(table)
+    with pytest.warns(ConvergenceWarning, match="No axis was found"):
+        model = quick(n_clusters=3, max_epochs=3).fit(table)
     assert_consistent(model, table)
 
 
@@ -129,7 +131,7 @@ def test_early_stopping_and_several_starts():
 
 
 def test_a_grid_search_over_held_out_clusters():
-    truth = two_groups()
+    truth = make_basis_toy(120, 4, groups=("early", "late", "up"), random_state=0)
     search = GridSearchCV(
         quick(max_epochs=3),
         {"n_clusters": [1, 4]},
@@ -138,7 +140,9 @@ def test_a_grid_search_over_held_out_clusters():
         error_score="raise",
     ).fit(truth.data)
     assert search.best_params_ == {"n_clusters": 4}
-    assert_allclose(search.cv_results_["mean_test_score"], [0, 1], atol=1e-12)
+    one, several = search.cv_results_["mean_test_score"]
+    assert one < 0.8
+    assert_allclose(several, 1)
 
 
 def test_the_display_has_a_panel_for_every_cluster_with_features():

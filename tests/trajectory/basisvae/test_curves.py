@@ -64,7 +64,8 @@ def test_lower_bound_is_the_elbo_less_what_the_model_costs(likelihood):
     with torch.no_grad():
         decoder, module = model.module_.decoder, model.module_
         phi = module.assignment.responsibilities.T
-        prior = (phi * decoder.log_prior(1.0)).sum() + decoder.shared_log_prior(1.0) + module.likelihood.log_prior()
+        of_copies = decoder.log_prior(1.0) - 0.5 * np.log(len(table)) * decoder.n_shape_parameters[:, None]
+        prior = (phi * of_copies).sum() + decoder.shared_log_prior(1.0) + module.likelihood.log_prior()
         cost = float(module.assignment.divergence() - prior)
     assert cost > 0
     assert_allclose(model.lower_bound_, model.elbo(table) - cost / len(table), rtol=0, atol=5e-3)

@@ -103,6 +103,6 @@ def test_held_out_rows_confirm_the_labels():
     assert same_partition(truth.labels, model.labels_)
     assert_array_equal(model.predict(held_out), model.labels_)
     probabilities = model.predict_proba(held_out)
-    assert probabilities.shape == (20, 7)
+    assert probabilities.shape == (20, 8)
     assert_allclose(probabilities.sum(1), 1)
     assert_array_equal(probabilities.argmax(1), model.labels_)
