@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import abstractmethod
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
@@ -481,5 +482,7 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return stored(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        parameters = {**type(self)().get_params(deep=False), **self._parameters_of_older_files}
-        super().__setstate__(restored({**parameters, **state}, type(self).__name__))
+        parameters = inspect.signature(type(self).__init__).parameters
+        defaults = {name: known.default for name, known in parameters.items() if known.default is not known.empty}
+        settled = {**defaults, **self._parameters_of_older_files, **state}
+        super().__setstate__(restored(settled, type(self).__name__))

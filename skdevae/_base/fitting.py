@@ -117,6 +117,10 @@ class LatentVariableModel(LatentEstimator):
         """Share of its range by which a curve may break its behaviour's rule; None where behaviours are not judged."""
         return None
 
+    def _advice_without_axis(self) -> str:
+        """What a user may do where a fit finds no axis, as a sentence after a blank; or nothing."""
+        return ""
+
     def _settle_parameters(self) -> None:
         """Set the fitted attributes that parameters become once the columns of X are known."""
 
@@ -263,7 +267,7 @@ class LatentVariableModel(LatentEstimator):
             warn_user(
                 "No axis was found: no column varies with another by more than chance explains, so every sample has "
                 "the same position. Are the columns independent noise? Scores and predictions are those of independent "
-                "columns. To place samples nevertheless, leave 'flat' out of behaviors.",
+                f"columns.{self._advice_without_axis()}",
                 ConvergenceWarning,
             )
 

@@ -40,10 +40,11 @@ def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: Laten
 
 
 def column_groups(tables: LinearTables, n_groups: int) -> list[Tensor]:
-    """Groups of columns (their numbers), each with about the same information on the latent.
+    """Groups of columns (their numbers) that are about as informative as each other.
 
-    Columns are dealt out by how much their coefficients (P, D) vary along the axis. So groups do not depend on the
-    order in which columns come. Columns that say nothing are dealt last, so they do not change the groups of others.
+    Columns are dealt out by how much their coefficients (P, D) vary along the axis, the most variable one first. So
+    groups do not depend on the order in which columns come. Columns that say nothing are dealt last, so they do not
+    change the groups of others.
     """
     order = tables.slope.double().std(0).argsort(descending=True, stable=True)
     n_groups = min(n_groups, len(order))
@@ -102,5 +103,5 @@ def _misfit(model: GenerativeModel, smooth: SmoothCurves) -> Tensor:
     curves = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
     residuals = columns.information[:, None] * (columns.response[:, None] - curves).square()
     misfit = 0.5 * residuals.sum(0) / smooth.noise  # (K, D)
-    varying = [k for k in range(len(misfit)) if k != model.flat_candidate]
-    return (misfit - misfit[varying].amin(0)).clamp(min=0).T
+    not_flat = [k for k in range(len(misfit)) if k != model.flat_candidate]
+    return (misfit - misfit[not_flat].amin(0)).clamp(min=0).T

@@ -52,7 +52,9 @@ def behavior_evidence(curves: SmoothCurves, behaviors: Sequence[str], margin: fl
         flat. It decides between regions that no draw of the posterior has hit.
     """
     columns = curves.columns
-    log_prior = log_prior_shares(tuple(columns.z.tolist()), tuple(behaviors), margin).to(columns.response)
+    # To three decimals, so that the shares of one table are counted once.
+    z = tuple(round(latent, 3) for latent in columns.z.tolist())
+    log_prior = log_prior_shares(z, tuple(behaviors), margin).to(columns.response)
     joint = curves.log_evidence + log_node_prior(columns.response)[..., None]  # (L, S, D)
     best = joint.flatten(0, 1).amax(0)  # (D,)
     evidence = torch.full((len(best), len(behaviors)), -torch.inf).to(best)
@@ -74,7 +76,7 @@ def _posterior_shares(
 ) -> Tensor:
     mean, spread = curves.moments(length, share, features)
     draws = _standard_draws(_DRAWS, mean.shape[1]).to(mean)  # (R, B)
-    around = (spread @ draws.T).permute(1, 0, 2)  # (B, d or 1, R)
+    around = (spread @ draws.T).permute(1, 0, 2)  # (B, d, R)
     # Single precision is enough to see which rules a curve keeps, and twice as fast.
     return _shares(shapes_of(mean.T[:, :, None].float() + around.float(), behaviors, margin), behaviors)
 

@@ -17,6 +17,9 @@ EPOCH_STEPS = 10
 #: largest number of fixed-point steps of q(w) at the end of a fit, where it should converge
 FINAL_STEPS = 2000
 
+#: largest number of steps in which q(w) and q(pi) settle together
+_SETTLING_STEPS = 500
+
 #: change of phi in one step at which q(w) has converged
 _CONVERGED = 1e-7
 
@@ -123,7 +126,7 @@ class ClusterAssignment(nn.Module):
         takes hundreds. The steps start from equal probabilities, not from the present q(w). So a feature can come back
         to a cluster that it has left.
 
-        ``votes`` (D,) is how much each feature counts for the others, where that is not 1: 0 for a constant column.
+        ``votes`` (D,) is how much each feature counts for the others, where that is not 1.
         """
         phi = torch.full_like(evidence, 1 / evidence.shape[1])
         for _ in range(max_steps):
@@ -135,6 +138,13 @@ class ClusterAssignment(nn.Module):
                 break
         with torch.no_grad():
             self.logits.copy_(logits - logits.max(1, keepdim=True).values)
+
+    def settle_(self, evidence: Tensor, gamma: float, votes: Tensor) -> None:
+        """Set q(w), and all that is learned of the weights, to what evidence (D, K) from outside of the fit says.
+
+        ``votes`` (D,) is how much each feature counts for the others: 0 for a constant column.
+        """
+        self.update_(evidence, gamma, votes=votes)
 
     def start_(self, labels: Tensor, log_odds: float) -> None:
         """Start with features in given clusters, (D,): the log odds against each other cluster are ``log_odds``."""
@@ -204,6 +214,17 @@ class Noncollapsed(ClusterAssignment):
     def expected_log_weights(self, others: Tensor) -> Tensor:
         return self._expected_log_pi()
 
+    def settle_(self, evidence: Tensor, gamma: float, votes: Tensor) -> None:
+        # psi has been moved by steps in which no feature may have been flat. It starts anew, with even counts.
+        counts = (votes.sum() / evidence.shape[1]).expand(evidence.shape[1])
+        for _ in range(_SETTLING_STEPS):
+            with torch.no_grad():
+                self.log_concentration.copy_((self.alpha + counts).log())
+            self.update_(evidence, gamma, max_steps=1)
+            before, counts = counts, (votes[:, None] * self.responsibilities.detach()).sum(0)
+            if (counts - before).abs().max() < _CONVERGED:
+                break
+
     def permute_(self, order: list[int]) -> None:
         super().permute_(order)
         with torch.no_grad():
@@ -257,6 +278,9 @@ class OnlyCandidate(nn.Module):
         """Do nothing: the only candidate is the best one."""
 
     def update_(self, evidence: Tensor, gamma: float = 1.0, max_steps: int = 0, votes: Tensor | None = None) -> None:
+        """Do nothing: the only candidate is the best one."""
+
+    def settle_(self, evidence: Tensor, gamma: float, votes: Tensor) -> None:
         """Do nothing: the only candidate is the best one."""
 
     def permute_(self, order: list[int]) -> None:

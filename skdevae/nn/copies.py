@@ -376,7 +376,9 @@ class BasisDecoder(Decoder):
         if not self.has_flat:
             return torch.zeros(self.n_functions)
         of_a_copy = int(self.scale_bounds is not None) + int(self.max_shift > 0)
-        return torch.tensor([float(of_a_copy)] * self.n_functions + [0.0])
+        # Where copies have no level of their own, the constant's is a parameter more.
+        of_the_constant = float(self.scale_bounds is None)
+        return torch.tensor([float(of_a_copy)] * self.n_functions + [of_the_constant])
 
     @property
     def can_mirror(self) -> bool:

@@ -144,7 +144,7 @@ class SmoothCurves:
         return torch.stack(found)
 
     def moments(self, length: int, share: int, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (d, B) and a root (d or 1, B, B) of the covariance of some features' curves under a node.
+        """Mean (d, B) and a root (d, B, B) of the covariance of some features' curves under a node.
 
         Both leave out the level, which shapes do not depend on.
         """

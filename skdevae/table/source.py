@@ -167,7 +167,7 @@ class RowSource:
         for start in range(0, len(self), max(1, _DENSE_ENTRIES // self.n_features)):
             block = self.table[start : start + max(1, _DENSE_ENTRIES // self.n_features)]
             if sp.issparse(block):
-                least, most = block.min(axis=0).toarray(), block.max(axis=0).toarray()
+                least, most = (extreme.toarray().ravel() for extreme in (block.min(axis=0), block.max(axis=0)))
             else:
                 least, most = np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)
             lowest, highest = np.fmin(lowest, least), np.fmax(highest, most)

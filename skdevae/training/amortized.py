@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 from torch import Tensor
 
 from ..inference import amortized_elbo, column_evidence
@@ -16,7 +19,7 @@ from ..table.components import projection_onto
 from ..table.source import RowSource
 from .batches import RowsInOrder, ShuffledRows
 from .behaviors import judge_
-from .callbacks import DivergenceWarmUp
+from .callbacks import DivergenceWarmUp, Judgement
 from .exact import grid_of
 from .fitting import Fit, train
 from .seeds import generator_from
@@ -24,6 +27,8 @@ from .settings import FitSettings, TrainingDefaults
 
 #: log of the posterior sd that the encoder starts from
 _STARTING_LOG_SD = -1.0
+#: share of the epochs after which behaviours are judged, and held: the rest fits the curves of those that were found
+_JUDGED_SHARE = 0.6
 #: fewest and most draws for each row in the bound of a whole table
 _BOUND_DRAWS = (32, 256)
 #: entries of a table, draws included, that its bound may evaluate
@@ -78,16 +83,28 @@ def fit_amortized(
     if validation is not None:
         batches_valid = RowsInOrder(validation, settings.n_components, settings.batch_size, seed)
     warm_up = DivergenceWarmUp(settings.kl_warmup, max_epochs)
+    schedules: list[Callback] = [warm_up]
+    judge = _judge_of(module, source, settings)
+    if judge is not None:
+        judged = math.ceil(max(settings.kl_warmup, _JUDGED_SHARE) * max_epochs)
+        schedules.append(Judgement(judge, judged, judged))
     with noise_from(module, generator):
-        result = train(module, batches, batches_valid, options, [warm_up], settings.callbacks or ())
+        result = train(module, batches, batches_valid, options, schedules, settings.callbacks or ())
     module.eval()
     module.divergence_weight = 1.0
-    if module.judges_behaviors and share_a_grid(module, source):
-        varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
-        judge_(module, source, varying, grid_of(source, settings))
+    if judge is not None:
+        judge()
     elif module.assignment.is_held:  # training ended before warm-up did
         module.assignment.update_(column_evidence(module, source), settings.gamma)
     return Fit(module, result.history, _bound(module, source, settings.gamma), result.interrupted)
+
+
+def _judge_of(module: AmortizedModel, source: RowSource, settings: FitSettings) -> Callable[..., None] | None:
+    """What judges the behaviours of all features, on a grid that all rows share; None where they are not judged."""
+    if not module.judges_behaviors or not share_a_grid(module, source):
+        return None
+    varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
+    return partial(judge_, module, source, varying, grid_of(source, settings))
 
 
 def _bound(module: AmortizedModel, source: RowSource, gamma: float) -> float:

@@ -23,5 +23,7 @@ def judge_(
     evidence = evidence_of_behaviors(model, source, grid, varying)
     if not may_be_flat:
         evidence = model.without_flat(evidence)
-    model.assignment.update_(evidence.to(source.like), model.gamma, votes=varying.to(source.like))
+    # In single precision large numbers would swallow the differences between them.
+    differences = (evidence - evidence.amax(1, keepdim=True)).to(source.like)
+    model.assignment.settle_(differences, model.gamma, varying.to(source.like))
     model.is_judged = True

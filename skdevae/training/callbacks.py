@@ -13,8 +13,6 @@ from tqdm.auto import tqdm
 
 #: nats per sample that two behaviours of a feature must differ by, at the start, for q(w) to take notice
 _CLUSTER_TEMPERATURE = 0.3
-#: share of the epochs over which both come down to 1
-ANNEALED_SHARE = 0.5
 
 
 class Annealing(Callback):
@@ -37,7 +35,7 @@ class Annealing(Callback):
 
 
 class Judgement(Callback):
-    """Judge the behaviours of features during training, once or twice.
+    """Judge the behaviours of features during training, twice or (``first`` being ``last``) once, and hold q(w) there.
 
     Before the last time no feature may be flat. The axis then rests on all of them, and has had time to settle.
 
@@ -58,6 +56,7 @@ class Judgement(Callback):
         epoch = len(net.history) - 1
         if epoch in (self.first, self.last):
             self.judge(may_be_flat=epoch == self.last)
+            net.module_.assignment.hold_(True)
 
 
 class DivergenceWarmUp(Callback):
@@ -78,7 +77,7 @@ class DivergenceWarmUp(Callback):
     def on_epoch_begin(self, net, **kwargs):
         weight = self._weight(len(net.history) - 1)
         net.module_.divergence_weight = weight
-        net.module_.assignment.hold_(weight < 1)
+        net.module_.assignment.hold_(weight < 1 or net.module_.is_judged)
 
 
 class RepresentationSteps(Callback):

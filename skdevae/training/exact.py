@@ -69,7 +69,7 @@ def fit_exact(
     if validation is not None:
         held_out = summarize_columns(validation, module.likelihood.counts)
         batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates_clusters=False)
-    hottest = starting_temperature(module, source, grid)
+    hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
     fresh = deepcopy(module.state_dict())
     fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
     if not fit.has_axis and hottest > 1 and not fit.interrupted:
@@ -95,13 +95,13 @@ def _train(
     varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
     judge = partial(judge_, module, source, varying, grid)
     schedules: list[Callback] = [Annealing(len(source), hottest, options.annealed_epochs)]
-    if module.judges_behaviors:
+    if module.judges_behaviors and not source.is_large:
         last = (options.annealed_epochs + options.max_epochs) // 2
-        # A judgement of a large table costs several of its epochs.
-        first = last if source.is_large else options.annealed_epochs
-        schedules.append(Judgement(judge, first, last))
+        schedules.append(Judgement(judge, options.annealed_epochs, last))
         # Until the last judgement, neither convergence nor early stopping is judged.
         options = replace(options, annealed_epochs=last)
+    # A judgement of a large table costs as much as several of its epochs. One, at the end, has to do: an axis that
+    # rests on so much does not need to know which features are flat.
     result = train(module, batches, batches_valid, options, schedules, settings.callbacks or ())
     with torch.no_grad():
         module.latent_temperature = module.cluster_temperature = 1.0
@@ -119,7 +119,7 @@ def _train(
 def starting_temperature(module: ExactModel, source: RowSource, grid: LatentGrid) -> float:
     """What the likelihood may be divided by at the start, so that the axis does not dissolve.
 
-    The more nats of each row the first guess of the axis explains, the more heat it stands.
+    The more nats of each row the first guess of the (first) axis explains, the more heat it stands.
     """
     statistics = expected_statistics(module, source, grid)
     mass = statistics.mass.mean(1)

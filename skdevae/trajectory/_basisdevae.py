@@ -25,15 +25,17 @@ from .._typing import (
 from ..inference.base import share_a_grid
 from ..inference.behaviors import evidence_of_behaviors
 from ..nn.behaviors import BEHAVIORS
+from ..nn.latent_grid import LatentGrid
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 from ..table.validation import resolve_behaviors
-from ..training.exact import grid_of
 from ..training.settings import FitSettings
 from ._feature_clusterer import FeatureClusterer
 
 #: precision of weights that keeps monotone curves nearly straight, so that what levels off is about to turn
 _PRECISION_OF_TURNS = 20.0
+#: points of the grid on which columns of a table are judged after the fit
+_JUDGED_POINTS = 129
 
 
 class BasisDeVAEClusterer(FeatureClusterer):
@@ -64,7 +66,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         What a rise becomes that levels off within the data. ``"plateau"`` takes behaviours as statements about where
         samples are: it is a rise. ``"turn"`` extrapolates, as the paper does: monotone curves are nearly straight, so
         the rise is the first half of a transient whose decline nobody has seen yet. Features then go by how well the
-        fitted curves describe them, with Schwarz's term for the number of their parameters, and ``margin`` is not used.
+        fitted curves describe them, with Schwarz's term for the number of their parameters. ``margin`` is not used, and
+        ``weight_precision=None`` means 20. Likelihoods of your own that are not linear in the data always go this way.
     alpha : float, default=0.1
         Concentration of the Dirichlet prior on the weights of the feature clusters. Small values favour few clusters.
     likelihood : {"gaussian", "poisson", "nb", "zinb", "bernoulli"}, default="gaussian"
@@ -170,7 +173,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         only).
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
-        plus the log prior of the model's parameters.
+        plus the log prior of the model's parameters. It is that of the fitted curves, less Schwarz's term, at the
+        behaviours that the features were judged to have.
     history_ : skorch.history.History
         One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
@@ -203,6 +207,11 @@ class BasisDeVAEClusterer(FeatureClusterer):
     weights of the clusters. They take the uncertainty of the curves into account, and that of single positions. They do
     not know of other axes that the table might have. With ``leveling_off="turn"`` they are conditional on one fitted
     set of curves, and too sure.
+
+    Features are judged half-way through the training, three quarters through, and at the end. Early stopping and
+    convergence begin to count at three quarters. An encoder is trained for 60 % of the epochs, then features are
+    judged, and the rest of the training fits the curves of the behaviours that were found. Tables of more than two
+    million stored entries are judged at the end alone.
 
     The curves that are predicted, scored and drawn belong to the family of the feature's most probable behaviour, so
     they keep its rule exactly and at every z.
@@ -342,8 +351,14 @@ class BasisDeVAEClusterer(FeatureClusterer):
         (first,), (last,) = self._latent_range_
         self.peaks_ = np.where((peaks >= first) & (peaks <= last), peaks, np.nan)
 
+    def _advice_without_axis(self) -> str:
+        return " To place samples nevertheless, leave 'flat' out of behaviors." if "flat" in self._behaviors() else ""
+
     def _column_evidence(self, model: GenerativeModel, source: RowSource) -> np.ndarray:
         if not model.judges_behaviors or not share_a_grid(model, source):
             return super()._column_evidence(model, source)
         varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
-        return evidence_of_behaviors(model, source, grid_of(source, self._settings()), varying).cpu().numpy()
+        grid = LatentGrid.standard_normal(_JUDGED_POINTS, model.z_max).to(source.like)
+        evidence = evidence_of_behaviors(model, source, grid, varying)
+        # Rows in which a column does not vary say nothing of how it behaves.
+        return torch.where(varying[:, None], evidence, 0.0).cpu().numpy()

@@ -174,20 +174,19 @@ class BasisVAEClusterer(FeatureClusterer):
     ----------
     labels_ : ndarray of shape (n_features,)
         Most probable cluster of each feature. It is the number of a function, or ``n_clusters`` for flat features.
-    responsibilities_ : ndarray of shape (n_features, n_clusters)
+    responsibilities_ : ndarray of shape (n_features, n_clusters + 1)
         Probability of each cluster for each feature.
     n_clusters_effective_ : int
         Number of functions that some feature follows. The flat cluster does not count.
-    cluster_names_ : ndarray of shape (n_clusters,)
+    cluster_names_ : ndarray of shape (n_clusters + 1,)
         Names of the clusters. They are numbered: "basis 0", or with ``basis`` the function's behaviour, "increasing 0".
         The last is "flat".
-    cluster_weights_ : ndarray of shape (n_clusters,)
+    cluster_weights_ : ndarray of shape (n_clusters + 1,)
         Posterior means of the weights of the clusters.
     scales_, shifts_, levels_ : ndarray of shape (n_features,)
-        How each feature is a copy of its function. The curve of feature j, in the units of X (for counts: of the log
-        mean, for bernoulli: of the logit), is
-        ``levels_[j] + scales_[j] * basis_functions(z + shifts_[j])[:, labels_[j]]``. The curve of a flat feature is
-        its level; its scale and its shift are 0.
+        How each feature is a copy of its function. The curve of a feature j that is not flat, in the units of X (for
+        counts: of the log mean, for bernoulli: of the logit), is ``levels_[j] + scales_[j] * basis_functions(z +
+        shifts_[j])[:, labels_[j]]``. The curve of a flat feature is its level; its scale and its shift are 0.
     noise_scale_ : ndarray of shape (n_features,)
         Noise standard deviation of each feature, in the units of X (``likelihood="gaussian"`` only).
     dispersion_ : ndarray of shape (n_features,)

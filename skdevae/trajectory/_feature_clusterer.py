@@ -50,8 +50,10 @@ class FeatureClusterer(LatentVariableModel):
         module = self.module_
         self.responsibilities_ = module.assignment.responsibilities.double().cpu().numpy()
         self.labels_ = module.labels.cpu().numpy()
-        n_features, n_clusters = self.responsibilities_.shape
-        self.cluster_weights_ = (self.responsibilities_.sum(0) + self.alpha) / (n_features + self.alpha * n_clusters)
+        n_clusters = self.responsibilities_.shape[1]
+        counts = self.responsibilities_.sum(0) + self.alpha
+        uniform = np.full(n_clusters, 1 / n_clusters)
+        self.cluster_weights_ = uniform if self.assignment == "fixed" else counts / counts.sum()
 
     def _column_evidence(self, model: GenerativeModel, source: RowSource) -> np.ndarray:
         """Evidence of each column for each cluster: (D, K)."""
@@ -77,7 +79,7 @@ class FeatureClusterer(LatentVariableModel):
         """
         _, source, inference = self._for_inference(X)
         evidence = self._column_evidence(inference.model, source)
-        return softmax(evidence + np.log(self.cluster_weights_), axis=1)
+        return softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
 
     def predict(self, X: TableLike) -> np.ndarray:
         """Most probable cluster of every column of X, judged on X itself.

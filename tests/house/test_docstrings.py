@@ -160,7 +160,7 @@ SHARED_BEGINNINGS = {
 }
 
 #: Types that differ because some estimators allow more.
-OTHER_TYPES = {"inference"}
+OTHER_TYPES = {"inference", "responsibilities_", "cluster_names_", "cluster_weights_"}  # a flat cluster more
 
 
 def shared_names(section: str) -> list[str]:

@@ -190,6 +190,30 @@ def test_heat_depends_on_what_the_start_explains(monkeypatch):
     assert heats[0] > heats[1] >= heats[2] >= 1
 
 
+@pytest.mark.parametrize("assignment", ["collapsed", "noncollapsed", "fixed"])
+def test_noise_is_flat_whatever_becomes_of_the_weights(assignment):
+    table, times, names = sigmoids(2, 0.4, seed=8)
+    noise = np.random.default_rng(9).normal(size=(len(table), 10))
+    model = thorough(assignment=assignment).fit(np.hstack([table, noise]), orientation=times)
+    assert_array_equal(model.feature_labels(0)[:12], names)
+    assert np.mean(model.feature_labels(0)[12:] == "flat") >= 0.8
+
+
+def test_rows_that_do_not_vary_say_nothing_of_behaviours():
+    table = progression().data
+    model = thorough().fit(table)
+    assert_allclose(model.predict_proba(table[:1]), np.tile(model.cluster_weights_, (table.shape[1], 1)))
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"z_max": 1.0}, {"n_grid_points": 5}, {"margin": 0.6}, {"leveling_off": "turn"}]
+)
+def test_parameters_set_after_a_fit_are_for_the_next_one(parameters):
+    model = quick().fit(progression().data)
+    before = model.predict_proba(progression().data)
+    assert_array_equal(model.set_params(**parameters).predict_proba(progression().data), before)
+
+
 # ---- fits that nest -------------------------------------------------------------------------------------------------
 
 
