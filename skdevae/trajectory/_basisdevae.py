@@ -205,8 +205,9 @@ class BasisDeVAEClusterer(FeatureClusterer):
 
     ``responsibilities_`` are posterior probabilities given the axis: of the evidence, and of the Dirichlet prior on the
     weights of the clusters. They take the uncertainty of the curves into account, and that of single positions. They do
-    not know of other axes that the table might have. With ``leveling_off="turn"`` they are conditional on one fitted
-    set of curves, and too sure.
+    not know of other axes that the table might have, nor of behaviours that are not offered: a dip among rises, falls
+    and transients goes to whichever curve fits it best. To see such features, offer ``"dip"`` and ``"free"`` too. With
+    ``leveling_off="turn"`` they are conditional on one fitted set of curves, and too sure.
 
     Features are judged half-way through the training, three quarters through, and at the end. Early stopping and
     convergence begin to count at three quarters. An encoder is trained for 60 % of the epochs, then features are
