@@ -34,6 +34,20 @@ class Annealing(Callback):
         net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
 
 
+class KeptAxis(Callback):
+    """Let no update of q(w) make every feature flat in the first epochs.
+
+    Functions that a search has found need not be ones that the model can take. Until they are fitted, a flat curve may
+    be better than any, and with all features flat there is no axis along which they could be fitted.
+    """
+
+    def __init__(self, n_epochs: int):
+        self.n_epochs = n_epochs
+
+    def on_epoch_begin(self, net, **kwargs):
+        net.module_.keeps_an_axis = len(net.history) <= self.n_epochs
+
+
 class Judgement(Callback):
     """Judge the behaviours of features during training, twice or (``first`` being ``last``) once, and hold q(w) there.
 

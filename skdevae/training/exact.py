@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from ..nn.models import ExactModel
 from ..table.source import RowSource, summarize_columns
 from .batches import ExpectationSteps, expected_statistics
 from .behaviors import judge_
-from .callbacks import Annealing, Judgement
+from .callbacks import Annealing, Judgement, KeptAxis
 from .fitting import Fit, TrainingOptions, train
 from .settings import FitSettings, TrainingDefaults
 
@@ -32,6 +33,8 @@ _STEPS = {False: 2, True: 4}
 _EPOCHS_OF_LARGE_TABLES = 50
 #: most that the likelihood is divided by when q(z) starts, and nats that the start must explain of each row after that
 _HOTTEST, _LEAST_EXPLAINED = 20.0, 2.0
+#: share of the epochs in which not all features may be flat
+_KEPT_SHARE = 0.1
 #: nats that a row must tell of its latent, on average, for the fit to have found an axis
 _LEAST_INFORMATION = 0.01
 #: Adam's decay rates: with so few steps, its memory of squared gradients is short
@@ -100,11 +103,14 @@ def _train(
         schedules.append(Judgement(judge, options.annealed_epochs, last))
         # Until the last judgement, neither convergence nor early stopping is judged.
         options = replace(options, annealed_epochs=last)
+    elif module.flat_candidate is not None and not module.judges_behaviors and not options.annealed_epochs:
+        schedules.append(KeptAxis(math.ceil(_KEPT_SHARE * options.max_epochs)))
     # A judgement of a large table costs as much as several of its epochs. One, at the end, has to do: an axis that
     # rests on so much does not need to know which features are flat.
     result = train(module, batches, batches_valid, options, schedules, settings.callbacks or ())
     with torch.no_grad():
         module.latent_temperature = module.cluster_temperature = 1.0
+        module.keeps_an_axis = False
         if module.judges_behaviors:
             judge()
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..cluster_prior import FINAL_STEPS, OnlyCandidate
@@ -26,11 +28,14 @@ class ExactModel(GenerativeModel):
     ----------
     latent_temperature, cluster_temperature : float
         What the likelihood is divided by when q(z) and q(w) are updated; 1 but for deterministic annealing.
+    keeps_an_axis : bool
+        Whether an update of q(w) that makes every feature flat is refused.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.latent_temperature = self.cluster_temperature = 1.0
+        self.keeps_an_axis = False
         # Updated in closed form, between gradient steps.
         self.assignment.hold_(True)
         self._prepared: tuple[LatentGrid, Any] | None = None
@@ -63,7 +68,11 @@ class ExactModel(GenerativeModel):
         if self.judges_behaviors:
             self.assignment.lean_(self.without_flat(evidence / self.cluster_temperature))
         else:
+            before = deepcopy(self.assignment.state_dict())
             self.assignment.update_(evidence / self.cluster_temperature, self.gamma, max_steps)
+            flat = self.flat_candidate
+            if self.keeps_an_axis and flat is not None and bool(torch.eq(self.labels, flat).all()):
+                self.assignment.load_state_dict(before)
 
     def forward(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> LossTerms:
         """The objective given q(z), with a gradient that fits *every* candidate to every feature.

@@ -36,8 +36,9 @@ class MixtureModel(GenerativeModel):
 
     def log_prior(self) -> Tensor:
         """log p(theta) and the weighted log p(phi), up to a constant: a scalar."""
-        squares = torch.stack([w.square().sum() for w in self.decoder.parameters() if w.ndim > 1]).sum()
-        of_the_decoder = weights_log_prior(squares, self.weight_precision)
+        squares = [w.square().sum() for w in self.decoder.parameters() if w.ndim > 1]
+        total = torch.stack(squares).sum() if squares else torch.zeros(())
+        of_the_decoder = weights_log_prior(total, self.weight_precision)
         return of_the_decoder + self.likelihood.log_prior() + self.prior_weight * self.mixture.log_prior()
 
     def log_likelihood(self, rows: DenseRows, z: Tensor, with_constant: bool = True) -> Tensor:

@@ -34,7 +34,7 @@ def assert_rising(expected):
     """Along the first dimension, up to rounding."""
     assert np.isfinite(expected).all()
     assert (np.diff(expected, axis=0) >= -1e-12 * expected[1:]).all()
-    assert (expected[-1] > expected[0]).all()
+    assert (expected[-1] > expected[0]).any()  # flat is a behaviour too, in BasisVAE
 
 
 RISING = {

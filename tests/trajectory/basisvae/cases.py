@@ -98,7 +98,8 @@ def assert_consistent(model, table):
     assert model.n_clusters_effective_ == len(np.unique(model.labels_[~is_flat])) <= model.n_clusters
     assert model.cluster_weights_.shape == model.cluster_names_.shape == (k,)
     assert_allclose(model.cluster_weights_.sum(), 1)
-    assert_allclose(model.cluster_weights_, (model.responsibilities_.sum(0) + model.alpha) / (d + model.alpha * k))
+    learned = (model.responsibilities_.sum(0) + model.alpha) / (d + model.alpha * k)
+    assert_allclose(model.cluster_weights_, np.full(k, 1 / k) if model.assignment == "fixed" else learned)
     assert model.scales_.shape == model.shifts_.shape == model.levels_.shape == (d,)
     assert model.cluster_names_[-1] == "flat"
     assert_array_equal(model.scales_ > 0, ~is_flat)
