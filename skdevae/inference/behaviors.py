@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import cast
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ..nn.behavior_evidence import behavior_evidence
-from ..nn.binned_columns import bin_columns, binned, bins_of
+from ..nn.binned_columns import bin_columns, in_bins
 from ..nn.latent_grid import GridStatistics, LatentGrid, log_joint, side_by_side, summarize
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..nn.models.base import RULED_OUT
+from ..nn.rows import Rows
 from ..nn.smooth_curves import BinnedColumns, SmoothCurves
 from ..table.source import RowSource
 
@@ -55,32 +57,47 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
     """Every column in bins along the axis, with q(z) that its group of columns had no part in."""
     tables = _as_if_none_were_flat(model, grid)
     groups = column_groups(tables, _GROUPS[source.is_large])
-    with_positive, has_free_noise = tables.positive is not None, model.linear_likelihood.has_free_noise
-    sums: dict[int, GridStatistics] = {}
-    located: dict[int, Tensor] = {}
-    has_missing = False
+    has_free_noise = model.linear_likelihood.has_free_noise
     squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
-    for _, rows in source.chunks(len(grid.points)):
-        everything = log_joint(rows, tables, grid)
-        for number, group in enumerate(groups):
-            own = rows.of_columns(group)
-            q = (everything - own.log_likelihood(tables.of_columns(group))).softmax(1)
-            part = summarize(own, q, grid.log_mass, with_positive)
-            sums[number] = sums[number] + part if number in sums else part
-            located[number] = located.get(number, 0) + q.sum(0)
-        has_missing |= rows.observed is not None
-        if has_free_noise:
-            squares += rows.dense().values.double().square().sum(0)
+    has_missing = False
+
+    def located() -> Iterator[tuple[Rows, Tensor]]:
+        nonlocal squares, has_missing
+        for _, rows in source.chunks(len(grid.points)):
+            has_missing |= rows.observed is not None
+            if has_free_noise:
+                squares += rows.dense().values.double().square().sum(0)
+            yield rows, log_joint(rows, tables, grid)
+
     parts, latents = [], []
-    for number in range(len(groups)):
-        mass = located[number].double()
-        bins = bins_of(mass)
-        parts.append(binned(sums[number].double(), bins))
-        latents.append((bins @ (mass * grid.points[:, 0])) / (bins @ mass))
+    for sums, mass in sums_without(groups, located(), tables, grid.log_mass):
+        part, latent = in_bins(sums.double(), mass.double(), grid.points)
+        parts.append(part)
+        latents.append(latent[:, 0])
     together = side_by_side(parts, [len(group) for group in groups] if has_missing else None)
     together = together.of_columns(torch.cat(groups).argsort())
     likelihood = deepcopy(model.linear_likelihood).double()
     return bin_columns(together, torch.stack(latents).mean(0), likelihood, squares)
+
+
+def sums_without(
+    groups: Sequence[Tensor], located: Iterable[tuple[Rows, Tensor]], tables: LinearTables, log_mass: Tensor
+) -> list[tuple[GridStatistics, Tensor]]:
+    """For each group of columns its sums, with q(z) that these columns have no part in, and the mass (P,) of that q(z).
+
+    ``located`` are chunks of rows, each with its log joint density (B, P) under all columns, of coefficients ``tables``
+    (P, D). ``log_mass`` (P,) is the prior's.
+    """
+    found: list[tuple[GridStatistics, Tensor]] = []
+    for rows, joint in located:
+        here = []
+        for group in groups:
+            own = rows.of_columns(group)
+            q = (joint - own.log_likelihood(tables.of_columns(group))).softmax(1)
+            here.append((summarize(own, q, log_mass, tables.positive is not None), q.sum(0)))
+        pairs = zip(found, here, strict=True)
+        found = [(sums + more, mass + added) for (sums, mass), (more, added) in pairs] if found else here
+    return found
 
 
 def _as_if_none_were_flat(model: GenerativeModel, grid: LatentGrid) -> LinearTables:

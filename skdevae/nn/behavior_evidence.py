@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .curve_shapes import shapes_of
-from .smooth_curves import LENGTHS, SmoothCurves, kernel, log_node_prior, root
+from .smooth_curves import LENGTHS, SmoothCurves, kernel, root
 
 #: draws of each curve's posterior, and of the prior
 _DRAWS, _PRIOR_DRAWS = 200, 20_000
@@ -55,7 +55,7 @@ def behavior_evidence(curves: SmoothCurves, behaviors: Sequence[str], margin: fl
     # To three decimals, so that the shares of one table are counted once.
     z = tuple(round(latent, 3) for latent in columns.z.tolist())
     log_prior = log_prior_shares(z, tuple(behaviors), margin).to(columns.response)
-    joint = curves.log_evidence + log_node_prior(columns.response)[..., None]  # (L, S, D)
+    joint = curves.log_joint  # (L, S, D)
     best = joint.flatten(0, 1).amax(0)  # (D,)
     evidence = torch.full((len(best), len(behaviors)), -torch.inf).to(best)
     for length in range(joint.shape[0]):

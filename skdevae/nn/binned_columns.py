@@ -28,6 +28,12 @@ def bins_of(mass: Tensor) -> Tensor:
     return overlap.clamp(min=0) / (upper - lower).clamp(min=torch.finfo(mass.dtype).tiny)
 
 
+def in_bins(statistics: GridStatistics, mass: Tensor, points: Tensor) -> tuple[GridStatistics, Tensor]:
+    """Sums in bins of equal mass, and the mean latent (B, Q) in each, for grid points (P, Q) of a mass (P,)."""
+    bins = bins_of(mass)
+    return binned(statistics, bins), (bins @ (mass[:, None] * points)) / (bins @ mass)[:, None]
+
+
 def binned(statistics: GridStatistics, bins: Tensor) -> GridStatistics:
     """Sums over the bins' shares (B, P) of the grid points."""
     return GridStatistics(

@@ -143,6 +143,11 @@ class SmoothCurves:
             found.append(0.5 * (gain - inflation.log().sum(-1)))
         return torch.stack(found)
 
+    @cached_property
+    def log_joint(self) -> Tensor:
+        """Log evidence of every node plus its log prior, against a flat curve: (L, S, D)."""
+        return self.log_evidence + log_node_prior(self.level)[..., None]
+
     def moments(self, length: int, share: int, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (d, B) and a root (d, B, B) of the covariance of some features' curves under a node.
 
@@ -166,7 +171,7 @@ class SmoothCurves:
 
     def mean(self) -> Tensor:
         """Posterior mean of every feature's curve, averaged over nodes and a flat curve of the same weight: (B, D)."""
-        joint = (self.log_evidence + log_node_prior(self.level)[..., None]).flatten(0, 1)  # (L S, D)
+        joint = self.log_joint.flatten(0, 1)  # (L S, D)
         weights = torch.cat([joint, joint.new_zeros(1, joint.shape[1])]).softmax(0)[:-1].view_as(self.log_evidence)
         mean = torch.zeros_like(self._scaled)
         for length, weight in enumerate(weights):  # (S, D)

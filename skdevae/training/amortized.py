@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,13 +10,12 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from ..inference import amortized_elbo, column_evidence
-from ..inference.base import share_a_grid
 from ..nn.layers import noise_from
 from ..nn.models import AmortizedModel
 from ..table.components import projection_onto
 from ..table.source import RowSource
 from .batches import RowsInOrder, ShuffledRows
-from .behaviors import judge_
+from .behaviors import judge_of
 from .callbacks import DivergenceWarmUp, Judgement
 from .exact import grid_of
 from .fitting import Fit, train
@@ -84,7 +81,7 @@ def fit_amortized(
         batches_valid = RowsInOrder(validation, settings.n_components, settings.batch_size, seed)
     warm_up = DivergenceWarmUp(settings.kl_warmup, max_epochs)
     schedules: list[Callback] = [warm_up]
-    judge = _judge_of(module, source, settings)
+    judge = judge_of(module, source, grid_of(source, settings)) if module.judges_behaviors else None
     if judge is not None:
         judged = math.ceil(max(settings.kl_warmup, _JUDGED_SHARE) * max_epochs)
         schedules.append(Judgement(judge, judged, judged))
@@ -97,14 +94,6 @@ def fit_amortized(
     elif module.assignment.is_held:  # training ended before warm-up did
         module.assignment.update_(column_evidence(module, source), settings.gamma)
     return Fit(module, result.history, _bound(module, source, settings.gamma), result.interrupted)
-
-
-def _judge_of(module: AmortizedModel, source: RowSource, settings: FitSettings) -> Callable[..., None] | None:
-    """What judges the behaviours of all features, on a grid that all rows share; None where they are not judged."""
-    if not module.judges_behaviors or not share_a_grid(module, source):
-        return None
-    varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
-    return partial(judge_, module, source, varying, grid_of(source, settings))
 
 
 def _bound(module: AmortizedModel, source: RowSource, gamma: float) -> float:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from ..inference.base import share_a_grid
 from ..inference.behaviors import evidence_of_behaviors
 from ..nn.latent_grid import LatentGrid
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
+
+
+def judge_of(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> Callable[..., None] | None:
+    """What judges the behaviours of all features of a table: :func:`judge_`, but for ``may_be_flat``.
+
+    None where behaviours are not judged, or rows do not share a grid.
+    """
+    if not model.judges_behaviors or not share_a_grid(model, source):
+        return None
+    varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
+    return partial(judge_, model, source, varying, grid)
 
 
 @torch.no_grad()

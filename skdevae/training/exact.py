@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 
 import torch
 from skorch.callbacks import Callback
 
-from ..nn.binned_columns import binned, bins_of
+from ..nn.binned_columns import in_bins
 from ..nn.latent_grid import LatentGrid
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..table.source import RowSource, summarize_columns
 from .batches import ExpectationSteps, expected_statistics
-from .behaviors import judge_
+from .behaviors import judge_of
 from .callbacks import Annealing, Judgement, KeptAxis
 from .fitting import Fit, TrainingOptions, train
 from .settings import FitSettings, TrainingDefaults
@@ -95,15 +94,14 @@ def _train(
 ) -> Fit:
     """One run from a fresh module, whose q(z) starts at a temperature."""
     module.is_judged = False
-    varying = torch.from_numpy(source.varying_columns()).to(source.like.device)
-    judge = partial(judge_, module, source, varying, grid)
+    judge = judge_of(module, source, grid)
     schedules: list[Callback] = [Annealing(len(source), hottest, options.annealed_epochs)]
-    if module.judges_behaviors and not source.is_large:
+    if judge is not None and not source.is_large:
         last = (options.annealed_epochs + options.max_epochs) // 2
         schedules.append(Judgement(judge, options.annealed_epochs, last))
         # Until the last judgement, neither convergence nor early stopping is judged.
         options = replace(options, annealed_epochs=last)
-    elif module.flat_candidate is not None and not module.judges_behaviors and not options.annealed_epochs:
+    elif judge is None and module.flat_candidate is not None and not options.annealed_epochs:
         schedules.append(KeptAxis(math.ceil(_KEPT_SHARE * options.max_epochs)))
     # A judgement of a large table costs as much as several of its epochs. One, at the end, has to do: an axis that
     # rests on so much does not need to know which features are flat.
@@ -111,7 +109,7 @@ def _train(
     with torch.no_grad():
         module.latent_temperature = module.cluster_temperature = 1.0
         module.keeps_an_axis = False
-        if module.judges_behaviors:
+        if judge is not None:
             judge()
         else:
             module.update_clusters_(expected_statistics(module, source, grid), grid)
@@ -128,10 +126,7 @@ def starting_temperature(module: ExactModel, source: RowSource, grid: LatentGrid
     The more nats of each row the first guess of the (first) axis explains, the more heat it stands.
     """
     statistics = expected_statistics(module, source, grid)
-    mass = statistics.mass.mean(1)
-    bins = bins_of(mass)
-    sums = binned(statistics, bins)
-    latents = (bins @ (mass[:, None] * grid.points)) / (bins @ mass)[:, None]
+    sums, latents = in_bins(statistics, statistics.mass.mean(1), grid.points)
     likelihood, means = module.linear_likelihood, sums.mean()
     everywhere = (sums.weighted.sum(0) / sums.mass.sum(0).clamp(min=1e-12)).expand_as(means)
     curves = torch.stack([likelihood.unlink(means), likelihood.unlink(everywhere)], 1)  # (B, 2, D)

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from skdevae.nn import behavior_evidence as module
 from skdevae.nn.behavior_evidence import behavior_evidence, log_prior_shares
 from skdevae.nn.curve_shapes import shapes_of
-from skdevae.nn.smooth_curves import BinnedColumns, SmoothCurves, kernel, root
+from skdevae.nn.smooth_curves import BinnedColumns, SmoothCurves, kernel, log_node_prior, root
 
 NAMES = ("increasing", "decreasing", "transient", "dip", "flat", "free")
 MARGIN = 0.15
@@ -144,7 +144,7 @@ def test_everything_that_is_not_flat_is_free_where_nothing_else_is_offered():
     found = _evidence(columns, ("flat", "free"))
     assert (found[:, 0] == 0).all()
     curves = SmoothCurves(columns)
-    expected = (curves.log_evidence + module.log_node_prior(columns.response)[..., None]).flatten(0, 1).logsumexp(0)
+    expected = (curves.log_evidence + log_node_prior(columns.response)[..., None]).flatten(0, 1).logsumexp(0)
     # "free" is all of the prior's draws, but for half a draw; nodes of little evidence are left out
     np.testing.assert_allclose(found[:, 1], expected, atol=0.1)
 
@@ -197,7 +197,7 @@ def test_a_region_without_a_draw_is_less_probable_than_draws_can_tell():
     """Its evidence is below what a single draw would have given it, in a region as rare as the prior allows."""
     columns = _measured(lambda z: np.sin(3 * z), 0.2, 200, 3)
     curves = SmoothCurves(columns)
-    best = (curves.log_evidence + module.log_node_prior(columns.response)[..., None]).flatten(0, 1).amax(0)
+    best = (curves.log_evidence + log_node_prior(columns.response)[..., None]).flatten(0, 1).amax(0)
     assert (_evidence(columns)[:, :4] < (best - np.log(module._DRAWS))[:, None]).all()
 
 

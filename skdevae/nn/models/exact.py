@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -68,11 +67,11 @@ class ExactModel(GenerativeModel):
         if self.judges_behaviors:
             self.assignment.lean_(self.without_flat(evidence / self.cluster_temperature))
         else:
-            before = deepcopy(self.assignment.state_dict())
+            before = self.assignment.logits.detach().clone()
             self.assignment.update_(evidence / self.cluster_temperature, self.gamma, max_steps)
             flat = self.flat_candidate
             if self.keeps_an_axis and flat is not None and bool(torch.eq(self.labels, flat).all()):
-                self.assignment.load_state_dict(before)
+                self.assignment.lean_(before)
 
     def forward(self, statistics: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> LossTerms:
         """The objective given q(z), with a gradient that fits *every* candidate to every feature.

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize
+from ...inference.behaviors import sums_without
+from ...nn.latent_grid import GridStatistics, LatentGrid, log_joint
 from ...nn.linear_tables import LinearTables
 from ...nn.rows import Rows
 from ...table.components import normal_scores
@@ -104,15 +105,8 @@ class GaussianAxis:
 
     def sums_without(self, groups: list[Tensor], curves: Array, noise_variances: Array) -> list[GridStatistics]:
         """Sums of each group of columns, with posteriors that these columns have no part in."""
-        tables, found = self.tables(curves, noise_variances), list[GridStatistics]()
-        for rows, joint in self._joint(curves, noise_variances):
-            here = []
-            for group in groups:
-                own = rows.of_columns(group)
-                q = (joint - own.log_likelihood(tables.of_columns(group))).softmax(1)
-                here.append(summarize(own, q, self.latent.log_mass, with_positive=False))
-            found = [sums + part for sums, part in zip(found, here, strict=True)] if found else here
-        return found
+        tables, located = self.tables(curves, noise_variances), self._joint(curves, noise_variances)
+        return [sums for sums, _ in sums_without(groups, located, tables, self.latent.log_mass)]
 
     def posterior(self, curves: Array, noise_variances: Array) -> np.ndarray:
         """q(z) of every row, (N, P), in the source's dtype."""

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ...inference.behaviors import column_groups
-from ...nn.binned_columns import bin_columns, binned, bins_of
+from ...nn.binned_columns import bin_columns, in_bins
 from ...nn.latent_grid import GridStatistics, LatentGrid, summarize, total
 from ...nn.likelihoods import Gaussian
-from ...nn.smooth_curves import SmoothCurves, log_node_prior
+from ...nn.smooth_curves import SmoothCurves
 from ...table.source import RowSource, summarize_columns
 from .axis import GaussianAxis, find_axis, fit_curves
 from .grid import Array
@@ -54,9 +54,7 @@ def _curve_evidence(statistics: GridStatistics, points: Tensor, sum_of_squares: 
     """
     sums = statistics.double()
     sums = GridStatistics(sums.weighted, None, sums.mass.clamp(min=_LEAST_MASS), sums.divergence, sums.n_rows)
-    mass = sums.mass.mean(1)
-    bins = bins_of(mass)
-    latents = (bins @ (mass * points[:, 0].double())) / (bins @ mass)
+    binned, latents = in_bins(sums, sums.mass.mean(1), points.double())
     gaussian = Gaussian(len(sum_of_squares), floor=0.0)
-    curves = SmoothCurves(bin_columns(binned(sums, bins), latents, gaussian, sum_of_squares))
-    return (curves.log_evidence + log_node_prior(curves.level)[..., None]).flatten(0, 1).logsumexp(0)
+    curves = SmoothCurves(bin_columns(binned, latents[:, 0], gaussian, sum_of_squares))
+    return curves.log_joint.flatten(0, 1).logsumexp(0)
