@@ -355,3 +355,23 @@ def test_responsibilities_start_equal_and_sum_to_one(name):
     _set_responsibilities_(assignment, _random_phi(np.random.default_rng(3)))
     torch.testing.assert_close(assignment.responsibilities.sum(1), torch.ones(D, dtype=torch.float64))
     assert assignment.counts.sum().item() == pytest.approx(D)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 2.0])
+@pytest.mark.parametrize("gamma", [1.0, 3.0])
+def test_weights_that_are_kept_settle_together_with_the_clusters(alpha, gamma):
+    """psi is alpha plus the votes, phi is what the evidence and psi say, and where psi stood before does not matter."""
+    generator = np.random.default_rng(0)
+    evidence = torch.from_numpy(4 * generator.normal(size=(12, 3)))
+    votes = torch.from_numpy(np.r_[np.ones(9), np.zeros(3)])
+    settled = []
+    for start in (-5.0, 3.0):
+        assignment = ASSIGNMENTS["noncollapsed"](12, 3, alpha).double()
+        with torch.no_grad():
+            assignment.log_concentration[0] = start
+        assignment.settle_(evidence, gamma, votes)
+        phi, psi = assignment.responsibilities.detach().numpy(), assignment.concentration.detach().numpy()
+        np.testing.assert_allclose(psi, alpha + votes.numpy() @ phi, atol=1e-4)
+        np.testing.assert_allclose(phi, softmax(evidence.numpy() / gamma + digamma(psi), axis=1), atol=1e-4)
+        settled.append(phi)
+    np.testing.assert_array_equal(*settled)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
 from scipy.stats import spearmanr
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
@@ -11,6 +13,8 @@ from trajectory.basisdevae.cases import INFERENCES, progression, quick, thorough
 
 from skdevae import BasisDeVAEClusterer, DeVAETransformer
 from skdevae.datasets import make_progression
+from skdevae.inference.behaviors import evidence_of_behaviors
+from skdevae.nn.latent_grid import LatentGrid
 from skdevae.training import exact as exact_training
 
 
@@ -133,6 +137,41 @@ def test_peaks_lie_among_the_samples(leveling_off):
     assert (model.peaks_[found] <= positions.max()).all()
     if leveling_off == "turn":  # where some peaks are beyond
         assert not found[transient].all()
+
+
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_the_range_of_the_samples_is_that_of_the_axis_as_it_points(reversed_):
+    table = np.exp(progression().data)  # lopsided, so that the two ends differ
+    model = quick().fit(table, orientation=-progression().times if reversed_ else progression().times)
+    positions = model.transform(table)
+    assert abs(positions.min() + positions.max()) > 0.05
+    assert_allclose(model._latent_range_, [positions.min(0), positions.max(0)], atol=0.01)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 7.0])
+def test_evidence_counts_as_gamma_says(gamma):
+    table = progression().data
+    model = quick(gamma=gamma, assignment="fixed").fit(table)
+    _, source, inference = model._for_inference(table)
+    grid = LatentGrid.standard_normal(129, model.z_max).to(source.like)
+    varying = torch.ones(table.shape[1], dtype=torch.bool)
+    evidence = evidence_of_behaviors(inference.model, source, grid, varying).numpy()
+    assert_allclose(model.predict_proba(table), softmax(evidence / gamma, axis=1), atol=1e-6)
+    assert_allclose(model.responsibilities_, softmax(evidence / gamma, axis=1), atol=0.02)
+
+
+def test_an_encoder_is_trained_on_for_the_behaviours_that_were_found():
+    seen = []
+
+    class Record(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append((net.module_.is_judged, net.module_.assignment.logits.detach().numpy().copy()))
+
+    quick(inference="amortized", max_epochs=20, callbacks=[Record()]).fit(progression().data)
+    judged, logits = zip(*seen, strict=True)
+    assert_array_equal(judged, np.arange(20) >= 12)
+    assert_array_equal(logits[12:], np.broadcast_to(logits[12], (8, *logits[12].shape)))
+    assert (logits[8] != logits[10]).any()
 
 
 # ---- nothing to find ------------------------------------------------------------------------------------------------
