@@ -24,6 +24,7 @@ from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
 from ..table.components import landmarks, principal_components, starting_positions
+from ..table.precision import training_dtype
 from ..table.source import RowSource, summarize_columns
 from ..table.table import Table, TableReader
 from ..table.validation import check_layer_sizes, check_missing
@@ -250,7 +251,8 @@ class LatentVariableModel(LatentEstimator):
         settings = self._settings()
         table = TableReader.learn(X, self.likelihood, self._units(X), size_factors=settings.size_factors)
         self._reader_ = table.reader
-        everything = table.source(torch.zeros((), dtype=torch.float32, device=resolve_device(self.device)))
+        dtype = training_dtype(X, self._is_count_model())
+        everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
         train_index, source, validation = self._split(everything, split_seed)
         self._config_ = self._module_config(len(source), table.n_features, table.has_missing)
@@ -297,7 +299,7 @@ class LatentVariableModel(LatentEstimator):
         """Fits of all starts, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
         for seed, positions in starts:
-            module = build_model(self._config_, generator_from(seed)).to(source.like.device)
+            module = build_model(self._config_, generator_from(seed)).to(source.like)
             fits.append(self._fit_module(module, source, validation, positions, seed))
             if fits[-1].interrupted:
                 break
@@ -334,7 +336,7 @@ class LatentVariableModel(LatentEstimator):
 
     def _keep(self, best: Fit, table: Table, source: RowSource, reference: np.ndarray | None) -> None:
         """Take over the best module, let its axes point as asked, and read off the fitted attributes."""
-        self.module_ = best.module.eval().requires_grad_(False)
+        self.module_ = best.module.float().eval().requires_grad_(False)
         self.history_ = best.history
         self.n_iter_ = len(best.history)
         inference, in_float64 = self._inference(), source.to(torch.float64)

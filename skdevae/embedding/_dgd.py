@@ -22,6 +22,7 @@ from ..inference.laplace import LaplaceInference, warn_unless_converged
 from ..nn.models import MixtureModel
 from ..nn.regularized_mixture import COVARIANCE_TYPES
 from ..table.components import Projection
+from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
@@ -390,7 +391,8 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
             X, weight, component, likelihood=self.likelihood, size_factors=self.size_factors, units=self._units
         )
         self._reader_ = training.table.reader
-        source = training.table.source(torch.zeros((), dtype=torch.float32, device=resolve_device(self.device)))
+        dtype = training_dtype(X, self._is_count_model())
+        source = training.table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         with fitting_threads(self._gains_from_threads(source)):
             found = fit_decoder(
                 source,

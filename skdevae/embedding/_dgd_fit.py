@@ -88,6 +88,7 @@ def fit_decoder(
     positions = torch.from_numpy(start.representations).to(source.like)
     learned = Representations.around(positions, model.latent_prior(), parameters.variational)
     result = train(model, learned, source, parameters, settings, seeds[2])
+    model = model.float()
     source = source.to(torch.float64)
     projection = start.projection
     if projection is not None:
@@ -148,7 +149,7 @@ def _decoder_config(parameters: DGDParameters, has_totals: bool) -> dict[str, An
 
 def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: int) -> MixtureModel:
     """A new model with its mixture at the start, and with curves that are constant at the columns' means."""
-    model = cast(MixtureModel, build_model(config, generator_from(seed))).to(source.like.device)
+    model = cast(MixtureModel, build_model(config, generator_from(seed))).to(source.like)
     components = (start.weights, start.means, start.variances)
     model.mixture.set_(*(torch.from_numpy(part).to(source.like) for part in components))
     mean, variance = (part.to(source.like) for part in column_moments(source))

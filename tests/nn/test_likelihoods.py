@@ -1,5 +1,6 @@
 """Likelihoods: linear tables against scipy's densities, their constants, their samples and their gradients."""
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -525,3 +526,37 @@ def test_excess_zeros_may_depend_on_no_component():
     likelihood = family(4, **family.options(noise_floor=0.2, n_components=0))
     assert likelihood.inflation_logits.shape == (1, 4)
     assert not likelihood.sees_latent
+
+
+# ---- counts of any size ----------------------------------------------------------------------------------------------
+
+
+def _exact_log_probability(name, x, curve, dispersion):
+    """log p(x) of a Poisson or negative-binomial count to fifty digits."""
+    with mpmath.workdps(50):
+        x, mean = mpmath.mpf(x), mpmath.exp(mpmath.mpf(curve))
+        if name == "poisson":
+            return float(x * mpmath.log(mean) - mean - mpmath.loggamma(x + 1))
+        theta = mpmath.mpf(dispersion)
+        ways = mpmath.loggamma(x + theta) - mpmath.loggamma(theta) - mpmath.loggamma(x + 1)
+        return float(ways + theta * mpmath.log(theta / (theta + mean)) + x * mpmath.log(mean / (theta + mean)))
+
+
+# Poisson's terms are as large as x log x, so it needs double precision where counts are large: `training_dtype`.
+@pytest.mark.parametrize(("name", "dtype"), [("nb", torch.float32), ("nb", torch.float64), ("poisson", torch.float64)])
+def test_log_probability_is_right_from_rare_events_to_a_billion(name, dtype):
+    exponents, dispersions, multiples = np.arange(-6, 10), [0.05, 1.0, 30.0], [0.0, 0.1, 1.0, 3.0]
+    cases = [(10.0**e, theta, round(m * 10.0**e)) for e in exponents for theta in dispersions for m in multiples]
+    mean, theta, x = torch.tensor(cases, dtype=dtype).T
+    curve, likelihood = mean.log(), LIKELIHOODS[name](len(cases)).to(dtype)
+    if name == "nb":
+        with torch.no_grad():
+            likelihood.log_dispersion.copy_(theta.log())
+    with torch.no_grad():
+        ours = likelihood.log_prob(x[None], curve[None], torch.zeros(1, 1, dtype=dtype))[0].double().numpy()
+        theta = likelihood.dispersion.double() if name == "nb" else theta
+    arguments = zip(x.tolist(), curve.tolist(), theta.tolist(), strict=True)
+    theirs = np.array([_exact_log_probability(name, *case) for case in arguments])
+    # exp(log theta) and the logs of means are themselves rounded, to the precision of the dtype.
+    rounding = {torch.float32: 1e-5, torch.float64: 1e-6}[dtype]
+    np.testing.assert_allclose(ours, theirs, rtol=rounding, atol=rounding)

@@ -47,16 +47,18 @@ class NegativeBinomial(CountLikelihood):
     def coefficients(self, curves: Tensor, z: Tensor, *own: Tensor) -> LinearTables:
         (log_dispersion,) = own
         ratio = curves - log_dispersion  # log(mean / dispersion)
-        excess = softplus(ratio)
-        return LinearTables(-log_dispersion.exp() * excess, ratio - excess, None)
+        # The slope, log(mean / (mean + dispersion)), is next to nothing where means are large: a difference loses it.
+        return LinearTables(-log_dispersion.exp() * softplus(ratio), logsigmoid(ratio), None)
 
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         return self.dispersion * torch.sigmoid(curves - self.log_dispersion)
 
     def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
-        dispersion = self.dispersion
+        # In double precision: of large counts, the difference is a small part of each term.
+        dispersion, x_double = self.log_dispersion.double().exp(), x.double()
         at_zero = torch.lgamma(dispersion)
-        return torch.lgamma(x + dispersion[column]) - at_zero[column] - torch.lgamma(x + 1)
+        constant = torch.lgamma(x_double + dispersion[column]) - at_zero[column] - torch.lgamma(x_double + 1)
+        return constant.to(x)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return curves.exp()
