@@ -31,6 +31,8 @@ from ..table.source import RowSource
 from ..table.table import Table, TableReader, Values
 from ..table.units import Units
 from ..table.validation import canonical_counts, check_counts
+from ..training.interrupts import Interrupts
+from ..training.net import ADVICE
 from ..training.seeds import generator_from, spawn_seeds
 from ..training.settings import FitSettings
 from .persistence import restored, stored
@@ -142,10 +144,24 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         trial = object.__new__(type(self))
         own = {name: value for name, value in vars(self).items() if not is_fitted_state(name)}
         trial.__dict__ = dict(own)
-        trial._fit(X, **facts)
+        with Interrupts() as interrupts:
+            try:
+                trial._fit(X, **facts)
+            except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+                raise ValueError(f"Training ended with a model that nothing can be computed from. {ADVICE}") from error
+        interrupts.raise_if_abandoned()
+        trial._check_result()
+        if interrupts.noted:
+            trial._warn_of_interruption()
         found = {name: value for name, value in vars(trial).items() if is_fitted_state(name)}
         self.__dict__ = own | found
         return self
+
+    def _check_result(self) -> None:
+        """Raise where a number that a fit has found is not finite."""
+        for name, value in vars(self).items():
+            if is_fitted_state(name) and isinstance(value, float) and not np.isfinite(value):
+                raise ValueError(f"The fit ended with {name}={value}. {ADVICE}")
 
     def _settings(self) -> FitSettings:
         return FitSettings.of(self)

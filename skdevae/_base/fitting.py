@@ -263,9 +263,7 @@ class LatentVariableModel(LatentEstimator):
             log_volume = float(np.mean(table.reader.units.log_volumes(source.table)))
             self.lower_bound_ = best.lower_bound - log_volume
             self._keep(best, table, everything, reference)
-        if fits[-1].interrupted:
-            self._warn_of_interruption()
-        elif not best.has_axis:
+        if not best.has_axis and not fits[-1].interrupted:
             warn_user(
                 "No axis was found: no column varies with another by more than chance explains, so every sample has "
                 "the same position. Are the columns independent noise? Scores and predictions are those of independent "

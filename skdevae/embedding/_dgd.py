@@ -405,8 +405,6 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
             warn_unless_converged(found.modes)
             self._keep(found)
             self._keep_samples(training, found)
-        if found.interrupted:
-            self._warn_of_interruption()
 
     def _gains_from_threads(self, source: RowSource) -> bool:
         width = 1 if self.decoder is not None else [1, *self.hidden_layer_sizes][-1]

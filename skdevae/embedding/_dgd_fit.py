@@ -54,8 +54,6 @@ class DecoderFit:
     modes : Modes
         Final representations of the training rows.
     history : skorch.history.History
-    interrupted : bool
-        Whether the keyboard ended the training.
     """
 
     module: MixtureModel
@@ -63,7 +61,6 @@ class DecoderFit:
     inference: LaplaceInference
     modes: Modes
     history: History
-    interrupted: bool
 
 
 def fit_decoder(
@@ -99,7 +96,7 @@ def fit_decoder(
     modes = settle(inference, learned, source, refits=parameters.refit_mixture, may_be_empty=parameters.may_be_empty)
     model.mixture = copy.deepcopy(inference.model.mixture).float()
     config["mixture"]["n_mixture_components"] = len(model.mixture.means)
-    return DecoderFit(model, config, inference, modes, result.history, result.interrupted)
+    return DecoderFit(model, config, inference, modes, result.history)
 
 
 # ---- the module -----------------------------------------------------------------------------------------------------

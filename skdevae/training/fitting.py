@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ from .callbacks import (
     RepresentationSteps,
     cosine_decay,
 )
-from .net import LatentVariableNet, RepresentationNet
+from .interrupts import interrupts_of_this_fit
+from .net import ADVICE, LatentVariableNet, RepresentationNet
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
@@ -52,7 +54,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How training went; the module itself is trained in place."""
+    """How training went, and whether an interrupt has ended the fit; the module itself is trained in place."""
 
     history: History
     interrupted: bool
@@ -70,6 +72,10 @@ class Fit:
     lower_bound: float
     interrupted: bool
     has_axis: bool = True
+
+    def __post_init__(self):
+        if not math.isfinite(self.lower_bound):
+            raise ValueError(f"Training ended with a model whose bound is not finite. {ADVICE}")
 
 
 def train(
@@ -126,10 +132,20 @@ def _run(
         verbose=0,
     )
     net.fit(None)
+    interrupts = interrupts_of_this_fit()
+    interrupts.raise_if_abandoned()  # skorch has caught it
+    raise_unless_finite(module)
     history = net.history
     while len(history) and "train_loss" not in history[-1]:
         history.pop()  # the epoch in which an interruption came
-    return TrainingResult(history, net.interrupted_)
+    return TrainingResult(history, interrupts.noted)
+
+
+def raise_unless_finite(module: nn.Module) -> None:
+    """Raise where a trained module has weights that are no finite numbers: no loss is computed after the last step."""
+    culprits = [name for name, weights in module.named_parameters() if not torch.isfinite(weights).all()]
+    if culprits:
+        raise ValueError(f"Training ended with weights that are not finite ({culprits[0]}). {ADVICE}")
 
 
 def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:

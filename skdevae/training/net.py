@@ -11,6 +11,10 @@ from torch import nn
 
 from ..nn.losses import LossTerms
 from .batches import ModuleInputs
+from .interrupts import interrupts_of_this_fit
+
+#: what a user may do where numbers are lost
+ADVICE = "Try a smaller learning_rate, and look for columns with extreme values: a log or rank transform helps."
 
 
 class _TotalLoss(nn.Module):
@@ -31,11 +35,6 @@ class LatentVariableNet(NeuralNet):
         What an epoch iterates over; ``batches_valid`` may be None.
     **kwargs
         Those of :class:`skorch.NeuralNet`.
-
-    Attributes
-    ----------
-    interrupted_ : bool
-        Whether the last fit was stopped by the keyboard.
     """
 
     def __init__(self, module, *args, batches_train=None, batches_valid=None, criterion=_TotalLoss, **kwargs):
@@ -52,21 +51,33 @@ class LatentVariableNet(NeuralNet):
         return dataset
 
     def fit_loop(self, X, y=None, epochs=None, **kwargs):
-        """Train, and remember whether the keyboard stopped it: skorch itself swallows that."""
-        self.interrupted_ = self._stopped_by_callback = False
+        """Train, and tell a callback that ends training from an interrupt: skorch itself swallows both."""
+        self._interrupts = interrupts_of_this_fit()
+        self._stopped_by_callback = self._has_epoch = False
         try:
             return super().fit_loop(X, y, epochs, **kwargs)
         except KeyboardInterrupt:
-            self.interrupted_ = not self._stopped_by_callback
+            announced = self._interrupts.noted or self._interrupts.abandoned
+            if not self._stopped_by_callback and not announced:
+                self._interrupts.take_note()
             raise
 
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks, which (skorch's EarlyStopping does) may end training by a KeyboardInterrupt of theirs."""
+        if method_name in ("on_train_begin", "on_train_end"):
+            super().notify(method_name, **cb_kwargs)
+            return
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            self._stopped_by_callback = True
+            self._stopped_by_callback = not self._interrupts.abandoned
             raise
+        finally:
+            if method_name == "on_epoch_end":
+                self._has_epoch = self._interrupts.has_result = True
+        self._interrupts.raise_if_abandoned()
+        if self._interrupts.noted and self._has_epoch:
+            raise KeyboardInterrupt  # ends training in skorch's way
 
     def train_step_single(self, batch: ModuleInputs, **fit_params: Any) -> dict:
         """One forward and backward pass."""
@@ -98,8 +109,7 @@ class LatentVariableNet(NeuralNet):
             return
         culprits = [name for name, value in terms.named().items() if not np.isfinite(value)]
         raise ValueError(
-            f"The loss stopped being finite in epoch {len(self.history)}: {', '.join(culprits) or 'total'}. "
-            "Try a smaller learning_rate, and look for columns with extreme values: a log or rank transform helps."
+            f"The loss stopped being finite in epoch {len(self.history)}: {', '.join(culprits) or 'total'}. {ADVICE}"
         )
 
 

@@ -124,12 +124,11 @@ class Stop(Callback):
 
 
 @pytest.mark.parametrize("representation", ["map", "variational"])
-@pytest.mark.parametrize("epoch", [0, 4])
-def test_an_interrupted_fit_keeps_what_it_has_learned(epoch, representation, monkeypatch):
+def test_an_interrupted_fit_keeps_what_it_has_learned(representation, monkeypatch):
     table = blobs()[0]
-    with pytest.warns(ConvergenceWarning, match=f"interrupted after {epoch} epochs"):
-        model = quick(callbacks=[KeyboardAt(monkeypatch, epoch)], representation=representation).fit(table)
-    assert model.n_iter_ == len(model.history_) == epoch
+    with pytest.warns(ConvergenceWarning, match="interrupted after 4 epochs"):
+        model = quick(callbacks=[KeyboardAt(monkeypatch, 4)], representation=representation).fit(table)
+    assert model.n_iter_ == len(model.history_) == 4
     assert_allclose(model.transform(table), model.embedding_, rtol=0, atol=1e-8)
     assert np.isfinite([model.score(table), model.log_posterior_]).all()
 

@@ -1,6 +1,7 @@
 """How a fit goes: what it logs, what it listens to, when it stops, and what happens when it must."""
 
 import itertools
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,7 +65,7 @@ def press_control_c(monkeypatch, step):
 
     def train_step_single(self, *args, **kwargs):
         if next(count) == step:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(LatentVariableNet, "train_step_single", train_step_single)
@@ -298,7 +299,7 @@ def test_skorchs_own_early_stopping_is_a_callback_like_any_other():
 
 
 @pytest.mark.parametrize("inference", INFERENCES)
-@pytest.mark.parametrize("step", [1, 7, 2 * 20])
+@pytest.mark.parametrize("step", [STEPS + 1, 7, 2 * 20])
 def test_control_c_keeps_what_was_learned(inference, step, monkeypatch):
     whole = quick(inference=inference).fit(TABLE)
     press_control_c(monkeypatch, step)
