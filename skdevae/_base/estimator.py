@@ -72,6 +72,20 @@ def is_fitted_state(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
+def _require_finite(values: np.ndarray, positions: Tensor | np.ndarray) -> np.ndarray:
+    """Values (P, ...) at positions (P, Q) of the latent; a ValueError that names the first position without a value."""
+    finite = np.isfinite(values).reshape(len(values), -1).all(1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        where = ", ".join(f"{coordinate:g}" for coordinate in positions[first].tolist())
+        raise ValueError(
+            f"At {np.count_nonzero(~finite)} of {len(finite)} positions the fitted curves leave the range of "
+            f"{values.dtype} numbers; the first is row {first}, z=({where}). Latents are in standard deviations of the "
+            "prior: ask for positions nearer to those of the data."
+        )
+    return values
+
+
 def _float64_like(module: GenerativeModel) -> Tensor:
     """A tensor with the dtype of all inference, on the module's device."""
     return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
@@ -378,12 +392,18 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         curves : ndarray of shape (n_points, n_features)
-            In the units of the training table.
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+
+        Raises
+        ------
+        ValueError
+            If z is so far out that an expected value is not a finite number.
         """
         module, positions = self._at_positions(z)
         with torch.no_grad():
             mean = module.likelihood.mean(module.predictive_curves(positions), positions)
-        return self._reader_.units.to_user(mean.cpu().numpy())
+        with np.errstate(over="ignore"):
+            return _require_finite(self._reader_.units.to_user(mean.cpu().numpy()), positions)
 
     def derivatives(self, z: ArrayLike) -> np.ndarray:
         """Rate of change of the expected value of every feature along the latent.
@@ -397,12 +417,19 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         -------
         rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
             In the units of the training table per prior standard deviation. The last axis is there where the latent has
-            more than one component.
+            more than one component. Expected counts end at 2**53: there, their rate of change is 0.
+
+        Raises
+        ------
+        ValueError
+            If z is so far out that a rate is not a finite number.
         """
         module, positions = self._at_positions(z)
         with torch.no_grad():
             rates = slopes(lambda z: module.likelihood.mean(module.predictive_curves(z), z), positions)
-        in_user_units = rates.cpu().numpy() * np.reshape(self._reader_.units.sizes, (-1, 1))
+        with np.errstate(over="ignore"):
+            in_user_units = rates.cpu().numpy() * np.reshape(self._reader_.units.sizes, (-1, 1))
+        _require_finite(in_user_units, positions)
         return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
 
     def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
@@ -429,13 +456,20 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training table.
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+
+        Raises
+        ------
+        ValueError
+            If a latent is so far out that an expected value is not a finite number, in the precision of Z.
         """
         check_is_fitted(self, "module_")
         latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
         if latents.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
-        return self.trajectories(latents).astype(latents.dtype, copy=False)
+        expected = self.trajectories(latents)
+        with np.errstate(over="ignore"):
+            return _require_finite(expected.astype(latents.dtype, copy=False), latents)
 
     @available_if(require_density)
     @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -452,7 +486,7 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training table.
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
         """
         module, generator = self._for_sampling(random_state)
         return self._simulated(module, module.latent_prior(), n_samples, generator)

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+#: whole numbers above it are not exact in double precision
+_LARGEST_COUNT = 2.0**53
+
 
 def column_label(feature_names: np.ndarray | None, column: int) -> str:
     """How an error message calls a column."""
@@ -45,6 +48,7 @@ def check_counts(X: Any, likelihood: str, feature_names: np.ndarray | None) -> N
             (entries != np.floor(entries)) & ~np.isnan(entries),
             f"Fractional values where {likelihood!r} needs raw counts",
         ),
+        (entries > _LARGEST_COUNT, "Counts above 2**53, which double precision does not hold exactly"),
     ]
     if likelihood == "bernoulli":
         complaints.append((entries > 1, "Values above 1 where likelihood='bernoulli' needs zeros and ones"))

@@ -560,3 +560,23 @@ def test_log_probability_is_right_from_rare_events_to_a_billion(name, dtype):
     # exp(log theta) and the logs of means are themselves rounded, to the precision of the dtype.
     rounding = {torch.float32: 1e-5, torch.float64: 1e-6}[dtype]
     np.testing.assert_allclose(ours, theirs, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", COUNTS)
+def test_curves_of_any_height_have_finite_probabilities_means_draws_and_gradients(name, dtype):
+    likelihood = _likelihood(name, 1).to(dtype)
+    heights = [-1e30, -1e3, -90.0, -1.0, 0.0, 36.0, 90.0, 1e3, 1e30]
+    curves = torch.tensor(heights, dtype=dtype)[:, None].requires_grad_()
+    z = torch.zeros(9, _n_components(name), dtype=dtype)
+    log_prob = likelihood.log_prob(torch.ones_like(curves), curves, z)
+    mean, information = likelihood.mean(curves, z), likelihood.information(curves, z)
+    for values in (log_prob, mean, information):
+        assert values.isfinite().all()
+    assert (mean.diff(dim=0) >= 0).all()
+    assert (log_prob <= 0).all()
+    (gradient,) = torch.autograd.grad(log_prob.sum() + mean.log1p().sum(), curves)
+    assert gradient.isfinite().all()
+    drawn = likelihood.double().sample(curves.detach().double(), z.double(), torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, drawn.floor())
+    assert drawn.isfinite().all()

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from ..linear_tables import LinearTables
 from .counts import CountLikelihood
-from .poisson import LEAST_MEAN
+from .poisson import LEAST_MEAN, bounded_log_mean, draw_counts
 
 #: least and largest dispersion that a feature starts with
 _STARTING_DISPERSION = (0.1, 100)
@@ -61,12 +61,12 @@ class NegativeBinomial(CountLikelihood):
         return constant.to(x)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
-        return curves.exp()
+        return bounded_log_mean(curves).exp()
 
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         dispersion = self.dispersion.expand_as(curves)
-        rate = torch._standard_gamma(dispersion, generator=generator) * curves.exp() / dispersion
-        return torch.poisson(rate, generator=generator)
+        relative_rate = torch._standard_gamma(dispersion, generator=generator) / dispersion
+        return draw_counts(relative_rate * bounded_log_mean(curves).exp(), generator)
 
     def unlink(self, mean: Tensor) -> Tensor:
         return (mean + LEAST_MEAN).log()
@@ -143,7 +143,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return super().information(curves, z) * self._kept(z)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
-        return curves.exp() * self._kept(z)
+        return super().mean(curves, z) * self._kept(z)
 
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(self._kept(z), generator=generator) * super().sample(curves, z, generator)
