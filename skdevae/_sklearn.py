@@ -18,6 +18,7 @@ __all__ = [
     "StrOptions",
     "available_if",
     "check_monotonic_cst",
+    "check_parameters",
     "check_sample_weight",
     "fit_context",
     "validate_params",
@@ -29,6 +30,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Function], _Function]:
     """Decorator of ``fit``: validates the estimator's parameters first."""
     return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+
+def check_parameters(constraints: dict[str, list[Any]], values: dict[str, Any], owner: str) -> None:
+    """Raise unless the values of all parameters that have constraints keep them; the message names their owner."""
+    _param_validation.validate_parameter_constraints(constraints, values, caller_name=owner)
 
 
 def validate_params(

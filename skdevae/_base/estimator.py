@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
 
-from .._sklearn import Interval, StrOptions, available_if, validate_params
+from .._sklearn import Interval, StrOptions, available_if, check_parameters, validate_params
 from .._typing import Activation, Callbacks, RandomState, TableLike
 from .._warnings import warn_user
 from ..inference import Inference, inference_for, slopes
@@ -142,6 +142,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     #: Whether expected values follow the curves alone, so that a feature behaves as its curve does. Otherwise a
     #: likelihood may depend on the latent by other ways, as by excess zeros.
     _features_follow_curves: ClassVar[bool] = False
+    #: parameters that a fitted model reads, where the estimator has them: they may have been set since the fit
+    _parameters_of_answers: ClassVar[frozenset[str]] = frozenset({"n_importance_samples", "latent_tol", "size_factors"})
     #: constraints of estimators with size factors
     _size_factor_constraints: ClassVar[dict] = {
         "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
@@ -254,6 +256,9 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _for_inference(self, X: TableLike) -> Query:
         check_is_fitted(self, "module_")
+        own = self._parameter_constraints
+        constraints = {name: own[name] for name in self._parameters_of_answers & own.keys()}
+        check_parameters(constraints, self.get_params(deep=False), type(self).__name__)
         X = self._validate(X, reset=False)
         if not sp.issparse(X):
             empty = np.nonzero(np.isnan(X).all(1))[0]
@@ -315,7 +320,9 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X, and of counts given their size factors where the model has any.
+            log p(x) in nats, in the units of X. Where the model has size factors, it is that of the counts given the
+            size factors: it compares with models of the same size factors alone, and with ``"sum"``, whose size factors
+            know of the counts, it does not add up to one over all x.
             With exact inference it is an integral on a grid, accurate to 1e-4. So it is for models with an encoder and
             one component, if they have a standard normal prior and no size factors. Otherwise, and for posteriors too
             narrow for a grid of two dimensions, it is estimated from quasi-random draws around each sample's posterior
@@ -340,7 +347,7 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         score : float
-            Higher is better.
+            Higher is better, among models that are given the same size factors, if any.
         """
         return float(self.score_samples(X).mean())
 
