@@ -303,7 +303,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         -------
         posterior : Posterior
             With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact for
-            ``inference="exact"``. For models with an encoder, it is the encoder's Gaussian, or what flows make of it.
+            ``inference="exact"``, and for models with an encoder that have one component, a standard normal prior and
+            no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it.
         """
         table, source, inference = self._for_inference(X)
         return Posterior(*(table.in_user_dtype(field) for field in inference.posterior(source, credible_level)))

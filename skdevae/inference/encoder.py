@@ -21,11 +21,12 @@ _RESPONSIBILITY_DRAWS = 64
 
 
 class EncoderInference(Inference):
-    """An encoder, and the flow behind it if there is one, say where a row lies.
+    """An encoder, and the flow behind it if there is one, say where a row lies, where no grid can.
 
-    The evidence is integrated on a grid where one grid can serve all rows. That takes a latent of one dimension with a
-    standard normal prior, a likelihood that is linear in the data, and no size factors, which make the likelihood at a
-    grid point another one for every row. Otherwise it is sampled, with the encoder's Gaussian as one of the proposals.
+    Posterior and evidence are integrated on a grid where one grid can serve all rows. That takes a latent of one
+    dimension with a standard normal prior, a likelihood that is linear in the data, and no size factors, which make the
+    likelihood at a grid point another one for every row. Otherwise the posterior is the encoder's, and the evidence is
+    sampled, with the encoder's Gaussian as one of the proposals. The bound is always the encoder's.
 
     Of a plain autoencoder only the mean and the likelihoods given it mean anything.
     """
@@ -39,10 +40,16 @@ class EncoderInference(Inference):
     def integrates_on_grid(self, source: RowSource) -> bool:
         """Whether the latent can be integrated on a grid."""
         model = self.model
-        return model.n_components == 1 and isinstance(model.prior, StandardNormal) and share_a_grid(model, source)
+        has_normal_prior = model.variational and isinstance(model.prior, StandardNormal)
+        return model.n_components == 1 and has_normal_prior and share_a_grid(model, source)
+
+    def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
+        if self.integrates_on_grid(source):
+            return self._on_grid.posterior(source, credible_level)
+        return self.encoded_posterior(source, credible_level)
 
     @torch.no_grad()
-    def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
+    def encoded_posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
         """Moments and quantiles of the encoder's posterior; the prior's for rows without any observed entry."""
         model = self.model
         fields = PosteriorFields(*(torch.empty(len(source), model.n_components).to(source.like) for _ in range(4)))
@@ -62,7 +69,7 @@ class EncoderInference(Inference):
     def log_evidence(self, source: RowSource) -> Tensor:
         if self.integrates_on_grid(source):
             return self._on_grid.log_evidence(source)
-        encoded = self.posterior(source)
+        encoded = self.encoded_posterior(source)
         sd = encoded.sd if self.model.posterior_family.is_gaussian else None
         return sampled_log_evidence(self.model, source, encoded.mean, self.n_draws, sd)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, share_a_grid
+from .base import Inference, PosteriorFields, share_a_grid, without_entries
 from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
 from .importance import sampled_log_evidence
 
@@ -70,5 +70,9 @@ def exact_posterior(
     ladder = GridLadder(tables, model.z_max, model.n_components, source.like)
     posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
     for index, rows in source.chunks(width=_POSTERIOR_WIDTH[model.n_components]):
-        posterior.put_(index, latent_posterior(rows, ladder, credible_level))
+        found = latent_posterior(rows, ladder, credible_level)
+        empty = without_entries(rows, source.like)
+        of_the_prior = LatentPosterior.of_the_prior(int(empty.sum()), model.n_components, source.like, credible_level)
+        found.put_(empty, of_the_prior)
+        posterior.put_(index, found)
     return posterior

@@ -6,10 +6,12 @@ Each row is integrated to a stated accuracy, on the coarsest and shortest grid t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from ..nn.latent_grid import LatentGrid, log_joint
@@ -29,6 +31,10 @@ _TOLERANCE = 1e-2
 _MASS_AT_ENDS = 1e-7
 #: how often a grid may be doubled in length to get there
 _EXTENSIONS = 3
+#: nodes of the quadrature within a cell, and halvings of a cell, for quantiles
+_GAUSS_NODES, _BISECTIONS = 4, 40
+#: largest log density between points that a cubic may claim, relative to the mass at points
+_LARGEST_EXPONENT = 50.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,13 @@ class LatentPosterior:
                 for field in fields(LatentPosterior)
             )
         )
+
+    @staticmethod
+    def of_the_prior(n_rows: int, n_components: int, like: Tensor, credible_level: float) -> LatentPosterior:
+        """The posterior of rows that say nothing: the standard normal prior."""
+        zeros, none = like.new_zeros(n_rows, n_components), like.new_zeros(n_rows)
+        half_width = zeros + float(norm.ppf(0.5 + 0.5 * credible_level))
+        return LatentPosterior(none, zeros, zeros + 1, -half_width, half_width, none + 1, none)
 
     def put_(self, index: Tensor | slice, other: LatentPosterior) -> None:
         """Write the fields of some rows."""
@@ -179,9 +192,8 @@ def _summarize(
     sd = (q @ grid.points**2 - mean**2).clamp(min=0).sqrt()
     tail = 0.5 * (1 - credible_level)
     marginals = [_marginal(grid.unravel(q), component) for component in range(grid.n_components)]
-    lower, upper = (
-        torch.stack([_quantile(marginal, grid.axis, level) for marginal in marginals], 1) for level in (tail, 1 - tail)
-    )
+    ends = [_quantiles(marginal, grid.axis, (tail, 1 - tail)) for marginal in marginals]
+    lower, upper = (torch.stack(by_component, 1) for by_component in zip(*ends, strict=True))
     beyond = q[:, (grid.points.abs() > z_max).any(1)].sum(1)
     return LatentPosterior(evidence, mean, sd, lower, upper, resolved.to(q), beyond)
 
@@ -192,11 +204,44 @@ def _marginal(q: Tensor, component: int) -> Tensor:
     return q.sum(others) if others else q
 
 
-def _quantile(q: Tensor, z: Tensor, level: float) -> Tensor:
-    """Quantile of each row's distribution: its cumulative mass is taken as linear between points."""
-    cumulative = q.cumsum(1) - 0.5 * q
-    target = torch.full((len(q), 1), level, dtype=q.dtype, device=q.device)
-    right = torch.searchsorted(cumulative, target).clamp(1, len(z) - 1)
-    below, above = (cumulative.gather(1, right + shift) for shift in (-1, 0))
-    share = ((target - below) / (above - below).clamp(min=torch.finfo(q.dtype).tiny)).clamp(0, 1)
-    return (z[right - 1] + share * (z[right] - z[right - 1])).squeeze(1)
+def _quantiles(q: Tensor, z: Tensor, levels: Sequence[float]) -> list[Tensor]:
+    """Quantiles of each row's distribution q (B, n) over equally spaced points z (n,): (B,) for each level.
+
+    Between points, the log density is a cubic that has the values there, and central differences as slopes. Where a
+    posterior is Gaussian, that is the log density itself.
+    """
+    log_density = q.clamp(min=torch.finfo(q.dtype).tiny).log()
+    inner = 0.5 * (log_density[:, 2:] - log_density[:, :-2])
+    rise = log_density.diff(dim=1)  # (B, n - 1)
+    slope = torch.cat([rise[:, :1], inner, rise[:, -1:]], 1)
+    coefficients = torch.stack([log_density[:, :-1], slope[:, :-1], rise, slope[:, 1:]], -1)  # (B, n - 1, 4)
+    mass = _mass_within(coefficients, torch.ones_like(rise))
+    cumulative = mass.cumsum(1)
+    found = []
+    for level in levels:
+        target = level * cumulative[:, -1:]
+        cell = torch.searchsorted(cumulative, target).clamp(max=len(z) - 2)
+        before = (cumulative - mass).gather(1, cell)
+        cubic = coefficients.gather(1, cell[..., None].expand(-1, -1, 4))
+        below, above = torch.zeros_like(target), torch.ones_like(target)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (below + above)
+            is_short = before + _mass_within(cubic, middle) < target
+            below, above = torch.where(is_short, middle, below), torch.where(is_short, above, middle)
+        found.append((z[cell] + 0.5 * (below + above) * (z[1] - z[0])).squeeze(1))
+    return found
+
+
+def _mass_within(coefficients: Tensor, share: Tensor) -> Tensor:
+    """Integral of a density over the first ``share`` of cells whose length is one: (B, C).
+
+    ``coefficients`` (B, C, 4) of its log are the value and the slope on the left, the rise, and the slope on the right.
+    """
+    value, left, rise, right = coefficients.unbind(-1)
+    nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES)
+    total = torch.zeros_like(share)
+    for node, weight in zip(0.5 + 0.5 * nodes, 0.5 * weights, strict=True):
+        t = node * share
+        cubic = value + t * (left + t * (3 * rise - 2 * left - right + t * (left + right - 2 * rise)))
+        total += weight * share * cubic.clamp(max=_LARGEST_EXPONENT).exp()
+    return total

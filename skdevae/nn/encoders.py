@@ -11,12 +11,16 @@ from .layers import Linear, multilayer_perceptron
 from .posteriors import Encoding
 from .rows import DenseRows
 
+#: ends of the range of posterior log sds: nearer than 1 to an end they bend towards it, elsewhere they are as they come
+_LOG_SD_RANGE = (-10.0, 3.0)
+
 
 class GaussianEncoder(nn.Module):
     """Mean and sd of a Gaussian over z, from a multilayer perceptron and, on request, a linear map added to its means.
 
     The linear map starts as the projection that the fit starts from (principal components). So the encoder places
-    samples sensibly before it has learned anything.
+    samples sensibly before it has learned anything. Sds are bounded: a row unlike any seen in training, whose hidden
+    units may be as large as its entries, is not encoded as if it told less than nothing.
 
     Parameters
     ----------
@@ -86,7 +90,7 @@ class GaussianEncoder(nn.Module):
         mean, log_sd, context = torch.split(outputs, [q, q, self.n_context], dim=1)
         if self.projection is not None:
             mean = mean + inputs @ self.projection
-        return Encoding(mean, log_sd, context if self.n_context else None)
+        return Encoding(mean, _bounded(log_sd), context if self.n_context else None)
 
     def initialize_(self, projection: Tensor, offset: Tensor, log_sd: float) -> None:
         """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd.
@@ -108,3 +112,10 @@ class GaussianEncoder(nn.Module):
                 self.projection[:, component].neg_()
             self.head.weight[component].neg_()
             self.head.bias[component].neg_()
+
+
+def _bounded(log_sd: Tensor) -> Tensor:
+    """Log sds within :data:`_LOG_SD_RANGE`, smooth in what the network gives."""
+    lowest, highest = _LOG_SD_RANGE
+    as_they_come = log_sd.clamp(lowest + 1, highest - 1)
+    return as_they_come + torch.tanh(log_sd - as_they_come)

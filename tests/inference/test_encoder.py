@@ -42,7 +42,7 @@ def _draws(model, source, n=4096):
 def test_posteriors_have_the_moments_and_quantiles_of_draws(n_components, kind):
     model = _model("nb", kind, n_components, spread=0.3)
     source = source_of(random_table("nb", 6, missing=0.2))
-    found = EncoderInference(model, 64).posterior(source, credible_level=0.8)
+    found = EncoderInference(model, 64).encoded_posterior(source, credible_level=0.8)
     z, _ = _draws(model, source)
     scale = z.std(0)
     assert ((found.mean - z.mean(0)).abs() < 0.03 * scale).all()
@@ -129,15 +129,27 @@ def test_one_component_is_integrated_on_a_grid_where_one_grid_serves_all_rows():
     assert not on_grid(model, plain)
 
 
-def test_the_grid_has_the_exact_posterior_and_not_the_encoders():
+def test_where_there_is_a_grid_posteriors_are_exact_and_not_the_encoders():
     model = _model(n_components=1, hidden=())
     source = source_of(drawn_table(model, 10))
     level, loadings, noise = gaussian_marginal(model)
     precision = 1 + (loadings[:, 0] ** 2 / noise).sum()
-    exact = EncoderInference(model, 64).grid_posterior(source)
+    inference = EncoderInference(model, 64)
     expected = (source.table - level) @ (loadings / noise[:, None]) / precision
-    np.testing.assert_allclose(exact.mean, expected, atol=1e-5)
-    assert (exact.mean - EncoderInference(model, 64).mean(source)).abs().max() > 0.1
+    np.testing.assert_allclose(inference.grid_posterior(source).mean, expected, atol=1e-5)
+    found = inference.posterior(source)
+    np.testing.assert_allclose(found.mean, expected, atol=1e-5)
+    np.testing.assert_allclose(found.sd, precision**-0.5, atol=1e-5)
+    assert torch.equal(inference.mean(source), found.mean)
+    assert (inference.encoded_posterior(source).mean - found.mean).abs().max() > 0.1
+
+
+def test_a_plain_autoencoder_places_rows_where_its_encoder_does():
+    model = _model(n_components=1, variational=False)
+    source = source_of(random_table("gaussian", 5))
+    inference = EncoderInference(model, 64)
+    assert not inference.integrates_on_grid(source)
+    assert torch.equal(inference.mean(source), inference.encoded_posterior(source).mean)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from agreement import assert_agree
 from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, rows_of, source_of
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm, skewnorm
 
 from skdevae.inference import grid_ladder
 from skdevae.inference.grid import GridInference, exact_posterior
@@ -44,8 +44,8 @@ def test_narrow_posteriors_are_resolved(noise_sd):
     assert found.resolved.all()
     np.testing.assert_allclose(found.mean, mean, atol=1e-2 * sd)
     np.testing.assert_allclose(found.sd, sd, rtol=1e-2)
-    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.2 * sd)
-    np.testing.assert_allclose(found.upper, mean + norm.ppf(0.9) * sd, atol=0.2 * sd)
+    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.02 * sd)
+    np.testing.assert_allclose(found.upper, mean + norm.ppf(0.9) * sd, atol=0.02 * sd)
 
 
 @pytest.mark.parametrize("n_components", [1, 2])
@@ -60,6 +60,26 @@ def test_no_place_between_grid_points_makes_a_coarse_grid_pass(n_components):
     np.testing.assert_allclose(inference.log_evidence(source_of(table)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.95, 0.999])
+@pytest.mark.parametrize("spacings", [1.0, 1.5, 5.0])
+def test_intervals_hold_the_mass_that_they_say(spacings, level):
+    # as narrow as a grid may be taken for resolved, and wherever between points the mode is
+    axis = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    mode, sd = torch.linspace(-0.05, 0.05, 9, dtype=torch.float64), 0.1 * spacings
+    q = (-0.5 * ((axis - mode[:, None]) / sd) ** 2).softmax(1)
+    lower, upper = grid_ladder._quantiles(q, axis, (0.5 - level / 2, 0.5 + level / 2))
+    np.testing.assert_allclose(norm.cdf(upper, mode, sd) - norm.cdf(lower, mode, sd), level, atol=1e-6)
+    np.testing.assert_allclose(0.5 * (lower + upper), mode, atol=1e-6 * sd)
+
+
+def test_quantiles_of_skewed_posteriors():
+    axis = torch.linspace(-8, 8, 161, dtype=torch.float64)
+    skewed = skewnorm(3, scale=0.4, loc=np.linspace(-0.05, 0.05, 9))
+    q = torch.from_numpy(np.transpose([skewed.pdf(z) for z in axis.numpy()]))
+    for share, quantile in zip((0.05, 0.25, 0.9), grid_ladder._quantiles(q, axis, (0.05, 0.25, 0.9)), strict=True):
+        np.testing.assert_allclose(skewed.cdf(quantile), share, atol=3e-4)
+
+
 def test_two_components_have_intervals_of_their_own():
     model = _plane(1.0, n_components=2)
     table = random_table("gaussian", 15)
@@ -68,7 +88,7 @@ def test_two_components_have_intervals_of_their_own():
     sd = np.sqrt(covariance.diagonal())
     np.testing.assert_allclose(found.mean, mean, atol=1e-6)
     np.testing.assert_allclose(found.sd, np.tile(sd, (15, 1)), rtol=1e-6)
-    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.02)
+    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=1e-4)
 
 
 def test_rows_far_away_are_found_on_longer_grids():

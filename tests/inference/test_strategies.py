@@ -221,10 +221,11 @@ def test_linear_gaussian_models_have_their_closed_form(kind, n_components):
         means.append(center + W.T @ np.linalg.solve(of_seen, (row - marginal_mean)[seen]))
         sds.append(np.sqrt((prior_covariance - W.T @ np.linalg.solve(of_seen, W)).diagonal()))
     np.testing.assert_allclose(inference.log_evidence(source), evidence, atol=1e-4)
-    if kind != "amortized":  # the encoder's posterior is another one
+    if kind != "amortized" or n_components == 1:  # the encoder's posterior is another one
         found = inference.posterior(source)
         np.testing.assert_allclose(found.mean, means, atol=5e-3)
         np.testing.assert_allclose(found.sd, sds, rtol=5e-3)
+    if kind != "amortized":  # and so is its bound
         np.testing.assert_allclose(inference.bound(source), evidence, atol=1e-4)
     else:
         assert (inference.bound(source).numpy() < np.array(evidence)).all()
