@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.stats import rankdata
 from sklearn.utils import check_array
 
+from .._warnings import warn_user
 from ..table.components import correlations
 from ..table.source import RowSource
 
@@ -16,19 +18,38 @@ from ..table.source import RowSource
 def orientation_reference(
     X: Any, feature: str | int | None, per_sample: Any, feature_names: np.ndarray | None
 ) -> np.ndarray | None:
-    """The variable that should rise along the first axis, (N,): one given by sample, or a column of X; or None."""
+    """The variable that should rise along the first axis, (N,): one given by sample, or a column of X; or None.
+
+    NaN stands for values that are not known. A variable that has fewer than two different values tells nothing, so
+    there is none then, and a warning says so.
+    """
     if per_sample is not None:
         reference = check_array(per_sample, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64)
         if reference.shape != (X.shape[0],):
             raise ValueError(
                 f"orientation has shape {reference.shape}, but X has {X.shape[0]} samples: give one value a sample."
             )
-        return reference
-    if feature is None:
+    elif feature is not None:
+        column = _column_index(feature, X.shape[1], feature_names)
+        values = X[:, [column]].toarray() if sp.issparse(X) else X[:, [column]]
+        reference = np.asarray(values, dtype=np.float64).ravel()
+    else:
         return None
-    column = _column_index(feature, X.shape[1], feature_names)
-    values = X[:, [column]].toarray() if sp.issparse(X) else X[:, [column]]
-    return np.asarray(values, dtype=np.float64).ravel()
+    if _tells_nothing(reference):
+        known = reference[~np.isnan(reference)]
+        name = "orientation" if per_sample is not None else f"orientation={feature!r}"
+        what = "has no known value" if len(known) == 0 else f"has no value but {known[0]:g}"
+        warn_user(
+            f"{name} {what}, so it cannot say which end of the axis is up. The axis points as it does without "
+            "orientation. Give a variable with two different values at least, NaN where it is not known."
+        )
+        return None
+    return reference
+
+
+def _tells_nothing(reference: np.ndarray) -> bool:
+    """Whether a variable (N,) has fewer than two different values, so that no direction can be told from it."""
+    return len(np.unique(reference[~np.isnan(reference)])) < 2
 
 
 def _column_index(feature: str | int, n_features: int, feature_names: np.ndarray | None) -> int:
@@ -52,12 +73,14 @@ def axis_signs(
 ) -> np.ndarray:
     """For each axis of positions (N, Q), 1 if it points as asked and -1 if it should be reversed: (Q,).
 
-    The first axis should rise with the reference. Without a reference, and for other axes, a rule decides: the sum over
-    features of their correlations with the axis, each times its preferred direction (one for all, or (D,)), should not
-    be negative.
+    The first axis should rise with the reference: its covariance with the ranks of the values that are known should not
+    be negative. Without a reference, where these are less than two different values, and for other axes, a rule
+    decides: the sum over features of their correlations with the axis, each times its preferred direction (one for all,
+    or (D,)), should not be negative.
     """
     agreement = np.array([(directions * correlations(source, axis)).sum() for axis in positions.T])
-    if reference is not None:
+    if reference is not None and not _tells_nothing(reference):
         known = ~np.isnan(reference)
-        agreement[0] = np.cov(positions[known, 0], reference[known])[0, 1] if known.sum() > 1 else 0.0
+        # Ranks have no unit, and a single wrong value does not outweigh all others.
+        agreement[0] = np.cov(positions[known, 0], rankdata(reference[known]))[0, 1]
     return np.where(agreement < 0, -1, 1)
