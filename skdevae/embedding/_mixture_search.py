@@ -2,7 +2,9 @@
 
 EM from k-means centres often ends in a poor optimum if clusters differ in size: it splits a large cluster in two and
 joins two small ones. The moves correct that. If each component had variances of its own, EM would fit some to the tails
-of a cluster. So all components share their variances during the search.
+of a cluster. So all components share their variances during the search. But then a cluster that is wider than the
+others looks like several of them. So components are merged in the end, with variances of their own, where Schwarz's
+criterion prefers fewer of these.
 
 All functions take weights of the samples.
 """
@@ -10,7 +12,7 @@ All functions take weights of the samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -44,7 +46,8 @@ _SPLITS = 8
 class FoundMixture:
     """Weights (K,), means and variances (K, Q) of a mixture, and responsibilities (N, K).
 
-    The log-likelihood, in nats, is that of all samples together if the components share their variances.
+    The log-likelihood, in nats, is that of all samples together. Responsibilities and log-likelihood are those of
+    components that share their pooled variances, or of components with variances of their own.
     """
 
     weights: np.ndarray
@@ -52,6 +55,7 @@ class FoundMixture:
     variances: np.ndarray
     responsibilities: np.ndarray
     log_likelihood: float
+    shares_variances: bool = True
 
     @property
     def n_components(self) -> int:
@@ -82,28 +86,35 @@ def moments(Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray) ->
 
 
 def expectation_maximization(
-    Z: np.ndarray, weights: np.ndarray, responsibilities: np.ndarray, max_steps: int = _STEPS
+    Z: np.ndarray,
+    weights: np.ndarray,
+    responsibilities: np.ndarray,
+    max_steps: int = _STEPS,
+    *,
+    shares_variances: bool = True,
 ) -> FoundMixture:
-    """EM for samples (N, Q) that starts from responsibilities (N, K). The components share their variances."""
+    """EM for samples (N, Q) that starts from responsibilities (N, K)."""
     before = -np.inf
     for _ in range(max_steps):
         found = moments(Z, weights, responsibilities)
-        log_joint = _log_joint(Z, found.weights, found.means, found.pooled)
+        log_joint = _log_joint(Z, found, shares_variances)
         log_density = logsumexp(log_joint, 1)
         responsibilities = np.exp(log_joint - log_density[:, None])
         value = float(weights @ log_density)
         if value - before < _GAIN * weights.sum():
             break
         before = value
-    return FoundMixture(found.weights, found.means, found.variances, responsibilities, value)
+    return FoundMixture(found.weights, found.means, found.variances, responsibilities, value, shares_variances)
 
 
-def _log_joint(Z: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """``log w_k + log N(z | mean_k, variances)`` with shared variances (Q,): (N, K)."""
-    scaled, centers = Z / np.sqrt(variances), means / np.sqrt(variances)
-    squares = (scaled**2).sum(1)[:, None] - 2 * scaled @ centers.T + (centers**2).sum(1)
-    log_weights = np.log(np.maximum(weights, np.finfo(float).tiny))
-    return log_weights - 0.5 * np.log(2 * np.pi * variances).sum() - 0.5 * squares
+def _log_joint(Z: np.ndarray, components: Moments, shares_variances: bool) -> np.ndarray:
+    """``log w_k + log N(z | mean_k, variances)`` with the pooled variances, or those of each component: (N, K)."""
+    unit = np.sqrt(components.pooled)
+    scaled, means = Z / unit, components.means / unit
+    variances = np.ones_like(means) if shares_variances else components.variances / components.pooled
+    squares = scaled**2 @ (1 / variances).T - 2 * scaled @ (means / variances).T + (means**2 / variances).sum(1)
+    log_weights = np.log(np.maximum(components.weights, np.finfo(float).tiny))
+    return log_weights - 0.5 * (np.log(2 * np.pi * variances).sum(1) + np.log(unit**2).sum() + squares)
 
 
 def search_mixture(
@@ -112,7 +123,9 @@ def search_mixture(
     """The best mixture of ``n_clusters`` components, or of fewer if they may be empty.
 
     A component is kept if it raises the log-likelihood by more than half of log n for each of its parameters (Schwarz's
-    criterion, 1978), where n is the total weight of the samples. Axes without spread are left out of the search.
+    criterion, 1978), where n is the total weight of the samples that the search looks at. This has to hold if
+    components share their variances. It also has to hold if each has its own, unless the criterion prefers components
+    that share them. Axes without spread are left out of the search.
     """
     spread = np.average(Z**2, axis=0, weights=weights) - np.average(Z, axis=0, weights=weights) ** 2
     used = spread > _NO_SPREAD * spread.max()
@@ -122,7 +135,7 @@ def search_mixture(
     else:
         found = _searched(Z[:, used], weights, n_clusters, n_init, may_be_empty, seed)
     w, means, variances, _ = moments(Z, weights, found.responsibilities)
-    return FoundMixture(w, means, variances, found.responsibilities, found.log_likelihood)
+    return replace(found, weights=w, means=means, variances=variances)
 
 
 def _searched(
@@ -130,19 +143,20 @@ def _searched(
 ) -> FoundMixture:
     """Restarts, moves and reductions. If there are many samples, the search uses the first, and EM then uses all."""
     part = slice(_MOST_SAMPLES)
-    sample = Z[part], weights[part] * (weights.sum() / weights[part].sum())
+    # Weights are not scaled up to stand for the samples left out: chance gains would grow with them.
+    sample = Z[part], weights[part]
     n_clusters = min(n_clusters, len(np.unique(Z[part], axis=0)))
     starts = [
         expectation_maximization(*sample, start, _TRIAL_STEPS) for start in _starts(*sample, n_clusters, n_init, seed)
     ]
     found = _improved(*sample, max(starts, key=lambda mixture: mixture.log_likelihood), seed)
     if may_be_empty:
-        found = _reduced(*sample, found, seed)
+        found = _merged(*sample, _reduced(*sample, found, seed))
     if len(Z) <= _MOST_SAMPLES:
         return found
-    pooled = moments(*sample, found.responsibilities).pooled
-    log_joint = _log_joint(Z, found.weights, found.means, pooled)
-    return expectation_maximization(Z, weights, np.exp(log_joint - logsumexp(log_joint, 1)[:, None]))
+    log_joint = _log_joint(Z, moments(*sample, found.responsibilities), found.shares_variances)
+    responsibilities = np.exp(log_joint - logsumexp(log_joint, 1)[:, None])
+    return expectation_maximization(Z, weights, responsibilities, shares_variances=found.shares_variances)
 
 
 def kmeans_mixture(Z: np.ndarray, weights: np.ndarray, n_clusters: int, *, n_init: int, seed: int) -> FoundMixture:
@@ -214,17 +228,46 @@ def _nearest_pairs(mixture: FoundMixture) -> list[tuple[int, int]]:
 
 def _reduced(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture, seed: int) -> FoundMixture:
     """The mixture without the components that Schwarz's criterion does not support."""
-    # The parameters that a component of the model has: there each has variances of its own.
-    cost = 0.5 * (2 * Z.shape[1] + 1) * np.log(max(weights.sum(), 2))
+    cost = _cost(Z, weights)
     while mixture.n_components > 1:
-        trials = []
-        for i, j in _nearest_pairs(mixture)[:_MERGERS]:
-            merged = np.delete(mixture.responsibilities, j, axis=1)
-            merged[:, i] += mixture.responsibilities[:, j]
-            trials.append(expectation_maximization(Z, weights, merged, _TRIAL_STEPS))
-        best = max(trials, key=lambda trial: trial.log_likelihood)
+        best = _best_merger(Z, weights, mixture)
         fewer = _improved(Z, weights, best, seed) if best.log_likelihood > mixture.log_likelihood - 2 * cost else best
         if fewer.log_likelihood < mixture.log_likelihood - cost:
             break
         mixture = fewer
     return mixture
+
+
+def _merged(Z: np.ndarray, weights: np.ndarray, shared: FoundMixture) -> FoundMixture:
+    """Fewer components, with variances of their own, if Schwarz's criterion prefers them to those that share them."""
+    cost = _cost(Z, weights)
+    mixture = expectation_maximization(Z, weights, shared.responsibilities, shares_variances=False)
+    while mixture.n_components > 1:
+        fewer = _best_merger(Z, weights, mixture)
+        fewer = expectation_maximization(Z, weights, fewer.responsibilities, shares_variances=False)
+        if fewer.log_likelihood < mixture.log_likelihood - cost:
+            break
+        mixture = fewer
+    # Components that share their variances save all but one set of Q.
+    saved = 0.5 * Z.shape[1] * (shared.n_components - 1) * np.log(max(weights.sum(), 2))
+    difference = cost * (shared.n_components - mixture.n_components) - saved
+    is_better = mixture.log_likelihood + difference > shared.log_likelihood
+    return mixture if is_better and mixture.n_components < shared.n_components else shared
+
+
+def _cost(Z: np.ndarray, weights: np.ndarray) -> float:
+    """What a component has to raise the log-likelihood by, in nats."""
+    # As many parameters as a component of the model has: there each has variances of its own.
+    return float(0.5 * (2 * Z.shape[1] + 1) * np.log(max(weights.sum(), 2)))
+
+
+def _best_merger(Z: np.ndarray, weights: np.ndarray, mixture: FoundMixture) -> FoundMixture:
+    """The best mixture in which two components have become one."""
+    trials = []
+    for i, j in _nearest_pairs(mixture)[:_MERGERS]:
+        merged = np.delete(mixture.responsibilities, j, axis=1)
+        merged[:, i] += mixture.responsibilities[:, j]
+        trials.append(
+            expectation_maximization(Z, weights, merged, _TRIAL_STEPS, shares_variances=mixture.shares_variances)
+        )
+    return max(trials, key=lambda trial: trial.log_likelihood)

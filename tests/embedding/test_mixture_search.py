@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 
 from skdevae.embedding._mixture_search import expectation_maximization, kmeans_mixture, moments, search_mixture
 
@@ -51,30 +52,36 @@ def test_moments_of_soft_groups_are_those_of_split_samples():
         assert_allclose(one, other)
 
 
+@pytest.mark.parametrize("shares_variances", [True, False])
 @pytest.mark.parametrize("n_steps", [1, 40])
-def test_integer_weights_are_repetitions_to_moments_and_em(n_steps):
+def test_integer_weights_are_repetitions_to_moments_and_em(n_steps, shares_variances):
     Z, _ = clusters()
     weights, r = np.random.default_rng(1).integers(0, 4, len(Z)), soft(len(Z), 3)
     often = np.repeat(np.arange(len(Z)), weights)
     for one, other in zip(moments(Z, weights, r), moments(Z[often], np.ones(len(often)), r[often]), strict=True):
         assert_allclose(one, other)
-    ours = expectation_maximization(Z, weights, r, n_steps)
-    theirs = expectation_maximization(Z[often], np.ones(len(often)), r[often], n_steps)
+    ours = expectation_maximization(Z, weights, r, n_steps, shares_variances=shares_variances)
+    theirs = expectation_maximization(
+        Z[often], np.ones(len(often)), r[often], n_steps, shares_variances=shares_variances
+    )
     assert_allclose(ours.log_likelihood, theirs.log_likelihood)
     assert_allclose(ours.means, theirs.means, atol=1e-6)
     assert_allclose(ours.responsibilities[often], theirs.responsibilities, atol=1e-6)
 
 
-def test_the_log_likelihood_is_that_of_components_with_one_covariance():
+@pytest.mark.parametrize("shares_variances", [True, False])
+def test_the_log_likelihood_is_that_of_components_with_these_covariances(shares_variances):
     Z, r = clusters()[0], soft(sum(SIZES), 3)
     weights = np.random.default_rng(1).uniform(0.5, 2, len(Z))
-    w, means, _, pooled = moments(Z, weights, r)
+    w, means, variances, pooled = moments(Z, weights, r)
+    used = np.tile(pooled, (3, 1)) if shares_variances else variances
     joint = np.column_stack(
-        [np.log(w[k]) + stats.multivariate_normal.logpdf(Z, means[k], np.diag(pooled)) for k in range(3)]
+        [np.log(w[k]) + stats.multivariate_normal.logpdf(Z, means[k], np.diag(used[k])) for k in range(3)]
     )
-    found = expectation_maximization(Z, weights, r, 1)
+    found = expectation_maximization(Z, weights, r, 1, shares_variances=shares_variances)
     assert_allclose(found.log_likelihood, weights @ logsumexp(joint, axis=1))
     assert_allclose(found.responsibilities, np.exp(joint - logsumexp(joint, axis=1, keepdims=True)), atol=1e-12)
+    assert found.shares_variances == shares_variances
 
 
 def test_em_never_loses_and_ends_where_it_stays():
@@ -168,6 +175,67 @@ def test_what_a_component_pays_is_counted_in_weight():
         assert alone <= weighted  # more samples show more
         seen.append((alone, weighted))
     assert set(seen) == {(1, 1), (1, 2), (2, 2)}
+
+
+# ---- how many clusters ----------------------------------------------------------------------------------------------
+
+
+def cloud(sizes, sds, tails=1e6, seed=0):
+    """Samples of round clusters with sds of their own, in any order, and which is whose. Tails are those of a t."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    centers = 12.0 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    noise = generator.normal(size=(len(labels), 3)) / np.sqrt(generator.gamma(tails / 2, 2 / tails, (len(labels), 3)))
+    return centers[labels] + np.take(sds, labels)[:, None] * noise, labels
+
+
+@pytest.mark.parametrize("n_samples", [300, 6000])
+def test_a_cluster_that_is_wider_than_others_is_one_cluster(n_samples, monkeypatch):
+    monkeypatch.setattr("skdevae.embedding._mixture_search._MOST_SAMPLES", 300)
+    Z, labels = cloud([n_samples // 2, n_samples // 4, n_samples // 4], [2.5, 0.4, 1.0])
+    found = search(Z, n_clusters=6, n_init=1, may_be_empty=True)
+    assert found.n_components == 3
+    assert adjusted_rand_score(labels, found.responsibilities.argmax(1)) > 0.98
+    assert_allclose(np.sqrt(np.sort(found.variances.mean(1))), [0.4, 1.0, 2.5], rtol=0.15)
+
+
+def test_chance_makes_no_clusters_however_large_the_table(monkeypatch):
+    monkeypatch.setattr("skdevae.embedding._mixture_search._MOST_SAMPLES", 150)
+    for seed in range(6):
+        Z = np.random.default_rng(seed).normal(size=(10_000, 2)) * [3.0, 1.0]
+        assert search(Z, n_clusters=3, n_init=1, may_be_empty=True).n_components == 1
+
+
+@pytest.mark.parametrize("n_samples", [500, 8000])
+def test_a_cluster_of_one_in_a_hundred_is_found(n_samples, monkeypatch):
+    monkeypatch.setattr("skdevae.embedding._mixture_search._MOST_SAMPLES", 500)
+    rare = n_samples // 100
+    Z, labels = cloud([n_samples // 2, n_samples // 2 - rare, rare], [1.0, 1.0, 1.0])
+    found = search(Z, n_clusters=5, n_init=1, may_be_empty=True)
+    assert found.n_components == 3
+    assert adjusted_rand_score(labels, found.responsibilities.argmax(1)) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sds", "tails"),
+    [
+        ([400], [1.0], 5),
+        ([200, 200], [1.0, 1.0], 8),
+        ([250, 150], [2.0, 1.0], 8),
+        ([300, 60, 40], [1.0, 2.0, 0.5], 1e6),
+    ],
+)
+def test_no_more_clusters_than_schwarzs_criterion_asks_for(sizes, sds, tails):
+    Z, _ = cloud(sizes, sds, tails)
+    mixtures = [
+        GaussianMixture(k, covariance_type="diag", n_init=3, reg_covar=1e-3, random_state=0).fit(Z) for k in range(1, 7)
+    ]
+    expected = 1 + int(np.argmin([mixture.bic(Z) for mixture in mixtures]))
+    found = search(Z, n_clusters=6, may_be_empty=True).n_components
+    assert len(sizes) <= found <= expected
+
+
+# ---- few samples, and columns without spread ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("may_be_empty", [False, True])
