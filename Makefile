@@ -17,6 +17,8 @@ TAG ?=
 OMP_NUM_THREADS ?= 1
 # Processes among which the tests are shared out.
 WORKERS ?= 2
+# Seconds that `make fuzz` takes.
+FUZZ_SECONDS ?= 3600
 
 # Where a virtual environment keeps its programs.
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -45,7 +47,7 @@ PYTEST := $(call pytest,$(VENV))
 DOCS := $(wildcard README.md docs/*.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage portability portability-short lowest prerelease doctest docs lint types build clean
+.PHONY: help demo test coverage portability portability-short lowest prerelease fuzz doctest docs lint types build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -75,6 +77,9 @@ prerelease: ## run the tests with the newest pre-releases of what skdevae needs,
 	$(call torch,$(PRERELEASE))
 	$(call pip,$(PRERELEASE)) --pre -c constraints.txt -e '.[test]'
 	$(call pytest,$(PRERELEASE)) -n $(WORKERS)
+
+fuzz: $(DEV) ## run odd tables through odd estimators for an hour (FUZZ_SECONDS), and print every way to break them
+	SKDEVAE_FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) * $(WORKERS) )) $(PYTEST) -n $(WORKERS) tests/fuzz
 
 doctest: $(DEV) ## run the package's doctests alone
 	$(PYTEST) skdevae

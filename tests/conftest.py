@@ -46,7 +46,15 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the processor time that the tests took. Workers of pytest-xdist have ended by now, and are counted."""
+    """Print what the fuzzer did, and the processor time that the tests took.
+
+    Workers of pytest-xdist have ended by now, and their time is counted.
+    """
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in report.user_properties:
+                if name == "fuzz":
+                    terminalreporter.write_line(f"fuzz: {text}")
     if resource is None or hasattr(config, "workerinput"):
         return
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

@@ -30,7 +30,7 @@ from ..nn.priors import GaussianMixture
 from ..table.source import RowSource
 from ..table.table import Table, TableReader, Values
 from ..table.units import Units
-from ..table.validation import canonical_counts, check_counts
+from ..table.validation import as_plain_table, canonical_counts, check_counts, check_not_infinite, named_entries
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.seeds import generator_from, spawn_seeds
@@ -223,15 +223,18 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         # Parameters set after a fit are for the next one.
         likelihood = self.likelihood if reset else self._config_["likelihood"]["name"]
         counts = LIKELIHOODS[likelihood].counts
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr" if counts else False,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
+        X = as_plain_table(X)
+        with named_entries(X), np.errstate(over="ignore"):  # what overflows is infinite, and found below
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse="csr" if counts else False,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite=False,
+                ensure_min_samples=2 if reset else 1,
+            )
+        check_not_infinite(X, self._feature_names())
         if sp.issparse(X):
             X = canonical_counts(X)
         if counts:
@@ -443,7 +446,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
         check_is_fitted(self, "module_")
         n_components = self._n_features_out
-        points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z", copy=True)
+        with named_entries(z, "z"):
+            points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z", copy=True)
         if points.ndim == 1 and n_components == 1:
             points = points[:, None]
         if points.ndim != 2 or points.shape[1] != n_components:
@@ -472,7 +476,8 @@ class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             If a latent is so far out that an expected value is not a finite number, in the precision of Z.
         """
         check_is_fitted(self, "module_")
-        latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        with named_entries(Z, "Z"):
+            latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
         if latents.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
         expected = self.trajectories(latents)

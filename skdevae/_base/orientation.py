@@ -13,6 +13,7 @@ from sklearn.utils import check_array
 from .._warnings import warn_user
 from ..table.components import correlations
 from ..table.source import RowSource
+from ..table.validation import named_entries
 
 
 def orientation_reference(
@@ -24,7 +25,8 @@ def orientation_reference(
     there is none then, and a warning says so.
     """
     if per_sample is not None:
-        reference = check_array(per_sample, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64)
+        with named_entries(per_sample, "orientation"):
+            reference = check_array(per_sample, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64)
         if reference.shape != (X.shape[0],):
             raise ValueError(
                 f"orientation has shape {reference.shape}, but X has {X.shape[0]} samples: give one value a sample."

@@ -15,7 +15,7 @@ from ..nn.row_context import RowContext
 from ..table.size_factors import belongs_to, count_means, given_sizes, log_size_factors, takes_size_factors
 from ..table.table import Table, TableReader, Values
 from ..table.units import Units
-from ..table.validation import check_missing
+from ..table.validation import check_missing, named_entries
 from ..table.weighted_rows import WeightedRows, weighted_rows
 
 
@@ -95,7 +95,8 @@ class TrainingTable:
 
 def checked_weights(sample_weight: ArrayLike | None, X: Values) -> np.ndarray:
     """Weights of samples (N,), ones where there are none; raise unless a sample has one."""
-    weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    with named_entries(sample_weight, "sample_weight"):
+        weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not (weights > 0).any():
         raise ValueError("sample_weight is zero for every sample: there is nothing to fit.")
     return weights

@@ -6,25 +6,147 @@ Every error says what is wrong, where, and what to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
+import torch
 
 #: whole numbers above it are not exact in double precision
 _LARGEST_COUNT = 2.0**53
 
 
-def column_label(feature_names: np.ndarray | None, column: int) -> str:
+def column_label(feature_names: Any, column: int) -> str:
     """How an error message calls a column."""
-    return f"column {column}" if feature_names is None else f"column {feature_names[column]!r}"
+    if feature_names is None:
+        return f"column {column}"
+    name = feature_names[column]
+    return f"column {name!r}" if isinstance(name, str) else f"column {name}"
 
 
 def _first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str:
     shown = ", ".join(column_label(feature_names, int(column)) for column in columns[:3])
     return f"{shown} and {len(columns) - 3} more" if len(columns) > 3 else shown
+
+
+def as_plain_table(X: Any) -> Any:
+    """A user's table in a form that scikit-learn takes for what it says, or an error that says what is wrong with it.
+
+    A tensor becomes an array, masked entries become NaN, and sparse columns filled with something else than zero become
+    dense. Dates, times and complex numbers are errors: NumPy would take dates for numbers without a word.
+    """
+    if isinstance(X, torch.Tensor):
+        return _array_of_tensor(X)
+    if isinstance(X, np.ma.MaskedArray) and X.dtype.kind in "fiub":
+        return np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)
+    if isinstance(X, pd.DataFrame):
+        _check_names(X.columns)
+        sparse = [dtype for dtype in X.dtypes if isinstance(dtype, pd.SparseDtype)]
+        if len(sparse) == X.shape[1] and any(dtype.fill_value != 0 for dtype in sparse):
+            X = X.sparse.to_dense()
+    if isinstance(X, np.ndarray):
+        _check_real("X", X.dtype)
+    elif hasattr(X, "__array__") and hasattr(X, "columns") and hasattr(X, "dtypes"):
+        for column, dtype in enumerate(X.dtypes):
+            _check_real(f"{column_label(X.columns, column)} of X", dtype)
+    return X
+
+
+def _array_of_tensor(X: torch.Tensor) -> np.ndarray:
+    if X.layout != torch.strided or X.is_meta:
+        raise TypeError(f"X is a tensor that NumPy cannot read ({X.layout}, {X.device}): pass an array of its values.")
+    values = X.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def _check_names(names: pd.Index) -> None:
+    """Raise where a data frame has no columns, or several of one name."""
+    if len(names) == 0:
+        raise ValueError("Found array with 0 feature(s): X is a data frame without columns, and needs at least one.")
+    repeated = names[names.duplicated()].unique()
+    if len(repeated):
+        others = f", and {len(repeated) - 1} other names occur more than once" if len(repeated) > 1 else ""
+        raise ValueError(f"X has several columns named {repeated.tolist()[0]!r}{others}. Give each a name of its own.")
+
+
+def _check_real(name: str, dtype: Any) -> None:
+    """Raise if a dtype of NumPy, pandas or polars is one of dates, times, durations or complex numbers."""
+    kind, is_temporal = getattr(dtype, "kind", ""), getattr(dtype, "is_temporal", None)
+    if kind in ("m", "M") or (callable(is_temporal) and is_temporal()):
+        raise ValueError(f"{name} holds dates or times ({dtype}). Pass numbers, such as days since the first date.")
+    if kind == "c":
+        raise ValueError(f"Complex data not supported: {name} holds complex numbers ({dtype}).")
+
+
+@contextmanager
+def named_entries(values: Any, name: str = "X") -> Iterator[None]:
+    """Around scikit-learn's checks of a user's values: where these are no numbers, the error says where and what.
+
+    The errors that scikit-learn and other libraries let out then name neither columns nor rows.
+    """
+    try:
+        yield
+    except Exception:  # of scikit-learn, or of the library that the values are from
+        _raise_if_unreadable(values, name)
+        raise
+
+
+def _raise_if_unreadable(values: Any, name: str) -> None:
+    is_numeric = isinstance(values, np.ndarray) and values.dtype.kind in "fiubc"
+    if sp.issparse(values) or is_numeric or _holds_numbers(values):
+        return
+    entries = _as_objects(values)
+    if entries.ndim == 2:
+        columns = (j for j in range(entries.shape[1]) if not _holds_numbers(entries[:, j].tolist(), ndim=1))
+        column = next(columns, None)
+        if column is not None:
+            row = next(i for i, entry in enumerate(entries[:, column]) if not _holds_numbers([entry], ndim=1))
+            raise ValueError(
+                f"{column_label(getattr(values, 'columns', None), column)} of {name} has no number in row {row}, but "
+                f"{reprlib.repr(entries[row, column])}. Encode the column as numbers, with NaN where an entry is "
+                "missing, or leave it out."
+            )
+    lengths = {len(row) for row in values if isinstance(row, Sized)} if isinstance(values, Sequence) else set()
+    if len(lengths) > 1:
+        raise ValueError(f"The rows of {name} have different lengths, from {min(lengths)} to {max(lengths)}.")
+    raise TypeError(
+        f"{name}={reprlib.repr(values)} cannot be read as numbers. Pass an array or a data frame"
+        f"{' or, for counts, a sparse array' if name == 'X' else ''}."
+    )
+
+
+def _holds_numbers(values: Any, ndim: int | None = None) -> bool:
+    """Whether floats can hold values, in an array of so many dimensions where that is given."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except Exception:  # of whatever library the values are from
+        return False
+    return ndim is None or array.ndim == ndim
+
+
+def _as_objects(X: Any) -> np.ndarray:
+    try:
+        return np.asarray(X, dtype=object)
+    except Exception:  # of whatever library the table is from
+        return np.empty(0, dtype=object)
+
+
+def check_not_infinite(X: np.ndarray | sp.csr_array, feature_names: np.ndarray | None) -> None:
+    """Raise if an entry is infinite, or was too large for the floats that it has become."""
+    infinite = np.isinf(X.data if sp.issparse(X) else X)
+    if not infinite.any():
+        return
+    rows, columns = (index[infinite] for index in sp.coo_array(X).coords) if sp.issparse(X) else np.nonzero(infinite)
+    raise ValueError(
+        f"Input X contains infinity or a value too large for {X.dtype}: {len(rows)} entries, in "
+        f"{_first_columns(feature_names, np.unique(columns))} (the first in row {rows.min()}). Write NaN where "
+        "an entry is missing."
+    )
 
 
 def canonical_counts(X: Any) -> sp.csr_array:

@@ -239,7 +239,7 @@ def test_columns_and_rows_without_data_are_named_at_fit():
 
 def test_tables_that_are_none():
     table = progression().data
-    with pytest.raises(ValueError, match="could not convert string"):
+    with pytest.raises(ValueError, match="column 0 of X has no number in row 0, but 'a'"):
         quick().fit(np.array([["a", "b"], ["c", "d"]], dtype=object))
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         quick().fit(table[:1])

@@ -1,0 +1,68 @@
+"""Failures that the fuzzer finds and that are known: each with a reason, and a try that shows it.
+
+The shorter this list, the better.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fuzz.estimators import EstimatorRecipe
+from fuzz.rules import Finding
+from fuzz.tables import TableRecipe
+from fuzz.tries import Try
+
+
+@dataclass(frozen=True)
+class Known:
+    """A known failure: its kind and place as regular expressions, why it is there, and a try that has to show it."""
+
+    kind: str
+    where: str
+    reason: str
+    shown_by: Try | None = None
+
+    def is_about(self, finding: Finding) -> bool:
+        """Whether a finding is this failure."""
+        return bool(re.search(self.kind, finding.kind) and re.search(self.where, finding.where))
+
+
+def _try(name: str, X: TableRecipe, *calls: str, **changes: str) -> Try:
+    return Try(EstimatorRecipe(name, tuple(changes.items())), X, X, calls)
+
+
+_PLAIN = TableRecipe()
+
+KNOWN = (
+    Known(
+        "RuntimeWarning|not finite",
+        r"table/units.py|score_samples|fit$|inverse_transform",
+        "squares of very large values overflow",
+        _try("DeVAETransformer", TableRecipe(contents="huge"), "e.fit(X)"),
+    ),
+    Known(
+        "TypeError",
+        r"training/batches.py \(__iter__",
+        "whole numbers of NumPy as batch_size",
+        _try("VAETransformer", _PLAIN, "e.fit(X)", batch_size="np.int64(2)"),
+    ),
+    Known(
+        "TypeError",
+        r"embedding/_dgd_start.py \(find_start",
+        "True as a number of components",
+        _try("DGDEmbedder", _PLAIN, "e.fit(X)", n_components="True"),
+    ),
+    Known(
+        "TypeError",
+        r"nn/priors.py \(draw",
+        "True as a number of samples",
+        _try("DGDEmbedder", _PLAIN, "e.fit(X)", "e.sample(True)"),
+    ),
+    Known(
+        "ValueError",
+        r"training/fitting.py \(_run",
+        "callbacks that are no pairs of a name and a callback, or have one name",
+        _try("DGDEmbedder", _PLAIN, "e.fit(X)", callbacks="[('a',)]"),
+    ),
+)
