@@ -41,6 +41,7 @@ KNOWN = (
         "squares of very large values overflow",
         _try("DeVAETransformer", TableRecipe(contents="huge"), "e.fit(X)"),
     ),
+    Known("RuntimeWarning", "_function_base_impl.py", "an orientation of very large values overflows in np.cov"),
     Known(
         "TypeError",
         r"training/batches.py \(__iter__",

@@ -150,7 +150,8 @@ def is_refusal(error: BaseException) -> bool:
         return False
     owner = str(step.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
     raised = dis.opname[step.tb_frame.f_code.co_code[step.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
-    return owner in ("skdevae", "sklearn") and raised and not _FOREIGN_WORDS.search(str(error))
+    plain = owner == "skdevae" or (owner == "sklearn" and not _FOREIGN_WORDS.search(str(error)))
+    return raised and plain
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
