@@ -31,9 +31,15 @@ def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: Laten
     that it has itself bent. Columns that are not ``varying`` (D,), of one value only, are flat without a doubt.
     """
     columns = _columns_without_their_own_help(model, source, grid)
-    names = model.decoder.names
-    curves = SmoothCurves(columns)
-    evidence = behavior_evidence(curves, names, cast(float, model.margin), _misfit(model, curves))
+    names, margin = model.decoder.names, cast(float, model.margin)
+    fitted = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
+    parts = []
+    for block, some in columns.blocks():
+        curves = SmoothCurves(some)
+        parts.append(
+            behavior_evidence(curves, names, margin, _misfit(fitted[..., block], curves, model.flat_candidate))
+        )
+    evidence = torch.cat(parts)
     without_doubt = torch.zeros(len(names)).to(evidence)
     if model.flat_candidate is not None:
         without_doubt -= RULED_OUT
@@ -114,11 +120,13 @@ def _as_if_none_were_flat(model: GenerativeModel, grid: LatentGrid) -> LinearTab
     return tables.average(log_phi.softmax(0))
 
 
-def _misfit(model: GenerativeModel, smooth: SmoothCurves) -> Tensor:
-    """Nats by which each fitted candidate describes a column less well than the best of those that vary: (D, K)."""
+def _misfit(fitted: Tensor, smooth: SmoothCurves, flat: int | None) -> Tensor:
+    """Nats by which each fitted candidate describes a column less well than the best of those that vary: (D, K).
+
+    ``fitted`` (B, K, D) are the candidates' curves in the bins. ``flat`` is the position of the flat one.
+    """
     columns = smooth.columns
-    curves = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
-    residuals = columns.information[:, None] * (columns.response[:, None] - curves).square()
+    residuals = columns.information[:, None] * (columns.response[:, None] - fitted).square()
     misfit = 0.5 * residuals.sum(0) / smooth.noise  # (K, D)
-    not_flat = [k for k in range(len(misfit)) if k != model.flat_candidate]
+    not_flat = [k for k in range(len(misfit)) if k != flat]
     return (misfit - misfit[not_flat].amin(0)).clamp(min=0).T

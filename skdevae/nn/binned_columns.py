@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .latent_grid import GridStatistics
 from .likelihoods import LinearLikelihood
-from .smooth_curves import BinnedColumns, SmoothCurves
+from .smooth_curves import BinnedColumns, posterior_mean
 
 #: bins of equal mass along the axis
 N_BINS = 20
@@ -79,8 +79,7 @@ def _working_columns(statistics: GridStatistics, z: Tensor, likelihood: LinearLi
         response = curves + _score(statistics, curves, latents, likelihood) / information
         columns = BinnedColumns(z, information, response, None, n_entries)
         if step < _NEWTON_STEPS - 1:
-            mode = SmoothCurves(columns).mean()
-            curves = curves + (mode - curves).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+            curves = curves + (posterior_mean(columns) - curves).clamp(-_LARGEST_STEP, _LARGEST_STEP)
     return columns
 
 

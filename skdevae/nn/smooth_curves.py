@@ -10,6 +10,7 @@ Curves are looked at in bins of equal mass along the axis.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +23,8 @@ LENGTHS = (0.25, 0.5, 1.0, 2.0, 5.0)
 SHARES = (0.03, 0.1, 0.3, 0.6, 0.85, 0.96, 0.995)
 #: least variance that a curve of amplitude 1 may have: columns without entries have none
 _LEAST_VARIANCE = 1e-12
+#: entries of the (lengths, features, bins, bins) arrays that the curves of a block of features need
+_BLOCK_ENTRIES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,23 @@ class BinnedColumns:
     response: Tensor
     spread: Tensor | None
     n_entries: Tensor
+
+    def blocks(self) -> Iterator[tuple[slice, BinnedColumns]]:
+        """All columns, a few at a time: so many that what is computed for each of them has a bounded size."""
+        n_features = self.response.shape[1]
+        step = max(1, _BLOCK_ENTRIES // (len(LENGTHS) * len(self.z) ** 2))
+        for start in range(0, n_features, step):
+            block = slice(start, min(start + step, n_features))
+            yield block, self._of_columns(block)
+
+    def _of_columns(self, columns: slice) -> BinnedColumns:
+        return BinnedColumns(
+            self.z,
+            self.information if self.information.shape[1] == 1 else self.information[:, columns],
+            self.response[:, columns],
+            None if self.spread is None else self.spread[columns],
+            self.n_entries if len(self.n_entries) == 1 else self.n_entries[columns],
+        )
 
 
 def kernel(z: Tensor, length: float) -> Tensor:
@@ -182,3 +202,8 @@ class SmoothCurves:
             mean += (onto @ shrunk[..., None])[..., 0]
         mean -= (self._share * mean).sum(1, keepdim=True)
         return (self.level[:, None] + mean).T
+
+
+def posterior_mean(columns: BinnedColumns) -> Tensor:
+    """:meth:`SmoothCurves.mean` of all columns, a block of them at a time: (B, D)."""
+    return torch.cat([SmoothCurves(block).mean() for _, block in columns.blocks()], 1)

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skdevae import BasisDeVAEClusterer
 from skdevae.inference import behaviors as module
 from skdevae.inference.behaviors import column_groups, evidence_of_behaviors
+from skdevae.nn import smooth_curves
 from skdevae.nn.binned_columns import N_BINS, bin_columns, binned, bins_of
 from skdevae.nn.cluster_prior import ASSIGNMENTS
 from skdevae.nn.latent_grid import GridStatistics, LatentGrid
@@ -162,8 +163,8 @@ def test_misfit_is_what_a_column_loses_under_a_fitted_curve(likelihood):
     model = _model(likelihood)
     source = source_of(_table(model, counts=likelihood == "poisson"))
     columns = module._columns_without_their_own_help(model, source, GRID)
-    found = module._misfit(model, SmoothCurves(columns))
     curves = model.curves(columns.z[:, None])  # (B, K, D)
+    found = module._misfit(curves, SmoothCurves(columns), model.flat_candidate)
     sd = (SmoothCurves(columns).noise / columns.information).sqrt()[:, None]
     log_density = stats.norm.logpdf(columns.response[:, None], curves, sd.expand_as(curves)).sum(0)  # (K, D)
     best = np.delete(log_density, NAMES.index("flat"), axis=0).max(0)
@@ -193,6 +194,19 @@ def test_evidence_does_not_depend_on_chunks(likelihood, missing, rows_at_a_time,
     assert len(list(source.chunks(len(GRID.points)))) == -(-80 // rows_at_a_time)
     assert_agree(module._columns_without_their_own_help(model, source, GRID).response, columns.response)
     np.testing.assert_allclose(_evidence(model, source), expected, atol=ONE_DRAW)
+
+
+@pytest.mark.parametrize("likelihood, missing", [("gaussian", 0.0), ("gaussian", 0.3), ("poisson", 0.0)])
+@pytest.mark.parametrize("columns_at_a_time", [1, 3])
+def test_evidence_does_not_depend_on_how_many_columns_are_judged_at_once(
+    likelihood, missing, columns_at_a_time, monkeypatch
+):
+    model = _model(likelihood)
+    source = source_of(_table(model, missing=missing, counts=likelihood == "poisson"))
+    together = _evidence(model, source)
+    per_column = len(smooth_curves.LENGTHS) * N_BINS**2
+    monkeypatch.setattr(smooth_curves, "_BLOCK_ENTRIES", columns_at_a_time * per_column)
+    assert_agree(_evidence(model, source), together)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
