@@ -21,6 +21,7 @@ __all__ = [
     "check_parameters",
     "check_sample_weight",
     "fit_context",
+    "inside_available_if",
     "validate_params",
 ]
 
@@ -42,6 +43,13 @@ def validate_params(
 ) -> Callable[[_Function], _Function]:
     """Decorator of functions and methods: validates their arguments first."""
     return _param_validation.validate_params(constraints, prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+
+def inside_available_if(attribute: Any, decorate: Callable[[Callable], Callable]) -> Any:
+    """An attribute of a class, where it is a method under :func:`available_if` with that method decorated."""
+    if not isinstance(attribute, type(metaestimators.available_if(bool)(bool))):
+        return attribute
+    return metaestimators.available_if(attribute.check)(decorate(attribute.fn))
 
 
 def available_if(check: Callable[[Any], bool]) -> Callable[[_Function], _Function]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._typing import TableLike
+from .own_settings import UnderOwnSettings
 
 if TYPE_CHECKING:
     from .estimator import LatentEstimator
 
 
-class DenoisingMixin:
+class DenoisingMixin(UnderOwnSettings):
     """Adds a ``predict`` that gives the table without its noise."""
 
     def predict(self: LatentEstimator, X: TableLike) -> np.ndarray:  # type: ignore[misc]  # a mixin of such estimators

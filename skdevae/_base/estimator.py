@@ -35,6 +35,7 @@ from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.seeds import generator_from, spawn_seeds
 from ..training.settings import FitSettings
+from .own_settings import UnderOwnSettings
 from .persistence import restored, stored
 from .posterior import Posterior
 
@@ -91,7 +92,7 @@ def _float64_like(module: GenerativeModel) -> Tensor:
     return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
 
 
-class LatentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of all estimators: a fit that is whole or not there at all, and the answers of a fitted model.
 
     Subclasses fill in :meth:`_fit`, which works on an estimator without fitted state, and may set attributes as it goes

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
@@ -41,7 +42,8 @@ def at_most_two_axes(
         )
     fitted = _new_reducer(reducer, len(points), random_state)
     # UMAP's numba sets the number of OpenMP's threads for the whole process, and so torch's too: it is put back after.
-    with threadpool_limits(1, user_api="openmp"):
+    # A program may have asked scikit-learn's transformers for data frames; the figure needs arrays.
+    with threadpool_limits(1, user_api="openmp"), config_context(transform_output="default"):
         reduced = np.asarray(fitted.fit_transform(points), dtype=np.float64)
     if reduced.shape != (len(points), 2):
         raise ValueError(

@@ -1,7 +1,8 @@
-"""Threads: when a fit gains from a second one."""
+"""Threads: when a fit gains from a second one, and when there must be none."""
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -28,6 +29,38 @@ def fitting_threads(gains: bool) -> AbstractContextManager:
     """
     if gains:
         return nullcontext()
+    return _one_thread()
+
+
+def _one_thread() -> AbstractContextManager:
     # The first call of torch in a thread sets the number of its OpenMP threads: after the limit, it would undo it.
     torch.get_num_threads()
     return threadpool_limits(1, user_api="openmp")
+
+
+class _Forks:
+    """Notes in a child that it was forked from a process in which this module was loaded."""
+
+    def __init__(self) -> None:
+        self.is_child = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._note)
+
+    def _note(self) -> None:
+        self.is_child = True
+
+
+_forks = _Forks()
+
+
+def threads_after_a_fork() -> AbstractContextManager:
+    """One thread in a forked process, else as many as there are.
+
+    Threads do not outlive a fork, and GNU's OpenMP waits for those of the parent without end. torch's own number stays
+    at one: it belongs to the whole process, in which no larger one can work.
+    """
+    if not _forks.is_child:
+        return nullcontext()
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+    return _one_thread()

@@ -6,20 +6,19 @@ from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DG
 
 WINE = load_wine().data[::2]
 
+
+def _quick(estimator, *arguments, **parameters):
+    """A function that makes such an estimator, with further parameters where they are given."""
+    quick = {"max_epochs": 4, "random_state": 0, **parameters}
+    return lambda **more: estimator(*arguments, **(quick | more))
+
+
 ESTIMATORS = {
-    "BasisDeVAE": lambda **more: BasisDeVAEClusterer(**{"max_epochs": 4, "random_state": 0} | more),
-    "BasisDeVAE, amortized": lambda **more: BasisDeVAEClusterer(
-        **{"inference": "amortized", "max_epochs": 4, "random_state": 0} | more
-    ),
-    "BasisVAE": lambda **more: BasisVAEClusterer(4, **{"max_epochs": 4, "random_state": 0} | more),
-    "DeVAE": lambda **more: DeVAETransformer(**{"max_epochs": 4, "random_state": 0} | more),
-    "VAE": lambda **more: VAETransformer(2, **{"max_epochs": 4, "n_importance_samples": 16, "random_state": 0} | more),
-    "VampVAE": lambda **more: VampVAE(2, **{"max_epochs": 4, "n_importance_samples": 16, "random_state": 0} | more),
-    "DGD": lambda **more: DGDEmbedder(
-        2,
-        n_clusters=3,
-        n_init=1,
-        hidden_layer_sizes=(8,),
-        **{"max_epochs": 4, "n_importance_samples": 16, "random_state": 0} | more,
-    ),
+    "BasisDeVAE": _quick(BasisDeVAEClusterer),
+    "BasisDeVAE, amortized": _quick(BasisDeVAEClusterer, inference="amortized"),
+    "BasisVAE": _quick(BasisVAEClusterer, 4),
+    "DeVAE": _quick(DeVAETransformer),
+    "VAE": _quick(VAETransformer, 2, n_importance_samples=16),
+    "VampVAE": _quick(VampVAE, 2, n_importance_samples=16),
+    "DGD": _quick(DGDEmbedder, 2, n_clusters=3, n_init=1, hidden_layer_sizes=(8,), n_importance_samples=16),
 }
