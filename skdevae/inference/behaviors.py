@@ -116,8 +116,7 @@ def _as_if_none_were_flat(model: GenerativeModel, grid: LatentGrid) -> LinearTab
     flat = model.flat_candidate
     if flat is not None:
         log_phi[flat] = -torch.inf
-    tables = model.linear_likelihood.tables(model.curves(grid.points), grid.points)
-    return tables.average(log_phi.softmax(0))
+    return model.averaged_tables_at(grid.points, log_phi.softmax(0))
 
 
 def _misfit(fitted: Tensor, smooth: SmoothCurves, flat: int | None) -> Tensor:

@@ -12,10 +12,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from .integrals import IntegrationRule
 from .layers import Linear, inverse_softplus, weights_log_prior
+from .linear_tables import ALL_COLUMNS
 
 
 class Behavior(nn.Module):
@@ -36,6 +38,18 @@ class Behavior(nn.Module):
     def curve(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
         """Every feature's curve at ``rule.z``, (P, D), from the hidden activations (nodes, H) at ``rule.nodes``."""
         raise NotImplementedError
+
+    def forward(self, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        """:meth:`curve`, as a module is called."""
+        return self.curve(hidden, rule)
+
+    def curves_of(self, columns: slice, hidden: Tensor, rule: IntegrationRule) -> Tensor:
+        """:meth:`curve` of some features alone, (P, d). Every parameter has one entry or row for each feature."""
+        if columns == ALL_COLUMNS:
+            return self.curve(hidden, rule)
+        own = {name: parameter[columns] for name, parameter in self.named_parameters()}
+        curves: Tensor = functional_call(self, own, (hidden, rule))
+        return curves
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         """Start near rough curves ``target`` (P, D) at ``z`` (P,), whose points have the weights ``mass`` (P,)."""

@@ -13,6 +13,7 @@ from .behaviors import can_be_reversed
 from .decoders import BehaviorNetwork, Decoder, spread_first_layer_
 from .integrals import symmetric_grid
 from .layers import Linear, multilayer_perceptron, scale_gradient, weights_log_prior
+from .linear_tables import ALL_COLUMNS
 
 #: number of knots from -z_max to z_max at which basis functions that are shifted are tabulated
 _N_TABLE_KNOTS = 129
@@ -314,8 +315,10 @@ class BasisDecoder(Decoder):
         left = position.detach().floor().long().clamp(0, len(knots) - 2)
         return left, position - left
 
-    def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
-        levels, scales, shifts = self._copy_levels(), self._copy_scales(), self._copy_shifts()
+    def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
+        levels, scales, shifts = (
+            field[:, columns] for field in (self._copy_levels(), self._copy_scales(), self._copy_shifts())
+        )
         k = torch.arange(len(levels), device=points.device)[:, None].expand_as(levels)
         copies = Copies(
             k.reshape(-1),
@@ -324,11 +327,12 @@ class BasisDecoder(Decoder):
             shifts.reshape(-1),
             None if sharing is None else sharing[: len(levels)].reshape(-1),
         )
-        return self._with_constant(self._curves(points, copies).view(len(points), *levels.shape), self.flat_level)
+        flat_level = None if self.flat_level is None else self.flat_level[columns]
+        return self._with_constant(self._curves(points, copies).view(len(points), *levels.shape), flat_level)
 
-    def select(self, points: Tensor, labels: Tensor) -> Tensor:
+    def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
         features = torch.arange(len(labels), device=labels.device)
-        level, scale, shift = (field[labels, features] for field in (self.levels, self.scales, self.shifts))
+        level, scale, shift = (field[:, columns][labels, features] for field in (self.levels, self.scales, self.shifts))
         # The constant is a copy of scale 0, whatever the function.
         return self._curves(points, Copies(labels.clamp(max=self.n_functions - 1), level, scale, shift, None))
 

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import linear, softplus
 
 from .behaviors import BEHAVIORS, Behavior, can_be_reversed, weighted_plane
 from .integrals import GaussLegendreRule, GridRule, IntegrationRule, symmetric_grid
 from .layers import Linear, inverse_softplus, multilayer_perceptron, weights_log_prior
+from .linear_tables import ALL_COLUMNS
 
 #: nodes of the quadrature between 0 and each z (BasisDeVAE, section 3)
 GAUSS_LEGENDRE_ORDER = 15
@@ -45,18 +46,18 @@ class Decoder(nn.Module):
         """All that curves at z (P, Q) need and that does not depend on parameters: the argument of :meth:`forward`."""
         return z
 
-    def forward(self, points: Any, sharing: Tensor | None = None) -> Tensor:
-        """Curves at prepared points: (P, K, D), on the scale on which the likelihood takes them.
+    def forward(self, points: Any, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
+        """Curves of some features at prepared points: (P, K, d), on the scale on which the likelihood takes them.
 
-        Some parameters belong to curves of several features. ``sharing`` (K, D), where given, is what the gradient that
+        Some parameters belong to curves of several features. ``sharing`` (K, d), where given, is what the gradient that
         a candidate of a feature sends to them is multiplied by. Parameters of one candidate of one feature always get
         their whole gradient.
         """
         raise NotImplementedError
 
-    def select(self, points: Any, labels: Tensor) -> Tensor:
-        """Curves of one candidate for each feature, with numbers ``labels`` (D,): (P, D)."""
-        curves: Tensor = self(points)
+    def select(self, points: Any, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
+        """Curves of one candidate for each of some features, with numbers ``labels`` (d,): (P, d)."""
+        curves: Tensor = self(points, columns=columns)
         return curves[:, labels, torch.arange(len(labels), device=labels.device)]
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
@@ -216,10 +217,10 @@ class BehaviorNetwork(AxisNetwork):
         """The behaviours, in their order."""
         return [cast(Behavior, slot) for slot in self.slots]
 
-    def behavior_curves(self, rule: IntegrationRule) -> list[Tensor]:
-        """Curves of each behaviour at the rule's limits: (P, size) each."""
+    def behavior_curves(self, rule: IntegrationRule, columns: slice = ALL_COLUMNS) -> list[Tensor]:
+        """Curves of each behaviour, or some of them, at the rule's limits: (P, size) each."""
         hidden = self.activations(rule)
-        return [behavior.curve(hidden, rule) for behavior in self.behaviors]
+        return [behavior.curves_of(columns, hidden, rule) for behavior in self.behaviors]
 
     def mirror_behaviors_(self) -> None:
         """Reverse the axis, in place. What was increasing is called decreasing afterwards."""
@@ -251,9 +252,9 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
     def prepare(self, z: Tensor) -> IntegrationRule:
         return self.rule(z[:, 0])
 
-    def forward(self, points: IntegrationRule, sharing: Tensor | None = None) -> Tensor:
+    def forward(self, points: IntegrationRule, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
         # Only the hidden layers are shared. They learn from every candidate, whatever ``sharing`` says.
-        return torch.stack(self.behavior_curves(points), 1)
+        return torch.stack(self.behavior_curves(points, columns), 1)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         for behavior in self.behaviors:
@@ -285,6 +286,19 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
         order = [self.names.index(name) for name in names]
         self.slots = nn.ModuleList(self.slots[position] for position in order)
         return order
+
+
+def _outputs(head: nn.Linear, hidden: Tensor, columns: slice) -> Tensor:
+    """Some of the outputs of a linear layer, (n, d), for its inputs (n, H)."""
+    return linear(hidden, head.weight[columns], head.bias[columns])
+
+
+def _constrained(rate: Tensor, signs: Tensor) -> Tensor:
+    """Derivatives with the signs (d,) of their features, (nodes, d), from a network's outputs."""
+    if not signs.any():
+        return rate
+    signed = signs * softplus(rate)
+    return signed if signs.all() else torch.where(signs == 0, rate, signed)
 
 
 class AdditiveDerivativeDecoder(Decoder):
@@ -350,19 +364,18 @@ class AdditiveDerivativeDecoder(Decoder):
             rules.append((axis.rule(coordinate), position))
         return rules
 
-    def forward(self, points: list[tuple[IntegrationRule, Tensor | None]], sharing: Tensor | None = None) -> Tensor:
-        curves: Tensor = self.start
+    def forward(
+        self,
+        points: list[tuple[IntegrationRule, Tensor | None]],
+        sharing: Tensor | None = None,
+        columns: slice = ALL_COLUMNS,
+    ) -> Tensor:
+        curves, signs = self.start[columns], self.signs[columns]
         for (axis, head), (rule, position) in zip(self.components, points, strict=True):
-            along = rule.integral(self._constrained(head(axis.activations(rule))))
+            rate = _constrained(_outputs(head, axis.activations(rule), columns), signs)
+            along = rule.integral(rate)
             curves = curves + (along if position is None else along[position])
         return curves[:, None]
-
-    def _constrained(self, rate: Tensor) -> Tensor:
-        """Derivatives with the sign of their feature, (nodes, D), from the network's outputs."""
-        if not self.signs.any():
-            return rate
-        signed = self.signs * softplus(rate)
-        return signed if self.signs.all() else torch.where(self.signs == 0, rate, signed)
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         level, slopes = weighted_plane(target, mass, z)
@@ -435,18 +448,23 @@ class NeuralDecoder(Decoder):
             spread_first_layer_(self.hidden, generator)
         self.log_total = nn.Parameter(torch.zeros(())) if normalized else None
 
-    def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
-        curves = self.level.expand(len(points), -1)
-        if self.loadings is not None:
-            curves = curves + points @ self.loadings
-        if self.head is not None:
-            curves = curves + self.head(self.hidden(points))
-        if self.log_total is not None:
-            curves = torch.log_softmax(curves, -1) + self.log_total
-        return curves[:, None]
+    def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
+        if self.log_total is None:
+            return self._values(points, columns)[:, None]
+        # A share depends on all features.
+        shares = torch.log_softmax(self._values(points, ALL_COLUMNS), -1) + self.log_total
+        return shares[:, None, columns]
 
-    def select(self, points: Tensor, labels: Tensor) -> Tensor:
-        curves: Tensor = self(points)
+    def _values(self, points: Tensor, columns: slice) -> Tensor:
+        values = self.level[columns].expand(len(points), -1)
+        if self.loadings is not None:
+            values = values + points @ self.loadings[:, columns]
+        if self.head is not None:
+            values = values + _outputs(self.head, self.hidden(points), columns)
+        return values
+
+    def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
+        curves: Tensor = self(points, columns=columns)
         return curves[:, 0]  # the only candidate, without a copy
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
@@ -492,7 +510,7 @@ class ModuleDecoder(Decoder):
         self.n_features = n_features
         self.module = copy.deepcopy(module)
 
-    def forward(self, points: Tensor, sharing: Tensor | None = None) -> Tensor:
+    def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
         weight = next(self.module.parameters(), points)
         values: Tensor = self.module(points.to(weight))
         if values.shape[:1] != points.shape[:1]:
@@ -505,10 +523,10 @@ class ModuleDecoder(Decoder):
                 f"decoder returned {values[0].numel()} values for each latent of {points.shape[1]} components, but X "
                 f"has {self.n_features} features."
             )
-        return values.reshape(len(points), 1, self.n_features)
+        return values.reshape(len(points), 1, self.n_features)[..., columns]
 
-    def select(self, points: Tensor, labels: Tensor) -> Tensor:
-        curves: Tensor = self(points)
+    def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
+        curves: Tensor = self(points, columns=columns)
         return curves[:, 0]
 
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:

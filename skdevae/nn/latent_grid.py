@@ -104,7 +104,7 @@ class GridStatistics:
             self.weighted.double(), positive, self.mass.double(), self.divergence.double(), self.n_rows
         )
 
-    def of_columns(self, columns: Tensor) -> GridStatistics:
+    def of_columns(self, columns: Tensor | slice) -> GridStatistics:
         """The sums of some features."""
         return GridStatistics(
             self.weighted[:, columns],

@@ -15,6 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+#: where coefficients or curves can be asked for of some features: all of them
+ALL_COLUMNS = slice(None)
+
 
 class LinearTables(NamedTuple):
     """The coefficients that depend on z, each (..., D); ``positive`` is None where a likelihood has no such term."""
@@ -40,8 +43,11 @@ class LinearTables(NamedTuple):
         return LinearTables(change(self.zero), change(self.slope), positive)
 
 
-def concatenate(parts: Sequence[LinearTables]) -> LinearTables:
-    """Coefficients at one set of points after another."""
-    zero, slope = torch.cat([part.zero for part in parts]), torch.cat([part.slope for part in parts])
+def concatenate(parts: Sequence[LinearTables], dimension: int) -> LinearTables:
+    """Coefficients at one set of points after another (dimension 0), or of one block of features after another (-1)."""
+    if len(parts) == 1:
+        return parts[0]
+    zero = torch.cat([part.zero for part in parts], dimension)
+    slope = torch.cat([part.slope for part in parts], dimension)
     positive = [part.positive for part in parts if part.positive is not None]
-    return LinearTables(zero, slope, torch.cat(positive) if positive else None)
+    return LinearTables(zero, slope, torch.cat(positive, dimension) if positive else None)

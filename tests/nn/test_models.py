@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from agreement import assert_agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -12,7 +13,7 @@ from scipy.special import expit, logsumexp, softmax
 
 from skdevae.nn.latent_grid import LatentGrid, bumps_around, log_joint, summarize
 from skdevae.nn.losses import LossTerms
-from skdevae.nn.models import ExactModel, build_model
+from skdevae.nn.models import ExactModel, base, build_model
 from skdevae.table.source import RowSource, summarize_columns
 
 FLOAT64 = torch.zeros((), dtype=torch.float64)
@@ -214,7 +215,7 @@ def _log_evidence(model, table):
     """Summed log evidence as a function of the parameters, through no statistics: a scalar with a gradient."""
     rows = RowSource(table, None, None, FLOAT64).rows(slice(None))
     grid = _grid(model)
-    tables = model.averaged_tables(model.decoder.prepare(grid.points), grid.points)
+    tables = model.averaged_tables_at(grid.points)
     scores = rows.log_likelihood(tables) + grid.log_mass
     return (scores.logsumexp(1) + model.likelihood.row_constant(rows)).sum()
 
@@ -531,3 +532,49 @@ def test_bumps_stand_around_their_centers(n_components):
     torch.testing.assert_close(q @ points, centers)
     sd = (q @ points**2 - centers**2).sqrt()
     torch.testing.assert_close(sd, torch.full((3, n_components), 0.4, dtype=torch.float64))
+
+
+# ---- blocks of features ---------------------------------------------------------------------------------------------
+
+
+def _answers(model, table):
+    """Coefficients, evidence of candidates, loss and gradient."""
+    grid, statistics = _grid(model), _statistics(model, table)
+    loss = _loss(model, table, statistics)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss.total, parameters)
+    with torch.no_grad():
+        tables = [*model.averaged_tables_at(grid.points), *model.predictive_tables(grid.points)]
+        evidence = model.expected_log_likelihood(statistics, grid.points)
+    return [loss.total, evidence, *(table for table in tables if table is not None), *gradients]
+
+
+@pytest.mark.parametrize("columns_at_a_time", [1, 3])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_features_change_nothing(kind, likelihood, columns_at_a_time, monkeypatch):
+    model, table = _model(likelihood, kind=kind), _table(likelihood, missing=0.2)
+    together = _answers(model, table)
+    n_candidates = model.assignment.responsibilities.shape[1]
+    size = len(_grid(model).points) * n_candidates * model.decoder.nodes_per_point
+    monkeypatch.setattr(base, "_BLOCK_ENTRIES", columns_at_a_time * size)
+    assert len(model._blocks(len(_grid(model).points))) == math.ceil(D / columns_at_a_time)
+    for block, whole in zip(_answers(model, table), together, strict=True):
+        assert_agree(block.detach(), whole.detach())
+
+
+def test_what_a_step_keeps_does_not_grow_with_the_number_of_blocks(monkeypatch):
+    """Until the gradient goes back, hardly more is kept than the parameters: no array of all features' curves."""
+    model, table = _model("zinb"), _table("zinb")
+    statistics, summary, grid = _statistics(model, table), _summary(model, table), _grid(model)
+    curves = len(grid.points) * model.assignment.responsibilities.numel()
+
+    def kept_arrays():
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()), lambda _: None):
+            model(statistics, summary, grid)
+        return sum(size >= curves / D for size in kept)
+
+    assert kept_arrays() > 10
+    monkeypatch.setattr(base, "_BLOCK_ENTRIES", 1)
+    assert kept_arrays() == 0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..layers import scale_gradient
-from ..linear_tables import LinearTables
+from ..linear_tables import ALL_COLUMNS, LinearTables
 from ..rows import DenseRows, Rows
 from .base import Likelihood
 
@@ -63,13 +63,15 @@ class LinearLikelihood(Likelihood):
         """``constant(0)`` of every feature: (D,), or a scalar."""
         return torch.zeros(())
 
-    def tables(self, curves: Tensor, z: Tensor, weights: Tensor | None = None) -> LinearTables:
-        """Coefficients at curves (P, K, D) or (P, D) and z (P, Q).
+    def tables(
+        self, curves: Tensor, z: Tensor, weights: Tensor | None = None, columns: slice = ALL_COLUMNS
+    ) -> LinearTables:
+        """Coefficients of some features at curves (P, K, d) or (P, d) and z (P, Q).
 
-        ``weights`` (K, D), where given, scale the gradient that each behaviour sends to the feature's own parameters.
+        ``weights`` (K, d), where given, scale the gradient that each behaviour sends to the feature's own parameters.
         Behaviours that a feature does not follow then do not pull at them.
         """
-        own = self.own_parameters()
+        own = tuple(parameter[columns] for parameter in self.own_parameters())
         if weights is not None:
             own = tuple(scale_gradient(parameter.expand_as(weights), weights) for parameter in own)
         return self.coefficients(curves, z.view(len(z), *[1] * (curves.ndim - 1), -1), *own)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..cluster_prior import ClusterAssignment, OnlyCandidate
 from ..decoders import Decoder
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
-from ..linear_tables import LinearTables, concatenate
+from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate
 from ..priors import GaussianMixture
 from ..row_context import RowContext
 from ..rows import DenseRows
 
-#: entries of the curves' (P, K, D) array above which grid points are taken a few at a time
+#: entries of the curves' (P, K, D) array above which points are taken a few at a time
 _CURVE_ENTRIES = 16_000_000
+#: entries of such an array above which coefficients are computed for a block of features at a time
+_BLOCK_ENTRIES = 2_000_000
 #: nats below all others at which a candidate that is out of the question is put. Zero times it must stay a number
 RULED_OUT = 1e4
 
@@ -163,26 +167,67 @@ class GenerativeModel(nn.Module):
 
     def predictive_tables(self, z: Tensor) -> LinearTables:
         """Likelihood coefficients of each feature under its most probable candidate, at z (P, Q): (P, D)."""
-        return self.linear_likelihood.tables(self.predictive_curves(z), z)
+        decoder, labels, likelihood = self.decoder, self.labels, self.linear_likelihood
 
-    def averaged_tables(self, points: Any, z: Tensor) -> LinearTables:
-        """Likelihood coefficients at z (P, Q), prepared as ``points``, averaged over q(w): (P, D)."""
-        tables = self.linear_likelihood.tables(self.decoder(points), z)
-        return tables.average(self.assignment.responsibilities.T)
+        def of_block(points: Any, part: Tensor, block: slice) -> LinearTables:
+            return likelihood.tables(decoder.select(points, labels[block], block), part, columns=block)
 
-    def averaged_tables_at(self, z: Tensor) -> LinearTables:
-        """:meth:`averaged_tables` at z (P, Q), a few points at a time."""
-        parts = z.split(self._points_at_once())
-        return concatenate([self.averaged_tables(self.decoder.prepare(part), part) for part in parts])
+        return self._tables_at(z, of_block)
 
-    def expected_log_likelihood(self, statistics: GridStatistics, z: Tensor) -> Tensor:
-        """Log-likelihood of each feature under each of its candidates, (K, D), for the sums at z (P, Q)."""
-        step = self._points_at_once()
-        parts = [slice(start, start + step) for start in range(0, len(z), step)]
-        tables = self.linear_likelihood.tables
-        return torch.stack(
-            [statistics.at(part).expected_log_likelihood(tables(self.curves(z[part]), z[part])) for part in parts]
-        ).sum(0)
+    def averaged_tables_at(self, z: Tensor, weights: Tensor | None = None) -> LinearTables:
+        """Likelihood coefficients at z (P, Q), averaged over candidates with weights (K, D), or over q(w): (P, D)."""
+        weights = self.assignment.responsibilities.T if weights is None else weights
+
+        def of_block(points: Any, part: Tensor, block: slice) -> LinearTables:
+            return self._candidate_tables(points, part, block).average(weights[:, block])
+
+        return self._tables_at(z, of_block)
+
+    def _candidate_tables(self, points: Any, z: Tensor, block: slice, phi: Tensor | None = None) -> LinearTables:
+        """Coefficients of all candidates of a block of features, (P, K, d), at z (P, Q), prepared as ``points``.
+
+        ``phi`` (K, D), where given, scales the gradient to what candidates or features share.
+        """
+        weights = None if phi is None else phi[:, block]
+        return self.linear_likelihood.tables(self.decoder(points, weights, block), z, weights, block)
+
+    def _tables_at(self, z: Tensor, of_block: Callable[[Any, Tensor, slice], LinearTables]) -> LinearTables:
+        """Coefficients at z (P, Q) from those of blocks of features at some of the points, prepared as they need be."""
+        at_once = max(1, _CURVE_ENTRIES // self.decoder.weights_per_point)
+        parts = []
+        for part in [z] if len(z) <= at_once else z.split(at_once):
+            points = self.prepared(part)
+            parts.append(concatenate([of_block(points, part, block) for block in self._blocks(len(part))], -1))
+        return concatenate(parts, 0)
+
+    def prepared(self, z: Tensor) -> Any:
+        """Points z (P, Q) as the decoder wants them."""
+        return self.decoder.prepare(z)
+
+    def _blocks(self, n_points: int) -> list[slice]:
+        """Blocks of features whose arrays (P, K, d) have a bounded size: one where the table is small."""
+        n_features, n_candidates = self.assignment.responsibilities.shape
+        step = max(1, _BLOCK_ENTRIES // (n_points * n_candidates * self.decoder.nodes_per_point))
+        if step >= n_features:
+            return [ALL_COLUMNS]
+        return [slice(start, min(start + step, n_features)) for start in range(0, n_features, step)]
+
+    def expected_log_likelihood(self, statistics: GridStatistics, z: Tensor, phi: Tensor | None = None) -> Tensor:
+        """Log-likelihood of each feature under each of its candidates, (K, D), for the sums at z (P, Q).
+
+        ``phi`` (K, D), where given, scales the gradient to what candidates or features share. Where there are several
+        blocks of features, going back computes each once more rather than keep them all.
+        """
+        points, blocks = self.prepared(z), self._blocks(len(z))
+
+        def of_block(block: slice) -> Tensor:
+            tables = self._candidate_tables(points, z, block, phi)
+            return statistics.of_columns(block).expected_log_likelihood(tables)
+
+        if len(blocks) == 1:
+            return of_block(blocks[0])
+        parts = [checkpoint(of_block, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+        return torch.cat(parts, 1)
 
     # ---- priors -----------------------------------------------------------------------------------------------------
 

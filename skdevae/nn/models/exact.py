@@ -37,17 +37,17 @@ class ExactModel(GenerativeModel):
         self.keeps_an_axis = False
         # Updated in closed form, between gradient steps.
         self.assignment.hold_(True)
-        self._prepared: tuple[LatentGrid, Any] | None = None
+        self._prepared: tuple[Tensor, Any] | None = None
 
-    def points_on(self, grid: LatentGrid) -> Any:
-        """The grid's points as the decoder wants them, kept for as long as the grid is the same."""
-        if self._prepared is None or self._prepared[0] is not grid:
-            self._prepared = grid, self.decoder.prepare(grid.points)
+    def prepared(self, z: Tensor) -> Any:
+        """Points z (P, Q) as the decoder wants them, kept for as long as the points are the same tensor."""
+        if self._prepared is None or self._prepared[0] is not z:
+            self._prepared = z, self.decoder.prepare(z)
         return self._prepared[1]
 
     def tables_on(self, grid: LatentGrid) -> LinearTables:
         """Coefficients averaged over q(w) on a grid: (P, D)."""
-        return self.averaged_tables(self.points_on(grid), grid.points)
+        return self.averaged_tables_at(grid.points)
 
     def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
         """The E-step for some rows, given coefficients averaged over q(w)."""
@@ -62,8 +62,7 @@ class ExactModel(GenerativeModel):
         """
         if isinstance(self.assignment, OnlyCandidate) or self.is_judged:
             return
-        tables = self.linear_likelihood.tables(self.decoder(self.points_on(grid)), grid.points)
-        evidence = (statistics.expected_log_likelihood(tables) + self.candidate_log_prior()).T
+        evidence = (self.expected_log_likelihood(statistics, grid.points) + self.candidate_log_prior()).T
         if self.judges_behaviors:
             self.assignment.lean_(self.without_flat(evidence / self.cluster_temperature))
         else:
@@ -82,11 +81,8 @@ class ExactModel(GenerativeModel):
         candidates or features share (noise, dispersion, basis functions) keeps the bound's gradient.
         """
         phi = self.assignment.responsibilities.T  # (K, D)
-        likelihood = self.linear_likelihood
-        curves = self.decoder(self.points_on(grid), phi)
-        tables = likelihood.tables(curves, grid.points, weights=phi)
-        candidates = statistics.expected_log_likelihood(tables)  # (K, D)
-        constant = likelihood.column_constant(summary).sum()
+        candidates = self.expected_log_likelihood(statistics, grid.points, phi)  # (K, D)
+        constant = self.linear_likelihood.column_constant(summary).sum()
         return LossTerms(
             reconstruction=-(_bound_with_full_gradient(candidates, phi) + constant) / statistics.n_rows,
             latent=statistics.divergence / statistics.n_rows,
