@@ -22,7 +22,6 @@ from sklearn.exceptions import ConvergenceWarning
 from skdevae import VampVAE
 from skdevae.nn.models import build_model
 from skdevae.table.table import TableReader
-from skdevae.table.units import Units
 from skdevae.training.batches import ShuffledRows
 
 SCVI_SECONDS = {"pbmc4k": 0.77, "mixology": 0.09, "bladder": 0.50, "paul15": 0.19}
@@ -41,7 +40,7 @@ def stepper(options: dict, X: np.ndarray) -> Callable[[], float]:
     """A function that takes one gradient step and says how long it took."""
     estimator = VampVAE(likelihood="nb", **options)
     values = estimator._validate(X, reset=True)
-    table = TableReader.learn(values, estimator.likelihood, Units(), size_factors=estimator.size_factors)
+    table = TableReader.learn(values, estimator.likelihood, size_factors=estimator.size_factors)
     estimator._reader_, source = table.reader, table.source(torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
     module = build_model(estimator._module_config(*X.shape, has_missing=False), generator)

@@ -20,16 +20,18 @@ from skorch.history import History
 from torch import Tensor
 
 from .._sklearn import Interval, StrOptions, available_if, check_parameters, validate_params
-from .._typing import Activation, Callbacks, RandomState, TableLike
+from .._typing import Activation, Callbacks, RandomState, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..inference import Inference, inference_for, slopes
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel, in_context
 from ..nn.priors import GaussianMixture
+from ..table.columns import Columns, find_columns
+from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
+from ..table.size_factors import takes_size_factors
 from ..table.source import RowSource
 from ..table.table import Table, TableReader, Values
-from ..table.units import Units
 from ..table.validation import as_plain_table, canonical_counts, check_counts, check_not_infinite, named_entries
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
@@ -73,9 +75,13 @@ def is_fitted_state(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def _require_finite(values: np.ndarray, positions: Tensor | np.ndarray) -> np.ndarray:
-    """Values (P, ...) at positions (P, Q) of the latent; a ValueError that names the first position without a value."""
-    finite = np.isfinite(values).reshape(len(values), -1).all(1)
+def _require_finite(values: np.ndarray, positions: Tensor | np.ndarray, columns: Columns) -> np.ndarray:
+    """Values (P, D, ...) at positions (P, Q) of the latent; a ValueError that names the first position without a value.
+
+    Columns that were never observed have none anywhere.
+    """
+    observed = np.delete(values, columns.unobserved, axis=1)
+    finite = np.isfinite(observed).reshape(len(values), -1).all(1)
     if not finite.all():
         first = int(np.argmin(finite))
         where = ", ".join(f"{coordinate:g}" for coordinate in positions[first].tolist())
@@ -197,10 +203,11 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
 
     def _store_results(self) -> None:
         """Set the fitted attributes that are read off ``module_``."""
-        device = next(self.module_.parameters()).device
-        units = torch.as_tensor(self._reader_.units.sizes, dtype=torch.float64, device=device)
+        device, columns = next(self.module_.parameters()).device, self._reader_.columns
+        sizes = self._reader_.units.sizes
+        units = torch.as_tensor(sizes if np.isscalar(sizes) else columns.of(sizes), dtype=torch.float64, device=device)
         for name, values in self.module_.likelihood.reported(units).items():
-            setattr(self, name, values.cpu().numpy())
+            setattr(self, name, columns.spread(values.cpu().numpy(), np.nan))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -245,9 +252,21 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
     def _feature_names(self) -> np.ndarray | None:
         return getattr(self, "feature_names_in_", None)
 
-    def _units(self, X: Values, weights: np.ndarray | None = None) -> Units:
-        """The units of a training table: measurements are modelled in each column's sd, counts as they are."""
-        return Units() if self._is_count_model() else Units.of_table(X, weights)
+    def _look_over(
+        self, X: Values, size_factors: SizeFactors, weights: np.ndarray | None = None
+    ) -> tuple[Columns, Outliers]:
+        """Which columns of a training table have something to teach, and what training sets aside; with warnings."""
+        names = self._feature_names()
+        columns = find_columns(X, self.likelihood, weights, names)
+        if columns.kind == "binary" or takes_size_factors(size_factors, self.likelihood):
+            return columns, NO_OUTLIERS  # rows that differ in size are not comparable as they are
+        outliers = find_outliers(X, columns.kind == "counts", columns.kept, weights)
+        outliers.warn(names)
+        return columns, outliers
+
+    def _pools_units(self) -> bool:
+        """Whether all columns of measurements have one unit."""
+        return False
 
     # ---- inference, in float64 and independent of how rows are batched ----------------------------------------------
 
@@ -415,7 +434,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         with torch.no_grad():
             mean = module.likelihood.mean(module.predictive_curves(positions), positions)
         with np.errstate(over="ignore"):
-            return _require_finite(self._reader_.units.to_user(mean.cpu().numpy()), positions)
+            return _require_finite(self._reader_.to_user(mean.cpu().numpy()), positions, self._reader_.columns)
 
     def derivatives(self, z: ArrayLike) -> np.ndarray:
         """Rate of change of the expected value of every feature along the latent.
@@ -439,9 +458,10 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         module, positions = self._at_positions(z)
         with torch.no_grad():
             rates = slopes(lambda z: module.likelihood.mean(module.predictive_curves(z), z), positions)
+        by_column = self._reader_.columns.spread_rates(rates.cpu().numpy(), axis=1)
         with np.errstate(over="ignore"):
-            in_user_units = rates.cpu().numpy() * np.reshape(self._reader_.units.sizes, (-1, 1))
-        _require_finite(in_user_units, positions)
+            in_user_units = by_column * np.reshape(self._reader_.units.sizes, (-1, 1))
+        _require_finite(in_user_units, positions, self._reader_.columns)
         return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
 
     def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
@@ -483,7 +503,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
         expected = self.trajectories(latents)
         with np.errstate(over="ignore"):
-            return _require_finite(expected.astype(latents.dtype, copy=False), latents)
+            return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
 
     @available_if(require_density)
     @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -538,7 +558,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             curves = module.predictive_curves(z)
             context = self._reader_.drawn_context(n_samples, generator, z.dtype)
             drawn = module.likelihood.sample(in_context(curves, context), z, generator)
-        return self._reader_.units.to_user(drawn.numpy())
+        return self._reader_.complete_sample(drawn.numpy(), context, generator)
 
     # ---- persistence ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
@@ -17,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from .._sklearn import Interval, StrOptions, fit_context
-from .._typing import Integrator, LayerSizes, TableLike
+from .._typing import Integrator, LayerSizes, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..inference import LatentPosterior
 from ..nn.latent_grid import GridStatistics
@@ -26,8 +25,8 @@ from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
 from ..table.components import landmarks, principal_components, starting_positions
 from ..table.precision import training_dtype
 from ..table.source import RowSource, summarize_columns
-from ..table.table import Table, TableReader
-from ..table.validation import check_layer_sizes, check_missing
+from ..table.table import Table, TableReader, Values
+from ..table.validation import check_layer_sizes, check_rows
 from ..training.amortized import fit_amortized
 from ..training.batches import starting_statistics
 from ..training.device import resolve_device
@@ -244,24 +243,22 @@ class LatentVariableModel(LatentEstimator):
     def _fit(self, X: TableLike, *, orientation: ArrayLike | None = None) -> None:
         X = self._validate(X, reset=True)
         names = self._feature_names()
-        if not sp.issparse(X):
-            check_missing(X, names)
+        check_rows(X)
         self._settle_parameters()
         reference = orientation_reference(X, self.orientation, orientation, names)
         settings = self._settings()
-        table = TableReader.learn(X, self.likelihood, self._units(X), size_factors=settings.size_factors)
-        self._reader_ = table.reader
-        dtype = training_dtype(X, self._is_count_model())
+        table, used = self._learn(X, settings.size_factors)
+        reference = None if reference is None else reference[used]
+        dtype = training_dtype(table.values, self._is_count_model())
         everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
         train_index, source, validation = self._split(everything, split_seed)
-        self._config_ = self._module_config(len(source), table.n_features, table.has_missing)
+        self._config_ = self._module_config(len(source), source.n_features, table.has_missing)
         with fitting_threads(self._gains_from_threads(everything)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
             fits = self._fit_starts(self._starts(source, wanted, seeds), source, validation)
             best = max(fits, key=lambda fit: fit.lower_bound)
-            log_volume = float(np.mean(table.reader.units.log_volumes(source.table)))
-            self.lower_bound_ = best.lower_bound - log_volume
+            self.lower_bound_ = best.lower_bound + float(np.mean(table.take(train_index).row_constants()))
             self._keep(best, table, everything, reference)
         if not best.has_axis and not fits[-1].interrupted:
             warn_user(
@@ -270,6 +267,21 @@ class LatentVariableModel(LatentEstimator):
                 f"columns.{self._advice_without_axis()}",
                 ConvergenceWarning,
             )
+
+    def _learn(self, X: Values, size_factors: SizeFactors) -> tuple[Table, np.ndarray]:
+        """The rows of a training table that the fit uses, and their numbers; and how tables are read from now on."""
+        columns, outliers = self._look_over(X, size_factors)
+        table = TableReader.learn(
+            X,
+            self.likelihood,
+            pooled_units=self._pools_units(),
+            columns=columns,
+            outliers=outliers,
+            size_factors=size_factors,
+        )
+        self._reader_ = table.reader
+        used = outliers.others(len(table))
+        return table.take(used) if len(outliers.rows) else table, used
 
     def _split(self, everything: RowSource, seed: int) -> tuple[np.ndarray, RowSource, RowSource | None]:
         """Training rows, their source, and the source of the rows held out for early stopping."""

@@ -15,6 +15,7 @@ from skorch.history import History
 
 from .._version import __version__
 from ..nn.models import build_model
+from ..table.columns import Columns
 from ..table.size_factors import SizeScale
 from ..table.table import TableReader
 from ..table.units import Units
@@ -81,12 +82,20 @@ def _plain_history(history: History) -> list[dict[str, Any]]:
 
 
 def _plain_reader(reader: TableReader) -> dict[str, Any]:
-    return {"units": _fields(reader.units), "sizes": None if reader.sizes is None else _fields(reader.sizes)}
+    return {
+        "units": _fields(reader.units),
+        "sizes": None if reader.sizes is None else _fields(reader.sizes),
+        "columns": _fields(reader.columns),
+    }
 
 
 def _restored_reader(plain: dict[str, Any]) -> TableReader:
     sizes = plain["sizes"]
-    return TableReader(Units(**plain["units"]), None if sizes is None else SizeScale(**sizes))
+    return TableReader(
+        Units(**plain["units"]),
+        None if sizes is None else SizeScale(**sizes),
+        Columns(**plain.get("columns", {})),  # older files know of no columns that are left out
+    )
 
 
 def _fields(record: Any) -> dict[str, Any]:

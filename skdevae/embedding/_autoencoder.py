@@ -218,4 +218,4 @@ class VariationalAutoencoder(LatentVariableModel):
             raise AttributeError("Only a model with prior='vamp' has pseudo-inputs.")
         inputs = prior.pseudo_inputs.double().cpu().numpy()
         counts = LIKELIHOODS[self._config_["likelihood"]["name"]].counts
-        return np.expm1(inputs) if counts else self._reader_.units.to_user(inputs)
+        return self._reader_.to_user(np.expm1(inputs) if counts else inputs)

@@ -24,6 +24,7 @@ from ..nn.regularized_mixture import COVARIANCE_TYPES
 from ..table.components import Projection
 from ..table.precision import training_dtype
 from ..table.source import RowSource
+from ..table.validation import check_rows
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
@@ -31,7 +32,7 @@ from ._dgd_fit import DecoderFit, fit_decoder
 from ._dgd_parameters import DGDParameters
 from ._known_classes import known_components
 from ._prior_mixture import PriorMixture
-from ._training_table import TrainingTable, check_observed, checked_weights
+from ._training_table import TrainingTable, checked_weights
 
 
 class DGDEmbedder(ClusterMixin, LatentEstimator):
@@ -383,12 +384,19 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         parameters.check()
         X = self._validate(X, reset=True)
         weight = checked_weights(sample_weight, X)
-        check_observed(X, weight, self._feature_names())
+        check_rows(X)
         component = None
         if self.supervised:
             self.classes_, component = known_components(y, weight)
+        columns, outliers = self._look_over(X, self.size_factors, weight)
         training = TrainingTable.learn(
-            X, weight, component, likelihood=self.likelihood, size_factors=self.size_factors, units=self._units
+            X,
+            weight,
+            component,
+            likelihood=self.likelihood,
+            size_factors=self.size_factors,
+            columns=columns,
+            outliers=outliers,
         )
         self._reader_ = training.table.reader
         dtype = training_dtype(X, self._is_count_model())

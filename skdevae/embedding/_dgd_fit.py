@@ -112,7 +112,7 @@ def module_config(
         "n_samples": n_samples,
         "n_features": source.n_features,
         "n_components": int(parameters.n_components),
-        "decoder": _decoder_config(parameters, has_totals),
+        "decoder": _decoder_config(parameters, has_totals, source),
         "likelihood": likelihood,
         "assignment": None,
         "mixture": {
@@ -131,9 +131,15 @@ def module_config(
     }
 
 
-def _decoder_config(parameters: DGDParameters, has_totals: bool) -> dict[str, Any]:
+def _decoder_config(parameters: DGDParameters, has_totals: bool, source: RowSource) -> dict[str, Any]:
     if parameters.decoder is not None:
-        return {"name": "module", "module": parameters.decoder}
+        columns = None if source.columns is None else source.columns.tolist()
+        return {
+            "name": "module",
+            "module": parameters.decoder,
+            "n_outputs": int(source.table.shape[1]),
+            "columns": columns,
+        }
     return {
         "name": "neural",
         "n_components": int(parameters.n_components),

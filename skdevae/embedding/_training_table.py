@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from .._sklearn import check_sample_weight
 from .._typing import SizeFactors
 from ..nn.row_context import RowContext
+from ..table.columns import Columns
+from ..table.outliers import NO_OUTLIERS, Outliers
 from ..table.size_factors import belongs_to, count_means, given_sizes, log_size_factors, takes_size_factors
 from ..table.table import Table, TableReader, Values
-from ..table.units import Units
-from ..table.validation import check_missing, named_entries
+from ..table.validation import named_entries
 from ..table.weighted_rows import WeightedRows, weighted_rows
 
 
@@ -51,19 +50,19 @@ class TrainingTable:
         *,
         likelihood: str,
         size_factors: SizeFactors,
-        units: Callable[[Values, np.ndarray], Units],
+        columns: Columns,
+        outliers: Outliers,
     ) -> TrainingTable:
-        """The training table of samples (N, D) with weights (N,), and with the reader that it has taught.
-
-        ``units`` gives the units of a table whose rows have weights.
-        """
+        """The training table of samples (N, D) with weights (N,), and with the reader that it has taught."""
+        weight = weight.copy()
+        weight[outliers.rows] = 0
         sizes = owner = None
         if takes_size_factors(size_factors, likelihood):
             if not isinstance(size_factors, str):
                 sizes, owner = given_sizes(X, size_factors), belongs_to(size_factors, X)
             # This raises if a sample has no size, and names it by its number in X.
             log_size_factors(X, size_factors if sizes is None else sizes, count_means(X))
-        rows = weighted_rows(X, weight, component, sizes)
+        rows = weighted_rows(columns.of(X), weight, component, sizes)
         distinct = X[rows.index]
         of_rows = size_factors
         if sizes is not None:
@@ -73,7 +72,8 @@ class TrainingTable:
         table = TableReader.learn(
             distinct,
             likelihood,
-            units(distinct, rows.weights),
+            columns=columns,
+            outliers=replace(outliers, rows=NO_OUTLIERS.rows),
             size_factors=of_rows,
             context=RowContext(weight=rows.weights, component=None if component is None else component[rows.index]),
             given_for=owner,
@@ -100,12 +100,3 @@ def checked_weights(sample_weight: ArrayLike | None, X: Values) -> np.ndarray:
     if not (weights > 0).any():
         raise ValueError("sample_weight is zero for every sample: there is nothing to fit.")
     return weights
-
-
-def check_observed(X: Values, weight: np.ndarray, feature_names: np.ndarray | None) -> None:
-    """Raise if a column has no observed entry in samples with weight, or a sample has none at all."""
-    if sp.issparse(X):
-        return
-    check_missing(X, feature_names)
-    if not weight.all():
-        check_missing(X[weight > 0], feature_names)

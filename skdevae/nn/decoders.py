@@ -503,11 +503,25 @@ class ModuleDecoder(Decoder):
         The decoder keeps a copy. Values of one point are flattened.
     generator : torch.Generator
         Not used: the module comes with its starting weights.
+    n_outputs : int, default=None
+        Number of the module's values for each point; None stands for D.
+    columns : list of int, default=None
+        Which of them, D in number, are those of the model's features; None stands for all.
     """
 
-    def __init__(self, n_features: int, *, module: nn.Module, generator: torch.Generator):
+    def __init__(
+        self,
+        n_features: int,
+        *,
+        module: nn.Module,
+        generator: torch.Generator,
+        n_outputs: int | None = None,
+        columns: list[int] | None = None,
+    ):
         super().__init__()
         self.n_features = n_features
+        self.n_outputs = n_features if n_outputs is None else n_outputs
+        self.columns = columns
         self.module = copy.deepcopy(module)
 
     def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
@@ -518,12 +532,15 @@ class ModuleDecoder(Decoder):
                 f"decoder returned values of shape {tuple(values.shape)} for latents of shape {tuple(points.shape)}: "
                 "it must return values for each row of latents."
             )
-        if values[0].numel() != self.n_features:
+        if values[0].numel() != self.n_outputs:
             raise ValueError(
                 f"decoder returned {values[0].numel()} values for each latent of {points.shape[1]} components, but X "
-                f"has {self.n_features} features."
+                f"has {self.n_outputs} features."
             )
-        return values.reshape(len(points), 1, self.n_features)[..., columns]
+        values = values.reshape(len(points), 1, self.n_outputs)
+        if self.columns is not None:
+            values = values[..., self.columns]
+        return values[..., columns]
 
     def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
         curves: Tensor = self(points, columns=columns)

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from ..nn.likelihoods import ColumnSummary
 from ..nn.linear_tables import LinearTables
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows
+from .units import Bounds
 
 #: entries of a (rows, grid points) array that one chunk may hold: 16 MiB in float64
 _CHUNK_ENTRIES = 2_000_000
@@ -98,6 +100,10 @@ class RowSource:
         What rows carry beside their entries.
     divides_sizes : bool, default=False
         Whether rows come divided by their size factors.
+    columns : ndarray of shape (n_features,), default=None
+        Numbers of the columns of the table that are read; None reads all.
+    bounds : pair of ndarrays of shape (n_features,), default=None
+        Least and largest value with which each column is read, on the scale of the table.
     """
 
     table: np.ndarray | sp.csr_array
@@ -106,14 +112,16 @@ class RowSource:
     like: Tensor
     context: RowContext[np.ndarray] = EMPTY
     divides_sizes: bool = False
+    columns: np.ndarray | None = None
+    bounds: Bounds | None = None
 
     def __len__(self) -> int:
         return self.table.shape[0]
 
     @property
     def n_features(self) -> int:
-        """Columns of the table."""
-        return self.table.shape[1]
+        """Columns that are read."""
+        return self.table.shape[1] if self.columns is None else len(self.columns)
 
     @property
     def weights(self) -> np.ndarray:
@@ -144,11 +152,11 @@ class RowSource:
         context = carried.tensors(self.like)
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
-            values = sp.csr_array(self.table[index], dtype=dtype)
+            values = sp.csr_array(self._read(index), dtype=dtype)
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
             return SparseRows(values, self.like, context)
-        block = np.array(self.table[index], dtype=np.float64)
+        block = np.array(self._read(index), dtype=np.float64)
         if self.center is not None and self.scale is not None:
             block -= self.center
             block /= self.scale
@@ -161,11 +169,24 @@ class RowSource:
             observed = torch.from_numpy(~missing).to(self.like)
         return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
 
+    def _read(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
+        """Some rows, on the scale of the table."""
+        block = self.table[index]
+        if self.columns is not None:
+            block = block[:, self.columns]
+        if self.bounds is None:
+            return block
+        lowest, highest = self.bounds
+        if isinstance(block, np.ndarray):
+            return np.clip(block, lowest, highest)
+        data = np.minimum(block.data, highest[block.indices])
+        return sp.csr_array((data, block.indices, block.indptr), shape=block.shape)
+
     def varying_columns(self) -> np.ndarray:
         """Which columns have two different values, at least: (D,) of booleans."""
         lowest, highest = np.full(self.n_features, np.inf), np.full(self.n_features, -np.inf)
-        for start in range(0, len(self), max(1, _DENSE_ENTRIES // self.n_features)):
-            block = self.table[start : start + max(1, _DENSE_ENTRIES // self.n_features)]
+        for index in gen_batches(len(self), max(1, _DENSE_ENTRIES // self.n_features)):
+            block = self._read(index)
             if sp.issparse(block):
                 least, most = (extreme.toarray().ravel() for extreme in (block.min(axis=0), block.max(axis=0)))
             else:
@@ -180,6 +201,13 @@ class RowSource:
     def take(self, index: np.ndarray | slice) -> RowSource:
         """The source of a subset of the rows."""
         return replace(self, table=self.table[index], context=self.context.take(index))
+
+    def of_columns(self, columns: np.ndarray) -> RowSource:
+        """The source of some of the columns."""
+        center, scale = (None if part is None else part[columns] for part in (self.center, self.scale))
+        bounds = None if self.bounds is None else (self.bounds[0][columns], self.bounds[1][columns])
+        read = columns if self.columns is None else self.columns[columns]
+        return replace(self, center=center, scale=scale, columns=read, bounds=bounds)
 
     def normalized(self) -> RowSource:
         """The source with its counts divided by their size factors, as they are read."""

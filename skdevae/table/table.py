@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from .._typing import SizeFactors
+from ..nn.likelihoods import LIKELIHOODS
 from ..nn.row_context import EMPTY, RowContext
+from .columns import EVERY_COLUMN, Columns, find_columns
+from .outliers import NO_OUTLIERS, Outliers
 from .size_factors import SizeScale, belongs_to, takes_size_factors
 from .source import RowSource
-from .units import Units
+from .units import Bounds, Units
 
 #: a validated table: dense with NaN for missing entries, or a CSR array of counts
 Values: TypeAlias = np.ndarray | sp.csr_array
@@ -30,18 +33,23 @@ class TableReader:
         In which the columns are modelled.
     sizes : SizeScale or None
         The scale of size factors; None for a model without any.
+    columns : Columns
+        Those that models see.
     """
 
     units: Units
     sizes: SizeScale | None = None
+    columns: Columns = EVERY_COLUMN
 
     @classmethod
     def learn(
         cls,
         X: Values,
         likelihood: str,
-        units: Units,
         *,
+        pooled_units: bool = False,
+        columns: Columns | None = None,
+        outliers: Outliers = NO_OUTLIERS,
         size_factors: SizeFactors = None,
         context: RowContext[np.ndarray] = EMPTY,
         given_for: tuple[Any, str] | None = None,
@@ -54,8 +62,12 @@ class TableReader:
             Validated.
         likelihood : str
             Name of the observation model.
-        units : Units
-            In which the columns are to be modelled.
+        pooled_units : bool, default=False
+            Whether all columns of measurements are modelled in one unit.
+        columns : Columns, optional
+            Those that models see, where they are known already.
+        outliers : Outliers
+            What training sets aside. Units are those of the other rows.
         size_factors : "sum", array of shape (N,), callable or None
             Those of the rows of X.
         context : RowContext of arrays
@@ -64,11 +76,17 @@ class TableReader:
             Where rows of a user's table were put into another order: the user's size factors and the hash of the user's
             table (see :func:`~skdevae.table.size_factors.belongs_to`).
         """
-        if not takes_size_factors(size_factors, likelihood):
-            return Table(X, cls(units), context)
-        owner = belongs_to(size_factors, X) if given_for is None else given_for
-        sizes, log_sizes = SizeScale.learn(X, size_factors, context.weight, owner)
-        return Table(X, cls(units, sizes), context.replaced(log_size=log_sizes))
+        sizes = log_sizes = None
+        if takes_size_factors(size_factors, likelihood):
+            owner = belongs_to(size_factors, X) if given_for is None else given_for
+            sizes, log_sizes = SizeScale.learn(X, size_factors, context.weight, owner)
+        if columns is None:
+            columns = find_columns(X, likelihood, context.weight)
+        units = Units()
+        if not LIKELIHOODS[likelihood].counts:
+            units = _units(X, columns, outliers, context.weight, pooled_units)
+        reader = cls(units, sizes, columns)
+        return Table(X, reader, context.replaced(log_size=log_sizes), outliers.bounds)
 
     @property
     def has_totals(self) -> bool:
@@ -80,6 +98,29 @@ class TableReader:
         if self.sizes is None:
             return Table(X, self, context)
         return Table(X, self, context.replaced(log_size=self.sizes.log_sizes(X, size_factors)))
+
+    def to_user(self, values: np.ndarray, log_sizes: np.ndarray | None = None) -> np.ndarray:
+        """Expected values (..., D') in the model's units, of rows with log sizes (N,), in the user's: (..., D)."""
+        if self.units.center is not None:
+            return self.units.to_user(self.columns.spread(values, 0.0))
+        if log_sizes is None or self.columns.levels is None:
+            return self.columns.spread_levels(values)
+        return self.columns.spread(values, np.exp(log_sizes)[:, None] * self.columns.levels)
+
+    def curves_to_user(self, values: np.ndarray) -> np.ndarray:
+        """Values (..., D') on the scale of curves, in the user's units: (..., D)."""
+        if self.units.center is not None:
+            return self.to_user(values)
+        return values if self.columns.levels is None else self.columns.spread(values, self.columns.curves)
+
+    def complete_sample(self, drawn: np.ndarray, context: RowContext[Tensor], generator: torch.Generator) -> np.ndarray:
+        """Simulated rows (N, D') of a model in the user's units, together with the columns that models do not see."""
+        if self.columns.kept is None:
+            return self.to_user(drawn)
+        seed = int(torch.randint(np.iinfo(np.int32).max, (), generator=generator))
+        log_sizes = None if context.log_size is None else context.log_size.numpy()
+        others = self.columns.draw(len(drawn), log_sizes, np.random.default_rng(seed))
+        return self.columns.spread(self.units.to_user_of(self.columns.kept, drawn), others)
 
     def drawn_context(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> RowContext[Tensor]:
         """The context of n simulated rows: size factors are log-normal, with the training table's moments."""
@@ -99,24 +140,25 @@ class Table:
         In the user's units.
     reader : TableReader
     context : RowContext of arrays
+    bounds : pair of ndarrays of shape (D,), or None
+        Least and largest value with which models read each column; None where they read all values as they are.
     """
 
     values: Values
     reader: TableReader
     context: RowContext[np.ndarray] = EMPTY
+    bounds: Bounds | None = None
 
     def __len__(self) -> int:
         return self.values.shape[0]
 
     @property
-    def n_features(self) -> int:
-        """D."""
-        return self.values.shape[1]
-
-    @property
     def has_missing(self) -> bool:
-        """Whether an entry is missing."""
-        return not sp.issparse(self.values) and bool(np.isnan(self.values).any())
+        """Whether an entry is missing of those that models see."""
+        if sp.issparse(self.values):
+            return False
+        missing = np.isnan(self.values).any(0)
+        return bool(self.reader.columns.of(missing).any())
 
     def take(self, index: Any) -> Table:
         """Some of the rows."""
@@ -124,17 +166,37 @@ class Table:
 
     def source(self, like: Tensor) -> RowSource:
         """The rows in the model's units, with the dtype and on the device of a tensor."""
-        units = self.reader.units
-        return RowSource(self.values, units.center, units.scale, like, self.context)
+        units, columns = self.reader.units, self.reader.columns
+        center, scale = (None if part is None else columns.of(part) for part in (units.center, units.scale))
+        bounds = None if self.bounds is None else (columns.of(self.bounds[0]), columns.of(self.bounds[1]))
+        return RowSource(self.values, center, scale, like, self.context, columns=columns.kept, bounds=bounds)
 
     def in_user_nats(self, values: Tensor) -> np.ndarray:
         """Log densities of the rows (N,) in the model's units, in the user's."""
-        return values.cpu().numpy() - self.reader.units.log_volumes(self.values)
+        return values.cpu().numpy() + self.row_constants()
+
+    def row_constants(self) -> np.ndarray | float:
+        """What is added to each row's log density in the model's units, (N,) or one number.
+
+        It is the volume of the units, and the log probability of what models do not see.
+        """
+        of_others = self.reader.columns.log_prob(self.values, self.context.log_size)
+        return of_others - self.reader.units.log_volumes(self.values)
 
     def in_user_units(self, values: Tensor) -> np.ndarray:
-        """Values (N, D) in the model's units, in the user's units and the table's dtype."""
-        return self.reader.units.to_user(values.cpu().numpy()).astype(self.values.dtype, copy=False)
+        """Values (N, D') in the model's units, in the user's units and the table's dtype: (N, D)."""
+        return self.reader.to_user(values.cpu().numpy(), self.context.log_size).astype(self.values.dtype, copy=False)
 
     def in_user_dtype(self, values: Tensor) -> np.ndarray:
         """Numbers without units, as an array of the table's dtype."""
         return values.cpu().numpy().astype(self.values.dtype, copy=False)
+
+
+def _units(X: np.ndarray, columns: Columns, outliers: Outliers, weights: np.ndarray | None, pooled: bool) -> Units:
+    """The units of a table of measurements: those of the rows and columns that training uses."""
+    weights = np.ones(len(X)) if weights is None else weights.copy()
+    weights[outliers.rows] = 0
+    units = Units.of_table(X, weights, outliers.bounds)
+    if pooled:
+        units = units.pooled(columns.kept)
+    return units if columns.levels is None else units.with_constants(columns.left_out, columns.levels[columns.left_out])

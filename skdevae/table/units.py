@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from sklearn.utils import gen_batches
+
+#: least and largest value that every column is read with: (D,) each
+Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 #: rows of a table that are looked at together
 _ROWS = 4096
@@ -24,17 +29,26 @@ class Units:
     scale: np.ndarray | None = None
 
     @classmethod
-    def of_table(cls, X: np.ndarray, weights: np.ndarray | None = None) -> Units:
-        """The mean and the sd of every column over its observed entries."""
-        return cls(*standardization(X, weights))
+    def of_table(cls, X: np.ndarray, weights: np.ndarray | None = None, bounds: Bounds | None = None) -> Units:
+        """The mean and the sd of every column over its observed entries, which are first put within bounds."""
+        return cls(*standardization(X, weights, bounds))
 
-    def pooled(self) -> Units:
-        """One centre and one scale for all columns, so that columns that are equal stay equal."""
+    def pooled(self, kept: np.ndarray | None = None) -> Units:
+        """One centre and one scale, of the columns with numbers ``kept``, for all, so that equal columns stay equal."""
         if self.center is None or self.scale is None:
             return self
-        center = self.center.mean()
-        spread = np.sqrt(np.mean(self.scale**2 + (self.center - center) ** 2))
+        centers, scales = (part if kept is None else part[kept] for part in (self.center, self.scale))
+        center = centers.mean()
+        spread = np.sqrt(np.mean(scales**2 + (centers - center) ** 2))
         return Units(np.full_like(self.center, center), np.full_like(self.scale, spread))
+
+    def with_constants(self, columns: np.ndarray, levels: np.ndarray) -> Units:
+        """The units where columns of some numbers (C,) are taken as constant at levels (C,): their unit is one."""
+        if self.center is None or self.scale is None:
+            return self
+        center, scale = self.center.copy(), self.scale.copy()
+        center[columns], scale[columns] = levels, 1.0
+        return Units(center, scale)
 
     @property
     def sizes(self) -> np.ndarray | float:
@@ -44,6 +58,12 @@ class Units:
     def to_user(self, values: np.ndarray) -> np.ndarray:
         """Values (..., D) in the model's units, in the user's."""
         return values if self.center is None else self.center + self.sizes * values
+
+    def to_user_of(self, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Values (..., C) of the columns with some numbers in the model's units, in the user's."""
+        if self.center is None or self.scale is None:
+            return values
+        return self.center[columns] + self.scale[columns] * values
 
     def log_volumes(self, X: np.ndarray) -> np.ndarray | float:
         """Log of the factor from the user's units to the model's, summed over each row's observed entries: (N,).
@@ -56,33 +76,50 @@ class Units:
         return np.concatenate([~np.isnan(X[index]) @ logs for index in gen_batches(len(X), _ROWS)])
 
 
-def standardization(X: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def standardization(
+    X: np.ndarray, weights: np.ndarray | None = None, bounds: Bounds | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd of every column over its observed entries, (D,) each, for rows (N, D) with weights (N,).
 
-    A constant column has no spread to be measured in. It is measured in units of its own size.
+    Every column is first put on the scale of its own range, so that no square is too large or too small for a number.
+    A constant column has no spread to be measured in. It is measured in units of its own size. So is one without any
+    entry, in units of one.
     """
-    origin = _first_observed(X)
+    origin, reach = _range(X, weights, bounds)
     n, total, squares = (np.zeros_like(origin) for _ in range(3))
-    for index in gen_batches(len(X), _ROWS):
-        block = np.asarray(X[index], dtype=np.float64) - origin
-        w = np.ones(len(block)) if weights is None else weights[index]
+    for block, w in _blocks(X, weights, bounds):
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = (block - origin) / reach
         observed = np.isfinite(block)
         block = np.where(observed, block, 0)
         n, total, squares = n + w @ observed, total + w @ block, squares + w @ block**2
+    n = np.where(n > 0, n, 1)
     mean = total / n
-    sd = np.sqrt(np.maximum(squares / n - mean**2, 0))
-    constant = sd <= _ROUNDING * np.maximum(np.abs(origin + mean), np.finfo(float).tiny)
-    center = origin + mean
+    sd = reach * np.sqrt(np.maximum(squares / n - mean**2, 0))
+    center = origin + reach * mean
+    constant = sd <= _ROUNDING * np.maximum(np.abs(center), np.finfo(float).tiny)
     return center, np.where(constant, np.where(center == 0, 1.0, np.abs(center)), sd)
 
 
-def _first_observed(X: np.ndarray) -> np.ndarray:
-    """The first entry of every column that is not missing, (D,): near enough to its values to lose no digits."""
-    first = np.array(X[0], dtype=np.float64)
+def _range(X: np.ndarray, weights: np.ndarray | None, bounds: Bounds | None) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of every column and half of its range, (D,) each: 1 where there is none."""
+    lowest, highest = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
+    for block, w in _blocks(X, weights, bounds):
+        block = block[w > 0]
+        lowest = np.fmin(lowest, np.fmin.reduce(block, axis=0, initial=np.inf))
+        highest = np.fmax(highest, np.fmax.reduce(block, axis=0, initial=-np.inf))
+    known = highest >= lowest
+    lowest, highest = np.where(known, lowest, 0), np.where(known, highest, 0)
+    reach = 0.5 * highest - 0.5 * lowest
+    return 0.5 * highest + 0.5 * lowest, np.where(reach > 0, reach, 1.0)
+
+
+def _blocks(
+    X: np.ndarray, weights: np.ndarray | None, bounds: Bounds | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows in double precision and within bounds, with their weights, a few at a time."""
     for index in gen_batches(len(X), _ROWS):
-        missing = np.isnan(first)
-        if not missing.any():
-            break
-        block = np.asarray(X[index][:, missing], dtype=np.float64)
-        first[missing] = block[np.argmax(~np.isnan(block), axis=0), np.arange(block.shape[1])]
-    return np.nan_to_num(first)
+        block = np.asarray(X[index], dtype=np.float64)
+        if bounds is not None:
+            block = np.clip(block, *bounds)
+        yield block, np.ones(len(block)) if weights is None else weights[index]

@@ -26,10 +26,11 @@ def column_label(feature_names: Any, column: int) -> str:
     if feature_names is None:
         return f"column {column}"
     name = feature_names[column]
-    return f"column {name!r}" if isinstance(name, str) else f"column {name}"
+    return f"column {str(name)!r}" if isinstance(name, str) else f"column {name}"
 
 
-def _first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str:
+def first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str:
+    """How messages call some columns."""
     shown = ", ".join(column_label(feature_names, int(column)) for column in columns[:3])
     return f"{shown} and {len(columns) - 3} more" if len(columns) > 3 else shown
 
@@ -144,9 +145,17 @@ def check_not_infinite(X: np.ndarray | sp.csr_array, feature_names: np.ndarray |
     rows, columns = (index[infinite] for index in sp.coo_array(X).coords) if sp.issparse(X) else np.nonzero(infinite)
     raise ValueError(
         f"Input X contains infinity or a value too large for {X.dtype}: {len(rows)} entries, in "
-        f"{_first_columns(feature_names, np.unique(columns))} (the first in row {rows.min()}). Write NaN where "
+        f"{first_columns(feature_names, np.unique(columns))} (the first in row {rows.min()}). Write NaN where "
         "an entry is missing."
     )
+
+
+def first_numbers(what: str, numbers: np.ndarray) -> str:
+    """How messages call some rows: "1 row (row 7)", "5 rows (rows 1, 2, 3 and 2 more)"."""
+    shown = ", ".join(str(number) for number in numbers[:3])
+    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+    plural = "s" if len(numbers) > 1 else ""
+    return f"{len(numbers)} {what}{plural} ({what}{plural} {shown}{more})"
 
 
 def canonical_counts(X: Any) -> sp.csr_array:
@@ -178,20 +187,16 @@ def check_counts(X: Any, likelihood: str, feature_names: np.ndarray | None) -> N
         if bad.any():
             columns = np.unique(X.indices[bad] if sp.issparse(X) else np.nonzero(bad)[1])
             raise ValueError(
-                f"{complaint}: {int(bad.sum())} entries, in {_first_columns(feature_names, columns)}. "
+                f"{complaint}: {int(bad.sum())} entries, in {first_columns(feature_names, columns)}. "
                 "Use likelihood='gaussian' for measurements and for transformed counts."
             )
 
 
-def check_missing(X: np.ndarray, feature_names: np.ndarray | None) -> None:
-    """Raise if a column or a row has no observed entry at all."""
-    missing = np.isnan(X)
-    if not missing.any():
+def check_rows(X: Any) -> None:
+    """Raise if a row of a dense table has no observed entry at all."""
+    if sp.issparse(X):
         return
-    columns = np.nonzero(missing.all(0))[0]
-    if len(columns):
-        raise ValueError(f"{_first_columns(feature_names, columns)}: every entry is NaN. Drop such columns before fit.")
-    rows = np.nonzero(missing.all(1))[0]
+    rows = np.nonzero(np.isnan(X).all(1))[0]
     if len(rows):
         raise ValueError(
             f"{len(rows)} rows have no observed entry (the first is row {rows[0]}). Drop them before fit; "

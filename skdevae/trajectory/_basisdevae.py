@@ -350,7 +350,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         self.cluster_names_ = np.array(self.module_.decoder.names, dtype=object)
         peaks = self.module_.peaks().double().cpu().numpy()
         (first,), (last,) = self._latent_range_
-        self.peaks_ = np.where((peaks >= first) & (peaks <= last), peaks, np.nan)
+        self.peaks_ = self._reader_.columns.spread(np.where((peaks >= first) & (peaks <= last), peaks, np.nan), np.nan)
 
     def _advice_without_axis(self) -> str:
         return " To place samples nevertheless, leave 'flat' out of behaviors." if "flat" in self._behaviors() else ""

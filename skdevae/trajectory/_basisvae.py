@@ -30,8 +30,6 @@ from ..nn.copies import BasisDecoder
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-from ..table.table import Values
-from ..table.units import Units
 from ..table.validation import check_scale_bounds, resolve_basis
 from ._feature_clusterer import FeatureClusterer
 from .shape_search.start import find_starts, start_from_groups, start_from_shapes
@@ -365,10 +363,9 @@ class BasisVAEClusterer(FeatureClusterer):
     def _preferred_directions(self) -> int:
         return direction_of(self._basis() or ())
 
-    def _units(self, X: Values, weights: np.ndarray | None = None) -> Units:
-        units = super()._units(X, weights)
+    def _pools_units(self) -> bool:
         # Features that are equal must stay equal: the whole table has one unit.
-        return units if self.scale_invariant else units.pooled()
+        return not self.scale_invariant
 
     def _started(
         self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
@@ -390,15 +387,19 @@ class BasisVAEClusterer(FeatureClusterer):
     def _store_results(self) -> None:
         super()._store_results()
         decoder = cast(BasisDecoder, self.module_.decoder)
-        self.n_clusters_effective_ = len(np.unique(self.labels_[self.labels_ < decoder.n_functions]))
+        labels = self.module_.labels.cpu().numpy()
+        self.n_clusters_effective_ = len(np.unique(labels[labels < decoder.n_functions]))
         names = [f"{name or 'basis'} {number}" for number, name in enumerate(decoder.basis.names)]
         self.cluster_names_ = np.array([*names, "flat"], dtype=object)
-        chosen = self.labels_, np.arange(len(self.labels_))
-        levels, scales, self.shifts_ = (
+        chosen = labels, np.arange(len(labels))
+        levels, scales, shifts = (
             field.double().cpu().numpy()[chosen] for field in (decoder.levels, decoder.scales, decoder.shifts)
         )
-        units = self._reader_.units
-        self.levels_, self.scales_ = units.to_user(levels), units.sizes * scales
+        units, columns = self._reader_.units, self._reader_.columns
+        # A copy of a function is a constant where nothing was learned.
+        self.levels_ = self._reader_.curves_to_user(levels)
+        self.scales_ = units.sizes * columns.spread_rates(scales)
+        self.shifts_ = columns.spread_rates(shifts)
 
     # ---- the functions --------------------------------------------------------------------------------------------
 

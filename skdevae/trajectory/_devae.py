@@ -261,12 +261,12 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         return not self.monotonic_cst_.any()
 
     def _preferred_directions(self) -> int | np.ndarray:
-        return 1 if self._axes_are_free() else self.monotonic_cst_
+        return 1 if self._axes_are_free() else self._reader_.columns.of(self.monotonic_cst_)
 
     def _decoder_config(self, n_features: int) -> dict[str, Any]:
         return {
             "name": "additive",
             "n_components": int(self.n_components),
-            "signs": tuple(int(sign) for sign in self.monotonic_cst_),
+            "signs": tuple(int(sign) for sign in self._reader_.columns.of(self.monotonic_cst_)),
             **self._integrated_network_config(),
         }

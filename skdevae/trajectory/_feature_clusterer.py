@@ -47,13 +47,37 @@ class FeatureClusterer(LatentVariableModel):
 
     def _store_results(self) -> None:
         super()._store_results()
-        module = self.module_
-        self.responsibilities_ = module.assignment.responsibilities.double().cpu().numpy()
-        self.labels_ = module.labels.cpu().numpy()
-        n_clusters = self.responsibilities_.shape[1]
-        counts = self.responsibilities_.sum(0) + self.alpha
+        responsibilities = self.module_.assignment.responsibilities.double().cpu().numpy()
+        n_clusters = responsibilities.shape[1]
+        counts = responsibilities.sum(0) + self.alpha
         uniform = np.full(n_clusters, 1 / n_clusters)
         self.cluster_weights_ = uniform if self.assignment == "fixed" else counts / counts.sum()
+        self.responsibilities_ = self._with_constants(responsibilities)
+        self.labels_ = self._labels_with_constants(self.module_.labels.cpu().numpy())
+
+    def _constant_columns(self) -> np.ndarray:
+        """Numbers of the columns that are flat without a doubt: those of one value only, if features may be flat."""
+        columns = self._reader_.columns
+        flat = self.module_.flat_candidate
+        return columns.left_out[:0] if flat is None else np.setdiff1d(columns.left_out, columns.unobserved)
+
+    def _with_constants(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities of clusters (D', K) of columns that the model sees, with those of the others: (D, K).
+
+        Nothing is known of the others but the weights of the clusters, or that they are flat.
+        """
+        probabilities = self._reader_.columns.spread(probabilities, self.cluster_weights_[:, None], axis=0)
+        constant = self._constant_columns()
+        if len(constant):
+            probabilities[constant] = np.eye(probabilities.shape[1])[self.module_.flat_candidate]
+        return probabilities
+
+    def _labels_with_constants(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (D',) of columns that the model sees, with those of the others, which are flat or -1: (D,)."""
+        labels = self._reader_.columns.spread(labels, np.int64(-1))
+        if self.module_.flat_candidate is not None:
+            labels[self._constant_columns()] = self.module_.flat_candidate
+        return labels
 
     def _column_evidence(self, model: GenerativeModel, source: RowSource) -> np.ndarray:
         """Evidence of each column for each cluster: (D, K)."""
@@ -75,11 +99,13 @@ class FeatureClusterer(LatentVariableModel):
         Returns
         -------
         probabilities : ndarray of shape (n_features, n_clusters)
-            One row for every *column* of X. Columns are in the order of the clusters.
+            One row for every *column* of X. Columns are in the order of the clusters. A column that was left out of the
+            fit has the weights of the clusters.
         """
         _, source, inference = self._for_inference(X)
         evidence = self._column_evidence(inference.model, source)
-        return softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
+        probabilities = softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
+        return self._with_constants(probabilities)
 
     def predict(self, X: TableLike) -> np.ndarray:
         """Most probable cluster of every column of X, judged on X itself.
@@ -92,9 +118,10 @@ class FeatureClusterer(LatentVariableModel):
         Returns
         -------
         labels : ndarray of shape (n_features,)
-            Number of the cluster of every *column* of X.
+            Number of the cluster of every *column* of X; -1 for columns of which the fit has learned nothing.
         """
-        return self.predict_proba(X).argmax(1)
+        labels = self.predict_proba(X).argmax(1)
+        return self._labels_with_constants(self._reader_.columns.of(labels))
 
     def feature_labels(self, threshold: float = 0.8) -> np.ndarray:
         """Name of each feature's cluster, where it is sure enough.
@@ -108,7 +135,8 @@ class FeatureClusterer(LatentVariableModel):
         -------
         names : ndarray of shape (n_features,)
             Entries of ``cluster_names_``, as strings. Features whose most probable cluster has a probability below the
-            threshold are ``"uncertain"``.
+            threshold are ``"uncertain"``. Features with label -1 are ``"unobserved"``, or ``"constant"`` where they had
+            one value in training and no cluster is flat.
 
         Raises
         ------
@@ -119,7 +147,10 @@ class FeatureClusterer(LatentVariableModel):
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold={threshold!r}: give a probability, between 0 and 1.")
         names = np.array([str(name) for name in self.cluster_names_], dtype=object)[self.labels_]
-        return np.where(self.responsibilities_.max(1) >= threshold, names, "uncertain")
+        names = np.where(self.responsibilities_.max(1) >= threshold, names, "uncertain")
+        names[self.labels_ < 0] = "constant"
+        names[self._reader_.columns.unobserved] = "unobserved"
+        return names
 
     def coclustering_matrix(self) -> np.ndarray:
         """Probability that two features belong to the same cluster.

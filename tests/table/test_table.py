@@ -37,7 +37,7 @@ def _counts(n=60, d=5, seed=0):
 
 def test_the_models_units_are_standardised_and_lead_back():
     X = _measurements()
-    table = TableReader.learn(X, "gaussian", Units.of_table(X))
+    table = TableReader.learn(X, "gaussian")
     rows = table.source(FLOAT64).rows(slice(None))
     values = np.where(rows.observed.numpy() > 0, rows.values.numpy(), np.nan)
     assert_allclose(np.nanmean(values, 0), 0, atol=1e-12)
@@ -49,7 +49,7 @@ def test_the_models_units_are_standardised_and_lead_back():
 def test_log_densities_change_by_the_volume_of_the_units():
     """A Gaussian density in the model's units, and the same in the user's."""
     X = _measurements()
-    table = TableReader.learn(X, "gaussian", Units.of_table(X))
+    table = TableReader.learn(X, "gaussian")
     units = table.reader.units
     standardised = (X - units.center) / units.scale
     in_model_units = np.nansum(-0.5 * standardised**2 - 0.5 * np.log(2 * np.pi), axis=1)
@@ -66,7 +66,7 @@ def test_pooled_units_are_the_mean_and_the_sd_of_all_entries_together():
 
 
 def test_counts_are_modelled_as_they_are():
-    table = TableReader.learn(sp.csr_array(_counts()), "nb", Units())
+    table = TableReader.learn(sp.csr_array(_counts()), "nb")
     assert_array_equal(table.source(FLOAT64).rows(slice(3)).dense().values.numpy(), _counts()[:3])
     assert_array_equal(table.in_user_nats(torch.arange(3.0)), np.arange(3.0))
     assert not table.has_missing
@@ -76,29 +76,29 @@ def test_counts_are_modelled_as_they_are():
 
 
 def test_the_training_tables_median_size_counts_as_one():
-    table = TableReader.learn(_counts(), "nb", Units(), size_factors="sum")
+    table = TableReader.learn(_counts(), "nb", size_factors="sum")
     totals = _counts().sum(1)
     assert_allclose(table.context.log_size, np.log(totals / np.median(totals)), atol=1e-12)
     others = 3 * _counts(seed=1)
     read = table.reader.read(others, size_factors="sum")
     assert_allclose(read.context.log_size, np.log(others.sum(1) / np.median(totals)), atol=1e-12)
     assert table.reader.has_totals
-    assert not TableReader.learn(_counts(), "nb", Units(), size_factors=totals).reader.has_totals
+    assert not TableReader.learn(_counts(), "nb", size_factors=totals).reader.has_totals
 
 
 def test_weights_are_repetitions_to_the_scale_of_sizes():
     X, weights = _counts(), np.random.default_rng(0).integers(1, 4, 60).astype(float)
-    ours = TableReader.learn(X, "nb", Units(), size_factors="sum", context=RowContext(weight=weights)).reader.sizes
-    theirs = TableReader.learn(np.repeat(X, weights.astype(int), 0), "nb", Units(), size_factors="sum").reader.sizes
+    ours = TableReader.learn(X, "nb", size_factors="sum", context=RowContext(weight=weights)).reader.sizes
+    theirs = TableReader.learn(np.repeat(X, weights.astype(int), 0), "nb", size_factors="sum").reader.sizes
     assert_allclose([ours.log_unit, ours.log_mean, ours.log_sd], [theirs.log_unit, theirs.log_mean, theirs.log_sd])
     assert_allclose(ours.count_means, theirs.count_means)
 
 
 def test_simulated_rows_have_sizes_with_the_training_tables_moments():
-    reader = TableReader.learn(_counts(400), "nb", Units(), size_factors="sum").reader
+    reader = TableReader.learn(_counts(400), "nb", size_factors="sum").reader
     drawn = reader.drawn_context(20_000, torch.Generator().manual_seed(0), torch.float64).log_size.numpy()
     assert_allclose([drawn.mean(), drawn.std()], [reader.sizes.log_mean, reader.sizes.log_sd], atol=0.01)
-    without = TableReader.learn(_counts(), "nb", Units()).reader
+    without = TableReader.learn(_counts(), "nb").reader
     assert without.drawn_context(3, torch.Generator(), torch.float64).log_size is None
 
 
@@ -114,7 +114,7 @@ def test_size_factors_are_for_counts(size_factors, likelihood, expected):
 
 def test_a_subset_takes_its_context_along():
     context = RowContext(weight=np.arange(60.0), component=np.arange(60))
-    table = TableReader.learn(_counts(), "nb", Units(), size_factors="sum", context=context).take(slice(5, 9))
+    table = TableReader.learn(_counts(), "nb", size_factors="sum", context=context).take(slice(5, 9))
     assert len(table) == 4
     assert_array_equal(table.context.weight, np.arange(5.0, 9.0))
     rows = table.source(FLOAT64).rows(np.array([2, 0]))

@@ -195,8 +195,7 @@ def _at_most(n: int, most: int, random: np.random.Generator) -> np.ndarray:
 def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSource:
     """Some columns of a table, standardised for the search."""
     if not counts:
-        center, scale = cast(np.ndarray, table.center), cast(np.ndarray, table.scale)
-        return RowSource(table.table[:, columns], center[columns], scale[columns], table.like)
+        return table.of_columns(columns)
     values = normalized_counts(table)[:, columns]
     scale = values.std(0)
     return RowSource(values, values.mean(0), np.where(scale > 0, scale, 1.0), table.like)
