@@ -39,7 +39,6 @@ KNOWN = (
         "RuntimeWarning|not finite",
         r"table/units.py|score_samples|fit$|inverse_transform",
         "squares of very large values overflow",
-        _try("DeVAETransformer", TableRecipe(contents="huge"), "e.fit(X)"),
     ),
     Known("RuntimeWarning", "_function_base_impl.py", "an orientation of very large values overflows in np.cov"),
     Known(
