@@ -434,9 +434,10 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         mean = np.average(training.table.in_user_nats(modes.log_joint), weights=rows.weights)
         self.log_posterior_ = float(mean) + float(model.log_prior()) / rows.weights.sum()
         embedding = rows.spread(modes.position.cpu().numpy())
-        if training.has_samples_without_weight:
-            index, others = training.without_weight()
-            embedding[index] = found.inference.modes(others.source(modes.position)).position.cpu().numpy()
+        otherwise = training.read_otherwise()
+        if len(otherwise):
+            others = training.as_they_are(otherwise).source(modes.position)
+            embedding[otherwise] = found.inference.modes(others).position.cpu().numpy()
         shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(modes.position))
         self.embedding_ = embedding.astype(training.samples.dtype, copy=False)
         self.labels_ = shares.argmax(1).cpu().numpy()

@@ -33,6 +33,8 @@ class TrainingTable:
         Which samples are copies of each other.
     table : Table
         The distinct rows, with their weights, known components and sizes as their context.
+    outliers : Outliers
+        What the fit sets aside.
     """
 
     samples: Values
@@ -40,6 +42,7 @@ class TrainingTable:
     size_factors: SizeFactors
     rows: WeightedRows
     table: Table
+    outliers: Outliers
 
     @classmethod
     def learn(
@@ -78,19 +81,18 @@ class TrainingTable:
             context=RowContext(weight=rows.weights, component=None if component is None else component[rows.index]),
             given_for=owner,
         )
-        return cls(X, component, size_factors, rows, table)
+        return cls(X, component, size_factors, rows, table, outliers)
 
-    @property
-    def has_samples_without_weight(self) -> bool:
-        """Whether there are samples that are none of the distinct rows."""
-        return bool((self.rows.inverse < 0).any())
+    def read_otherwise(self) -> np.ndarray:
+        """Numbers of the samples that the fit did not read, for want of weight, or not as they are."""
+        without_weight = self.rows.inverse < 0
+        return np.nonzero(without_weight | self.outliers.have_entries(self.samples))[0]
 
-    def without_weight(self) -> tuple[np.ndarray, Table]:
-        """Numbers of the samples without weight, and their table."""
+    def as_they_are(self, index: np.ndarray) -> Table:
+        """The table of some of the samples."""
         context = RowContext(component=self.component)
         everything = self.table.reader.read(self.samples, size_factors=self.size_factors, context=context)
-        index = np.nonzero(self.rows.inverse < 0)[0]
-        return index, everything.take(index)
+        return everything.take(index)
 
 
 def checked_weights(sample_weight: ArrayLike | None, X: Values) -> np.ndarray:

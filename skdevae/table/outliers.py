@@ -59,6 +59,17 @@ class Outliers:
         """Numbers of the rows that training uses."""
         return np.setdiff1d(np.arange(n_rows), self.rows)
 
+    def have_entries(self, X: np.ndarray | sp.csr_array) -> np.ndarray:
+        """Which rows of a table have entries beyond the bounds: (N,)."""
+        if self.bounds is None:
+            return np.zeros(X.shape[0], dtype=bool)
+        lowest, highest = self.bounds
+        if isinstance(X, np.ndarray):
+            rows = (X[index] for index in gen_batches(len(X), max(1, _BLOCK_ENTRIES // X.shape[1])))
+            return np.concatenate([((block < lowest) | (block > highest)).any(1) for block in rows])
+        beyond = X.data > highest[X.indices]
+        return np.asarray(sp.csr_array((beyond, X.indices, X.indptr), shape=X.shape).sum(1)).ravel() > 0
+
     def warn(self, feature_names: np.ndarray | None) -> None:
         """Tell the user what is set aside, and where."""
         if len(self.rows):

@@ -156,7 +156,7 @@ class RowSource:
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
             return SparseRows(values, self.like, context)
-        block = np.array(self._read(index), dtype=np.float64)
+        block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:
             block -= self.center
             block /= self.scale

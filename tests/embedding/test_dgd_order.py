@@ -117,13 +117,14 @@ def test_weights_are_validated(weights):
         quick().fit(blobs()[0], sample_weight=weights)
 
 
-def test_a_column_that_only_samples_without_weight_have_is_refused():
+def test_a_column_that_only_samples_without_weight_have_teaches_nothing():
     table, weights = blobs()[0].copy(), np.arange(120) >= 5
     table[5:, 2] = np.nan
-    with pytest.raises(ValueError, match="column 2"):
-        quick().fit(table[5:])
-    with pytest.raises(ValueError, match="column 2"):
-        quick().fit(table, sample_weight=weights.astype(float))
+    with pytest.warns(UserWarning, match="column 2: no entry is observed"):
+        without = quick().fit(table[5:])
+    with pytest.warns(UserWarning, match="column 2: no entry is observed"):
+        with_them = quick().fit(table, sample_weight=weights.astype(float))
+    assert_agree(with_them.transform(table), without.transform(table))
 
 
 # ---- seeds ----------------------------------------------------------------------------------------------------------
