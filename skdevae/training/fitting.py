@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
@@ -25,6 +26,8 @@ from .net import ADVICE, LatentVariableNet, RepresentationNet
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
+#: names of the callbacks that every skorch net has
+_NAMES_OF_SKORCH = {"epoch_timer", "train_loss", "valid_loss", "print_log"}
 #: learning rate of q(w) relative to the rest: its logits have far to go, and one feature's are few gradients' business
 _ASSIGNMENT_RATE = 10
 #: most epochs without progress after which ``decay="plateau"`` halves the learning rate (VAMP paper, section 2)
@@ -116,6 +119,8 @@ def _run(
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """``rates`` are learning rates, by pattern of parameters' names, other than that of the rest."""
+    ours = [(f"_skdevae_schedule_{position}", schedule) for position, schedule in enumerate(schedules)]
+    ours += _callbacks(options)
     net = net_class(
         module,
         batches_train=batches,
@@ -127,7 +132,7 @@ def _run(
         lr=options.learning_rate,
         max_epochs=options.max_epochs,
         device=None,
-        callbacks=[*_named(schedules, "_skdevae_schedule"), *_callbacks(options), *_named(callbacks, "user")],
+        callbacks=[*ours, *_users(callbacks, {name for name, _ in ours} | _NAMES_OF_SKORCH)],
         callbacks__print_log=None,
         verbose=0,
     )
@@ -186,9 +191,19 @@ def _decay(options: TrainingOptions) -> Callback:
     )
 
 
-def _named(callbacks: Sequence[Callback], prefix: str) -> list[tuple[str, Callback]]:
-    """Callbacks under names that start with a prefix of their own, so that ours and the user's cannot collide."""
-    return [
-        callback if isinstance(callback, tuple) else (f"{prefix}_{position}", callback)
-        for position, callback in enumerate(callbacks)
-    ]
+def _users(callbacks: Sequence[Any], taken: set[str]) -> list[tuple[str, Any]]:
+    """The user's callbacks under their names, or under numbers; names that are ``taken`` are not theirs to give."""
+    named: dict[str, Any] = {}
+    for position, item in enumerate(callbacks):
+        is_pair = isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)
+        name, callback = item if is_pair else (f"user_{position}", item)
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(
+                f"callbacks[{position}] is {item!r}: give a callback of skorch, or a pair of a name and a callback."
+            )
+        if name in named or name in taken:
+            whose = "two callbacks have it" if name in named else "a callback that every fit has bears it"
+            raise ValueError(f"callbacks[{position}] is named {name!r}, but {whose}. Choose another name.")
+        named[name] = callback
+    return list(named.items())
