@@ -290,6 +290,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
                     f"{len(empty)} rows have no observed entry (the first is row {empty[0]}): their latent is the "
                     "prior's."
                 )
+            self._reader_.units.check_reach(X, self._feature_names())
         inference = self._inference()
         table = self._reader_.read(X, size_factors=self._settings().size_factors)
         return Query(table, table.source(_float64_like(inference.model)), inference)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from skorch.history import History
 
+from .._typing import SizeFactors
 from .._version import __version__
 from ..nn.models import build_model
 from ..table.columns import Columns
@@ -51,7 +52,7 @@ def restored(state: dict[str, Any], estimator: str) -> dict[str, Any]:
     module.load_state_dict(weights)
     state["module_"] = module.eval().requires_grad_(False)
     state["history_"] = History(state["history_"])
-    state["_reader_"] = _restored_reader(state["_reader_"])
+    state["_reader_"] = _restored_reader(state["_reader_"], state.get("size_factors"))
     return state
 
 
@@ -89,11 +90,11 @@ def _plain_reader(reader: TableReader) -> dict[str, Any]:
     }
 
 
-def _restored_reader(plain: dict[str, Any]) -> TableReader:
+def _restored_reader(plain: dict[str, Any], size_factors: SizeFactors) -> TableReader:
     sizes = plain["sizes"]
     return TableReader(
         Units(**plain["units"]),
-        None if sizes is None else SizeScale(**sizes),
+        None if sizes is None else SizeScale(**sizes).belonging_to(size_factors),
         Columns(**plain.get("columns", {})),  # older files know of no columns that are left out
     )
 

@@ -203,6 +203,9 @@ class TrajectoryDisplay:
         labels = np.asarray(clusterer.labels_)
         units = PlottedUnits(table, getattr(clusterer, "likelihood", "gaussian"))
         selected = _selected_columns(features, names)
+        selected = selected[labels[selected] >= 0]  # of the others nothing was learned that could be drawn
+        if len(selected) == 0:
+            raise ValueError("None of the features varied in the training table, so there are no curves to draw.")
 
         # A feature is as important as its curve varies over the samples. Some quantiles represent the samples.
         typical = np.quantile(positions, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
@@ -220,7 +223,7 @@ class TrajectoryDisplay:
             feature_names=[names[column] for column in drawn],
             clusters=labels[drawn],
             cluster_names=[str(name) for name in clusterer.cluster_names_],
-            cluster_sizes=np.bincount(labels, minlength=len(clusterer.cluster_names_)),
+            cluster_sizes=np.bincount(labels[labels >= 0], minlength=len(clusterer.cluster_names_)),
             importances=importances[kept],
             value_label=units.label,
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows, Rows
+from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource, SparseRows
 from .grid_ladder import LatentPosterior
 
@@ -97,7 +98,9 @@ def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[s
 
 
 def without_entries(rows: Rows, like: Tensor) -> Tensor:
-    """Which rows have no observed entry: (B,)."""
-    if rows.observed is None:
-        return torch.zeros(len(rows), dtype=torch.bool, device=like.device)
-    return rows.observed.sum(1) == 0
+    """Which rows say nothing: they have no observed entry, or no counts where a row's size is its total: (B,)."""
+    log_size = rows.context.log_size
+    nothing = torch.zeros(len(rows), dtype=torch.bool, device=like.device)
+    if log_size is not None:
+        nothing |= log_size <= LOG_SIZE_OF_NOTHING
+    return nothing if rows.observed is None else nothing | (rows.observed.sum(1) == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
 
 from .._typing import SizeFactors
+from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
 
 #: rows of a table that are looked at together
 _ROWS = 4096
+#: Log size of a row whose size is its total, of no counts. Every count is then zero for sure, and the row says nothing.
+LOG_SIZE_OF_NOTHING = -200.0
 #: share of a sum of weights that is rounding
 _ROUNDING = 1e-12
 
@@ -64,7 +67,11 @@ class SizeScale:
         return cls(unit, float(mean - unit), float(sd), means, is_total, given_for), logs - unit
 
     def log_sizes(self, X: np.ndarray | sp.csr_array, size_factors: SizeFactors) -> np.ndarray:
-        """Log size factors of a table's rows on the training table's scale: (N,)."""
+        """Log size factors of a table's rows on the training table's scale: (N,).
+
+        A row without any count, whose size would be its total, says nothing. It gets ``LOG_SIZE_OF_NOTHING``, with a
+        warning.
+        """
         if size_factors is None:
             raise ValueError(
                 "The model was fitted with size factors: set_params(size_factors=...) those of the rows of this X, or "
@@ -77,7 +84,26 @@ class SizeScale:
                     "size_factors are still those of the training table's rows, and this X is another table: "
                     "set_params(size_factors=...) those of its rows."
                 )
-        return log_size_factors(X, size_factors, self.count_means) - self.log_unit
+        if not isinstance(size_factors, str):
+            return log_size_factors(X, size_factors, self.count_means) - self.log_unit
+        totals = _totals(X, self.count_means)
+        nothing = np.nonzero(totals == 0)[0]
+        if len(nothing):
+            warn_user(
+                f"{len(nothing)} rows have no counts (the first is row {nothing[0]}): their size factor is 0, and "
+                "their latent is the prior's."
+            )
+        return np.where(totals > 0, np.log(np.where(totals > 0, totals, 1)) - self.log_unit, LOG_SIZE_OF_NOTHING)
+
+    def belonging_to(self, size_factors: SizeFactors) -> SizeScale:
+        """The same scale, where size factors that equal those of the training table are the ones that it was given.
+
+        A file does not say that the parameter of an estimator and the array that it was fitted with are one object.
+        """
+        if self.given_for is None or size_factors is None or isinstance(size_factors, str) or callable(size_factors):
+            return self
+        given, table = self.given_for
+        return replace(self, given_for=(size_factors, table)) if np.array_equal(given, size_factors) else self
 
 
 def takes_size_factors(size_factors: SizeFactors, likelihood: str) -> bool:

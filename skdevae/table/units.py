@@ -9,11 +9,15 @@ from typing import TypeAlias
 import numpy as np
 from sklearn.utils import gen_batches
 
+from .validation import column_label
+
 #: least and largest value that every column is read with: (D,) each
 Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 #: rows of a table that are looked at together
 _ROWS = 4096
+#: most standard deviations that an entry may be from its column's mean: the squares of larger ones are no numbers
+_REACH = 1e100
 #: sd of a column, relative to its values, that is taken for rounding
 _ROUNDING = 1e-10
 
@@ -64,6 +68,21 @@ class Units:
         if self.center is None or self.scale is None:
             return values
         return self.center[columns] + self.scale[columns] * values
+
+    def check_reach(self, X: np.ndarray, feature_names: np.ndarray | None) -> None:
+        """Raise if an entry is so far from its column's training values that no density can be computed."""
+        if self.center is None or self.scale is None:
+            return
+        for index in gen_batches(len(X), _ROWS):
+            with np.errstate(over="ignore", invalid="ignore"):
+                beyond = np.abs((np.asarray(X[index], dtype=np.float64) - self.center) / self.scale) > _REACH
+            if beyond.any():
+                row, column = np.argwhere(beyond)[0]
+                raise ValueError(
+                    f"{column_label(feature_names, int(column))}, row {index.start + row}: {X[index][row, column]:.4g} "
+                    f"is more than {_REACH:g} standard deviations from the training values. Look for errors, or write "
+                    "NaN where an entry is unknown."
+                )
 
     def log_volumes(self, X: np.ndarray) -> np.ndarray | float:
         """Log of the factor from the user's units to the model's, summed over each row's observed entries: (N,).

@@ -1,4 +1,4 @@
-"""Columns that did not vary in training, or were never observed there, have no say in anything."""
+"""Tables with columns that teach nothing, with outliers, and in extreme units: for all six estimators alike."""
 
 from __future__ import annotations
 
@@ -159,3 +159,25 @@ def test_an_entry_in_error_is_read_at_the_edge_of_its_column(name):
     assert_allclose(model.transform(X), ESTIMATORS[name]().fit(edge).transform(X), atol=1e-4)
     if name == "DGD":
         assert_agree(model.embedding_, model.transform(wrong))
+
+
+# ---- extreme units --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e155])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_units_of_any_size_change_nothing_but_units(name, scale):
+    X = measurements()
+    ours, theirs = ESTIMATORS[name]().fit(scale * X), ESTIMATORS[name]().fit(X)
+    # The order in which DGD sees rows depends on what they hold.
+    assert_allclose(ours.transform(scale * X), theirs.transform(X), atol=2e-3 if name == "DGD" else 1e-9)
+    assert_allclose(ours.score(scale * X), theirs.score(X) - 5 * np.log(scale), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["DeVAE", "VampVAE", "DGD"])
+def test_entries_that_are_too_far_away_for_a_density_are_named(name):
+    X = measurements()
+    model = ESTIMATORS[name]().fit(X)
+    X[4, 3] = 1e200
+    with pytest.raises(ValueError, match=r"column 3, row 4: 1e\+200 is more than 1e\+100 standard deviations"):
+        model.transform(X)
