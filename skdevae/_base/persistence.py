@@ -1,7 +1,8 @@
 """Persistence: a fitted estimator's state as plain values.
 
 Files that hold only numbers, strings and NumPy arrays are small, know no device, and are safe to load: a reader such as
-skops has to trust no other type than the estimator's own.
+skops has to trust no other type than the estimator's own. A decoder of the user's (of :class:`DGDEmbedder`) and
+callbacks are objects of other classes, which pickle keeps as they are and skops refuses.
 """
 
 from __future__ import annotations

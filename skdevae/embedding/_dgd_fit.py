@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from skorch.history import History
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..inference.laplace import LaplaceInference, Modes
 from ..inference.slopes import slopes
@@ -81,7 +81,7 @@ def fit_decoder(
     config = module_config(source, start, parameters, likelihood, has_totals)
     model = start_model(config, source, start, seeds[1])
     if parameters.decoder is not None:
-        check_user_decoder(model, source.like)
+        check_user_decoder(model)
     positions = torch.from_numpy(start.representations).to(source.like)
     learned = Representations.around(positions, model.latent_prior(), parameters.variational)
     result = train(model, learned, source, parameters, settings, seeds[2])
@@ -136,7 +136,7 @@ def _decoder_config(parameters: DGDParameters, has_totals: bool, source: RowSour
         columns = None if source.columns is None else source.columns.tolist()
         return {
             "name": "module",
-            "module": parameters.decoder,
+            "module": _copied(parameters.decoder),
             "n_outputs": int(source.table.shape[1]),
             "columns": columns,
         }
@@ -148,6 +148,17 @@ def _decoder_config(parameters: DGDParameters, has_totals: bool, source: RowSour
         "normalized": has_totals,
         "linear_skip": False,
     }
+
+
+def _copied(decoder: nn.Module) -> nn.Module:
+    """The user's decoder as it is now, whatever becomes of it later."""
+    try:
+        return copy.deepcopy(decoder)
+    except Exception as error:
+        raise ValueError(
+            f"decoder cannot be copied, so neither a fit nor a saved model could keep it: {error}. Leave out of the "
+            "module what copy.deepcopy does not take."
+        ) from error
 
 
 def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: int) -> MixtureModel:
@@ -162,21 +173,38 @@ def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: i
     return model
 
 
-@torch.no_grad()
-def check_user_decoder(model: MixtureModel, like: Tensor) -> None:
-    """Raise unless a decoder of the user's takes latents and has a value for every feature."""
-    training, n_components = model.training, model.n_components
+def check_user_decoder(model: MixtureModel) -> None:
+    """Raise unless a decoder of the user's has finite values for every feature, of each latent alone.
+
+    It is asked in single precision, in which most training is, and in double precision, in which all that follows is.
+    """
+    checked = copy.deepcopy(model).eval()
+    for dtype in (torch.float32, torch.float64):
+        like = next(checked.to(dtype).mixture.parameters())
+        with torch.no_grad():
+            _check_curves(checked, torch.eye(2, model.n_components, dtype=dtype, device=like.device))
+
+
+def _check_curves(model: MixtureModel, latents: Tensor) -> None:
+    """Raise unless a model's decoder takes latents (2, Q) of their dtype."""
     try:
-        slopes(model.eval().predictive_curves, like.new_zeros(1, n_components))
+        curves, first = model.predictive_curves(latents), model.predictive_curves(latents[:1])
+        slopes(model.predictive_curves, latents)
     except ValueError:  # one of ours, with its own explanation
         raise
     except Exception as error:
         raise ValueError(
-            f"decoder failed on latents of shape (n, {n_components}), which it must take with "
-            f"n_components={n_components}: {error}"
+            f"decoder failed on latents of shape (n, {latents.shape[1]}) and dtype {latents.dtype}, which it must take "
+            f"with n_components={latents.shape[1]}. Training is in single precision, and what follows in double: "
+            f"{error}"
         ) from error
-    finally:
-        model.train(training)
+    if not torch.isfinite(curves).all():
+        raise ValueError(f"decoder returned values that are not finite for the latents {latents.tolist()}.")
+    if not torch.allclose(curves[:1], first, rtol=1e-3, atol=1e-3):
+        raise ValueError(
+            "decoder returned other values for a latent alone than with another one. In evaluation mode, "
+            "decoder.eval(), it must be a function of each latent alone, and draw nothing."
+        )
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

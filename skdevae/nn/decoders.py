@@ -527,6 +527,12 @@ class ModuleDecoder(Decoder):
     def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
         weight = next(self.module.parameters(), points)
         values: Tensor = self.module(points.to(weight))
+        if not isinstance(values, Tensor) or values.dtype != weight.dtype:
+            returned = values.dtype if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(
+                f"decoder returned {returned} for latents of dtype {weight.dtype}: it must return a tensor of the "
+                "latents' dtype."
+            )
         if values.shape[:1] != points.shape[:1]:
             raise ValueError(
                 f"decoder returned values of shape {tuple(values.shape)} for latents of shape {tuple(points.shape)}: "
