@@ -235,7 +235,7 @@ class LatentVariableModel(LatentEstimator):
         Raises
         ------
         ValueError
-            If X does not suit the likelihood, if a column or row has no observed entry, if parameters contradict each
+            If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, or if the loss stops being finite. What an earlier fit has found then stays as it was.
         """
         return self._fit_afresh(X, orientation=orientation)

@@ -222,6 +222,11 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     that depends on their values alone. So it does not depend on the order of the samples, and a weight of two is the
     same as a sample twice.
 
+    A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
+    anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
+    farther from all others than the others are from each other, and reads such entries at the edge of the others. A
+    warning says which. What a fitted model says of a row follows from the row as it is.
+
     References
     ----------
     .. [1] V. Schuster and A. Krogh. The Deep Generative Decoder: MAP estimation of representations improves modelling
@@ -376,7 +381,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Raises
         ------
         ValueError
-            If X does not suit the likelihood, if a column or row has no observed entry, if parameters contradict each
+            If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, if ``supervised`` has no class to learn from, or if the loss stops being finite. What an earlier fit
             has found then stays as it was.
         """

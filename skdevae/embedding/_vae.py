@@ -179,6 +179,13 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
     VampVAE : The same model with a mixture of posteriors as its prior, which clusters samples.
     DeVAETransformer : Has curves that can be told to rise or fall, and exact inference.
 
+    Notes
+    -----
+    A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
+    anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
+    farther from all others than the others are from each other, and reads such entries at the edge of the others. A
+    warning says which. What a fitted model says of a row follows from the row as it is.
+
     References
     ----------
     .. [1] D. P. Kingma and M. Welling. Auto-encoding variational Bayes. ICLR 2014.

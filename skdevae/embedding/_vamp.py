@@ -207,6 +207,11 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
     Components are merged into clusters by k-means of their means, with their weights. Clusters are in the order of
     their weights.
 
+    A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
+    anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
+    farther from all others than the others are from each other, and reads such entries at the edge of the others. A
+    warning says which. What a fitted model says of a row follows from the row as it is.
+
     References
     ----------
     .. [1] J. M. Tomczak and M. Welling. VAE with a VampPrior. AISTATS 2018.

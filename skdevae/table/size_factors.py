@@ -190,6 +190,8 @@ def given_sizes(
     """Size factors of the rows (N,) as given, or as a function gives them; raise unless there is a number for each."""
     values = size_factors(X) if callable(size_factors) else size_factors
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers")
         sizes = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError("size_factors must be numbers, one for each row of X.") from error

@@ -156,7 +156,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
     Attributes
     ----------
     labels_ : ndarray of shape (n_features,)
-        Most probable cluster of each feature. It is a position in ``cluster_names_``.
+        Most probable cluster of each feature. It is a position in ``cluster_names_``; -1 for columns without any entry,
+        and for constant ones where none of the behaviors is ``"flat"``.
     responsibilities_ : ndarray of shape (n_features, n_clusters)
         Probability of each cluster for each feature.
     cluster_names_ : ndarray of shape (n_clusters,)
@@ -219,6 +220,11 @@ class BasisDeVAEClusterer(FeatureClusterer):
 
     In a table of raw counts the first axis is often the total count. If it is of no interest, pass log1p of
     size-normalised counts with ``likelihood="gaussian"``.
+
+    A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
+    anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
+    farther from all others than the others are from each other, and reads such entries at the edge of the others. A
+    warning says which. What a fitted model says of a row follows from the row as it is.
 
     References
     ----------

@@ -171,7 +171,8 @@ class BasisVAEClusterer(FeatureClusterer):
     Attributes
     ----------
     labels_ : ndarray of shape (n_features,)
-        Most probable cluster of each feature. It is the number of a function, or ``n_clusters`` for flat features.
+        Most probable cluster of each feature. It is the number of a function, or ``n_clusters`` for flat features;
+        -1 for columns without any entry.
     responsibilities_ : ndarray of shape (n_features, n_clusters + 1)
         Probability of each cluster for each feature.
     n_clusters_effective_ : int
@@ -221,6 +222,11 @@ class BasisVAEClusterer(FeatureClusterer):
     Shifts give much freedom. A rise, a transient and a fall can be parts of one hump, and in tables of few features or
     samples ``translation_invariant=True`` may put them in one cluster. A smaller ``max_shift`` or a ``basis`` keeps
     them apart.
+
+    A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
+    anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
+    farther from all others than the others are from each other, and reads such entries at the edge of the others. A
+    warning says which. What a fitted model says of a row follows from the row as it is.
 
     References
     ----------

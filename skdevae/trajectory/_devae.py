@@ -150,6 +150,13 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
     BasisDeVAEClusterer : Finds out from the data which features rise, fall, or come and go.
     VAETransformer : Has an encoder and a plain decoder, and no constraints.
 
+    Notes
+    -----
+    A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
+    anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
+    farther from all others than the others are from each other, and reads such entries at the edge of the others. A
+    warning says which. What a fitted model says of a row follows from the row as it is.
+
     References
     ----------
     .. [1] D. Danks and C. Yau. BasisDeVAE: Interpretable simultaneous dimensionality reduction and feature-level
