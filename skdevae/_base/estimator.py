@@ -211,7 +211,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        counts = self.likelihood in LIKELIHOODS and self._is_count_model()
+        counts = isinstance(self.likelihood, str) and self.likelihood in LIKELIHOODS and self._is_count_model()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = counts
         tags.input_tags.positive_only = counts
@@ -524,7 +524,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
         """
         module, generator = self._for_sampling(random_state)
-        return self._simulated(module, module.latent_prior(), n_samples, generator)
+        return self._simulated(module, module.latent_prior(), int(n_samples), generator)
 
     @available_if(require_density)
     @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -544,7 +544,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             Latents, as :meth:`transform` returns them for data.
         """
         module, generator = self._for_sampling(random_state)
-        return module.latent_prior().draw(n_samples, generator)[0].numpy()
+        return module.latent_prior().draw(int(n_samples), generator)[0].numpy()
 
     def _for_sampling(self, random_state: RandomState) -> tuple[GenerativeModel, torch.Generator]:
         check_is_fitted(self, "module_")

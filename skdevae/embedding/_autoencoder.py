@@ -188,7 +188,7 @@ class VariationalAutoencoder(LatentVariableModel):
         if self._starts_at_components():
             return super()._starts(source, reference, seeds)
         # All weights are random, so principal components have no place to start from.
-        return ((seed, np.zeros((len(source), self.n_components))) for seed in seeds)
+        return ((seed, np.zeros((len(source), self._settings().n_components))) for seed in seeds)
 
     def _starts_at_components(self) -> bool:
         """Whether encoder and decoder have linear maps that start at principal components."""

@@ -650,4 +650,4 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
             if cluster >= self.n_clusters_:
                 raise ValueError(f"cluster={cluster}, but the mixture has components 0 to {self.n_clusters_ - 1}.")
             mixture = mixture.component(int(cluster))
-        return self._simulated(module, mixture, n_samples, generator)
+        return self._simulated(module, mixture, int(n_samples), generator)

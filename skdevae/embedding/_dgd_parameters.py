@@ -12,6 +12,7 @@ from torch import nn
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.regularized_mixture import Softball
 from ..table.validation import check_layer_sizes
+from ..training.settings import plain
 
 #: how many times the decoder's learning rate those of representations and mixture are, where they are None
 _FASTER = 10
@@ -60,7 +61,7 @@ class DGDParameters:
     @classmethod
     def of(cls, estimator: Any) -> DGDParameters:
         """The parameters of an estimator as they are now."""
-        return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+        return cls(**{field.name: plain(getattr(estimator, field.name)) for field in fields(cls)})
 
     def check(self) -> None:
         """Raise if parameters contradict each other."""
@@ -102,5 +103,5 @@ class DGDParameters:
             decoder=self.learning_rate,
             latent=self.latent_learning_rate or faster,
             mixture=self.mixture_learning_rate or faster,
-            betas=(self.betas[0], self.betas[1]),
+            betas=(float(self.betas[0]), float(self.betas[1])),
         )

@@ -17,6 +17,9 @@ from ..table.table import Table, TableReader, Values
 from ..table.validation import named_entries
 from ..table.weighted_rows import WeightedRows, weighted_rows
 
+#: sum of weights above which double precision does not tell one sample more from none
+_MOST_COPIES = 2.0**53
+
 
 @dataclass(frozen=True)
 class TrainingTable:
@@ -101,4 +104,9 @@ def checked_weights(sample_weight: ArrayLike | None, X: Values) -> np.ndarray:
         weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not (weights > 0).any():
         raise ValueError("sample_weight is zero for every sample: there is nothing to fit.")
+    if weights.sum() > _MOST_COPIES:
+        raise ValueError(
+            "sample_weight says how often each sample counts, and adds up to more than 2**53: divide all weights by "
+            "one number."
+        )
     return weights

@@ -5,9 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from .fitting import TrainingOptions
+
+
+def plain(value: Any) -> Any:
+    """A parameter as a number of Python's own, where it is a number: torch does not take NumPy's, or True for 1."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class FitSettings:
     def of(cls, estimator: Any) -> FitSettings:
         """The parameters of an estimator as they are now."""
         parameters = estimator.get_params(deep=False)
-        return cls(**{field.name: parameters[field.name] for field in fields(cls) if field.name in parameters})
+        return cls(**{field.name: plain(parameters[field.name]) for field in fields(cls) if field.name in parameters})
 
     def options(
         self,

@@ -144,7 +144,7 @@ class FeatureClusterer(LatentVariableModel):
             If the threshold is not between 0 and 1.
         """
         check_is_fitted(self)
-        if not 0 <= threshold <= 1:
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
             raise ValueError(f"threshold={threshold!r}: give a probability, between 0 and 1.")
         names = np.array([str(name) for name in self.cluster_names_], dtype=object)[self.labels_]
         names = np.where(self.responsibilities_.max(1) >= threshold, names, "uncertain")

@@ -42,24 +42,6 @@ KNOWN = (
     ),
     Known("RuntimeWarning", "_function_base_impl.py", "an orientation of very large values overflows in np.cov"),
     Known(
-        "TypeError",
-        r"training/batches.py \(__iter__",
-        "whole numbers of NumPy as batch_size",
-        _try("VAETransformer", _PLAIN, "e.fit(X)", batch_size="np.int64(2)"),
-    ),
-    Known(
-        "TypeError",
-        r"embedding/_dgd_start.py \(find_start",
-        "True as a number of components",
-        _try("DGDEmbedder", _PLAIN, "e.fit(X)", n_components="True"),
-    ),
-    Known(
-        "TypeError",
-        r"nn/priors.py \(draw",
-        "True as a number of samples",
-        _try("DGDEmbedder", _PLAIN, "e.fit(X)", "e.sample(True)"),
-    ),
-    Known(
         "ValueError",
         r"training/fitting.py \(_run",
         "callbacks that are no pairs of a name and a callback, or have one name",

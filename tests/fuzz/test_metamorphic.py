@@ -69,6 +69,19 @@ def test_a_row_alone_is_judged_as_in_company(estimator, table):
 
 
 @no_matter_here
+@pytest.mark.filterwarnings("ignore:.*column")
+@for_all_estimators
+@quickly
+@given(table=random_tables, value=st.sampled_from((0.0, 5.0, -1e6, np.nan)), where=st.floats(0, 1))
+def test_a_column_that_says_nothing_changes_nothing(estimator, table, value, where):
+    X = observed(table.values())
+    more = np.insert(X, int(where * X.shape[1]), value, axis=1)
+    ours, theirs = estimator.build().fit(X), estimator.build().fit(more)
+    assert_allclose(theirs.transform(more), ours.transform(X), rtol=0, atol=1e-4)
+    assert_allclose(theirs.score_samples(more), ours.score_samples(X), rtol=0, atol=1e-4)
+
+
+@no_matter_here
 @pytest.mark.parametrize(
     "estimator",
     [

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from fuzz import rules
 from fuzz.estimators import NAMES, SMALL, VALUES, EstimatorRecipe, parameters_of
 from fuzz.rules import Finding
@@ -159,12 +160,18 @@ class Try:
             if answer is None or refused or call.startswith("e.set_params"):
                 continue
             method = name[2:]
-            for complaint in rules.complaints_about(method, answer, self._shape(e, call)):
+            for complaint in rules.complaints_about(method, answer, self._shape(e, call), self._may_be_unknown(method)):
                 yield call, Finding(complaint, f"{self.estimator.name}.{method}")
 
     def _has_to_work(self, call: str) -> bool:
         """Whether a call may not be refused."""
         return self.calls[0] == call == "e.fit(X)" and not self.estimator.changes and self.X.is_good("gaussian")
+
+    def _may_be_unknown(self, method: str) -> bool:
+        """Whether an answer may have NaN: it is about columns, and there was one without entries."""
+        about_rows = {"transform", "posterior", "score_samples", "score", "elbo", "conditional_log_likelihood"}
+        tables = [table.values() for table in (self.X, self.T)]
+        return method not in about_rows and any(np.isnan(X).all(0).any() for X in tables if X.size)
 
     def _shape(self, e: Any, call: str) -> tuple[int | None, ...] | None:
         """The shape of an answer about a table, where the try says so much."""
