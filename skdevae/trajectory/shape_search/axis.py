@@ -24,12 +24,15 @@ from .shapes import free_curves, residual_variances
 _AXIS_ROUNDS = 60
 #: rounds at the end of which annealing is over
 _COOLING_ROUNDS = 42
-#: width of the smoothing kernel in the first round, in prior sds
+#: largest width of the smoothing kernel in the first round, in prior sds
 _WIDE = 1.0
 #: width of the smoothing kernel after annealing, in prior sds
 _NARROW = 0.05
-#: power of the likelihood in the first round; it is 1 after annealing
+#: least power of the likelihood in the first round; it is 1 after annealing
 _COLD = 0.05
+#: Factor by which a small axis grows in the first round, at the least. Below 1 it would dissolve, and what grows again
+#: later would have grown out of rounding.
+_GROWTH = 2.0
 #: rounds of plain EM that follow, from samples spread evenly over the prior
 _POLISHING_ROUNDS = 10
 #: sd of the samples' posteriors around their first guesses, in prior sds
@@ -153,25 +156,47 @@ def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
     """Find an axis with a free curve for every feature, from a first guess (N,) of the samples' positions.
 
     This is a self-organising map. Curves are smoothed along z by a kernel that narrows, while the power of the
-    likelihood rises from nearly 0 to 1.
+    likelihood rises to 1.
     """
     grid = axis.grid
     sums = axis.sums_around(positions, _STARTING_WIDTH)
+    first_width, first_power = _first_smoothing(_explained(axis, sums))
     noise_variances = np.full(sums.weighted.shape[1], _AXIS_VARIANCE)
     for round_ in range(_AXIS_ROUNDS):
         progress = min(1.0, round_ / _COOLING_ROUNDS)
-        width = _WIDE * (_NARROW / _WIDE) ** progress
+        width = first_width * (_NARROW / first_width) ** progress
         kernel = np.exp(-0.5 * (np.subtract.outer(grid.points, grid.points) / width) ** 2)
         kernel /= kernel.sum(0)
         curves = free_curves(grid, kernel @ sums.mass + 1e-9, kernel @ sums.weighted, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
-        sums = axis.sums(curves, noise_variances, _COLD ** (1 - progress))
+        sums = axis.sums(curves, noise_variances, first_power ** (1 - progress))
     sums = axis.sums_around(normal_scores(sums.means), _SPREAD_WIDTH)
     for _ in range(_POLISHING_ROUNDS):
         curves = free_curves(grid, sums.mass, sums.weighted, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
         sums = axis.sums(curves, noise_variances)
     return sums
+
+
+def _explained(axis: GaussianAxis, sums: AxisSums) -> float:
+    """Variance that curves along an axis explain, in columns: the sum of R squared over columns.
+
+    Along the first principal component it is the largest eigenvalue of the correlation matrix.
+    """
+    curves, noise_variances = fit_curves(axis, sums)
+    variances = axis.residual_variances(sums, np.zeros_like(curves))
+    return float(np.maximum(1 - noise_variances / variances, 0).sum())
+
+
+def _first_smoothing(explained: float) -> tuple[float, float]:
+    """Width of the kernel and power of the likelihood in the first round.
+
+    If all samples are near 0, an axis grows in a round by the power times the variance that it explains, and a kernel
+    of width w takes a factor of 1 + w^2 off that.
+    """
+    width = float(np.clip(np.sqrt(max(explained / _GROWTH - 1, 0)), _NARROW, _WIDE))
+    power = float(np.clip(_GROWTH * (1 + width**2) / max(explained, _GROWTH), _COLD, 1))
+    return width, power
 
 
 def fit_curves(axis: GaussianAxis, sums: AxisSums) -> tuple[Array, Array]:

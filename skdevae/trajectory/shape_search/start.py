@@ -25,6 +25,7 @@ from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
 from ...table.components import normalized_counts
 from ...table.source import RowSource
+from ...table.weighted_rows import weighted_rows
 from .axis import GaussianAxis
 from .flat import evidence_on_others_axis, evidence_under
 from .grid import Array, ShapeGrid
@@ -98,7 +99,7 @@ def find_starts(
     decoder = cast(BasisDecoder, module.decoder)
     grid = ShapeGrid.build(_N_POINTS, module.z_max, max_shift=decoder.max_shift, scale_bounds=decoder.scale_bounds)
     random = np.random.default_rng(seed)
-    rows = _at_most(len(source), _MOST_ROWS, random)
+    rows = _rows_to_read(source, random)
     columns = _at_most(source.n_features, _MOST_COLUMNS, random)
     table, guess = source.take(rows), positions[rows, 0].double().cpu().numpy()
     standardized = _standardized(table, columns, module.likelihood.counts)
@@ -185,6 +186,15 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
     decoder.set_flat_(torch.from_numpy((information * response).sum(0) / information.sum(0)).to(like))
     followed = np.where(start.is_flat, decoder.n_functions, slots[labels])
     cast(ClusterAssignment, module.assignment).start_(torch.from_numpy(followed), _STARTING_LOG_ODDS)
+
+
+def _rows_to_read(source: RowSource, random: np.random.Generator) -> np.ndarray:
+    """Numbers of the rows that the search reads. What these hold does not depend on the order of the table."""
+    rows = _at_most(len(source), _MOST_ROWS, random)
+    if len(rows) == len(source):
+        return rows
+    copies = weighted_rows(source.table, np.ones(len(source)))
+    return np.sort(np.argsort(copies.inverse, kind="stable")[rows])
 
 
 def _at_most(n: int, most: int, random: np.random.Generator) -> np.ndarray:

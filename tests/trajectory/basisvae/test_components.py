@@ -24,10 +24,13 @@ def test_several_components(n_components, inference):
     assert model.sample(3, random_state=0).shape == (3, 12)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "zinb"])
-def test_counts_of_two_components(likelihood):
+@pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb", "bernoulli"])
+@pytest.mark.parametrize("n_clusters", [4, 14])  # 14 are more than there are features
+def test_counts_of_two_components(likelihood, n_clusters):
     table = counts(likelihood)
-    model = quick(n_clusters=4, n_components=2, likelihood=likelihood, n_grid_points=17, max_epochs=3).fit(table)
+    model = quick(n_clusters=n_clusters, n_components=2, likelihood=likelihood, n_grid_points=17, max_epochs=3).fit(
+        table
+    )
     assert_consistent(model, table)
 
 

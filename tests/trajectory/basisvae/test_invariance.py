@@ -62,6 +62,19 @@ def test_the_order_of_columns_does_not_matter():
     assert_allclose(theirs.score(table[:, order]), ours.score(table), atol=0.05)
 
 
+@pytest.mark.parametrize("likelihood", ["nb", "bernoulli"])
+def test_the_order_of_rows_does_not_matter(likelihood):
+    table = counts(likelihood)
+    order = np.random.default_rng(0).permutation(len(table))
+    ours, theirs = (
+        quick(translation_invariant=True, likelihood=likelihood, max_epochs=1).fit(rows)
+        for rows in (table, table[order])
+    )
+    assert_array_equal(theirs.labels_, ours.labels_)
+    assert_allclose(theirs.lower_bound_, ours.lower_bound_, rtol=0, atol=0.01)
+    assert_allclose(theirs.transform(table), ours.transform(table), atol=0.05)
+
+
 def test_missing_entries_keep_the_clusters():
     table = with_holes(toy().data, share=0.1)
     model = quick().fit(table)

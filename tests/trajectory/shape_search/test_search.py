@@ -173,3 +173,22 @@ def test_close_pairs_are_those_that_share_most_evidence(monkeypatch):
     monkeypatch.setattr(search_module, "_FEW_CLUSTERS", 3)
     monkeypatch.setattr(search_module, "_CLOSEST_PAIRS", 1)
     assert search_module._pairs_to_merge(table, labels) == [(0, 1)]
+
+
+@pytest.mark.parametrize("n_columns", [4, 12])
+@pytest.mark.parametrize("noise", [0.5, 1.5])
+def test_a_weak_axis_does_not_dissolve_and_grow_again_out_of_rounding(n_columns, noise):
+    generator = np.random.default_rng(0)
+    z = generator.normal(size=200)
+    X = np.tanh(z[:, None]) * np.resize([1.0, -1.0], n_columns) + noise * generator.normal(size=(200, n_columns))
+    standardized = torch.zeros((), dtype=torch.float32)
+    found = []
+    for seed in range(3):
+        order = generator.permutation(200) if seed else np.arange(200)
+        rows = RowSource(X[order], X.mean(0), X.std(0), standardized)
+        means = find_axis(GaussianAxis(rows, make_grid()), first_scores(X[order])).means
+        found.append(means[np.argsort(order)] * np.sign(spearmanr(means, X[order, 0])[0]))
+    for means in found[1:]:
+        assert_allclose(means, found[0], atol=0.02)
+    score = np.abs(spearmanr(first_scores(X), z)[0])
+    assert np.abs(spearmanr(found[0], z)[0]) > score - 0.1

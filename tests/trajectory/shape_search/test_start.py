@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from agreement import assert_agree
 from numpy.testing import assert_array_equal
@@ -100,3 +101,24 @@ def test_a_likelihood_that_is_not_linear_starts_and_trains():
 def test_exact_inference_refuses_it():
     with pytest.raises(ValueError, match=r"likelihood='not_linear' is not\. Choose inference='amortized'"):
         BasisVAEClusterer(5, likelihood="not_linear").fit(table_with_gaps())
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_rows_are_read_does_not_depend_on_their_order(monkeypatch, sparse):
+    monkeypatch.setattr(start_module, "_MOST_ROWS", 50)
+    table = np.random.default_rng(0).poisson(0.5, (400, 3)).astype(np.float64)  # with many copies
+
+    def read(order):
+        rows = sp.csr_array(table[order]) if sparse else table[order]
+        source = RowSource(rows, None, None, torch.zeros(()))
+        numbers = start_module._rows_to_read(source, np.random.default_rng(0))
+        assert len(np.unique(numbers)) == 50
+        return table[order][numbers]
+
+    expected = read(np.arange(400))
+    for seed in range(3):
+        found = read(np.random.default_rng(seed).permutation(400))
+        assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+    # every row has the same chance, copies included
+    shares = [np.mean(read(np.random.default_rng(seed).permutation(400)) == 0) for seed in range(3)]
+    assert abs(np.mean(shares) - np.mean(table == 0)) < 0.1
