@@ -253,11 +253,19 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         return getattr(self, "feature_names_in_", None)
 
     def _look_over(
-        self, X: Values, size_factors: SizeFactors, weights: np.ndarray | None = None
+        self,
+        X: Values,
+        size_factors: SizeFactors,
+        weights: np.ndarray | None = None,
+        held_out: np.ndarray | None = None,
     ) -> tuple[Columns, Outliers]:
-        """Which columns of a training table have something to teach, and what training sets aside; with warnings."""
+        """Which columns of a training table have something to teach, and what training sets aside; with warnings.
+
+        Rows (N,) that are held out teach nothing: a count column with events in these alone would be fitted a rate
+        that falls with every epoch.
+        """
         names = self._feature_names()
-        columns = find_columns(X, self.likelihood, weights, names)
+        columns = find_columns(X, self.likelihood, weights if held_out is None else (~held_out).astype(float), names)
         if columns.kind == "binary" or takes_size_factors(size_factors, self.likelihood):
             return columns, NO_OUTLIERS  # rows that differ in size are not comparable as they are
         outliers = find_outliers(X, columns.kind == "counts", columns.kept, weights)

@@ -247,12 +247,17 @@ class LatentVariableModel(LatentEstimator):
         self._settle_parameters()
         reference = orientation_reference(X, self.orientation, orientation, names)
         settings = self._settings()
-        table, used = self._learn(X, settings.size_factors)
+        split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
+        held_out = self._held_out(X.shape[0], split_seed)
+        table, used = self._learn(X, settings.size_factors, held_out)
+        if held_out is not None:
+            held_out = held_out[used]
+            if not held_out.any() or held_out.all():  # what is left of a few rows without outliers
+                held_out = self._held_out(len(used), split_seed)
         reference = None if reference is None else reference[used]
         dtype = training_dtype(table.values, self._is_count_model())
         everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
-        split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
-        train_index, source, validation = self._split(everything, split_seed)
+        train_index, source, validation = self._split(everything, held_out)
         self._config_ = self._module_config(len(source), source.n_features, table.has_missing)
         with fitting_threads(self._gains_from_threads(everything)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
@@ -268,9 +273,9 @@ class LatentVariableModel(LatentEstimator):
                 ConvergenceWarning,
             )
 
-    def _learn(self, X: Values, size_factors: SizeFactors) -> tuple[Table, np.ndarray]:
+    def _learn(self, X: Values, size_factors: SizeFactors, held_out: np.ndarray | None) -> tuple[Table, np.ndarray]:
         """The rows of a training table that the fit uses, and their numbers; and how tables are read from now on."""
-        columns, outliers = self._look_over(X, size_factors)
+        columns, outliers = self._look_over(X, size_factors, held_out=held_out)
         table = TableReader.learn(
             X,
             self.likelihood,
@@ -283,15 +288,23 @@ class LatentVariableModel(LatentEstimator):
         used = outliers.others(len(table))
         return table.take(used) if len(outliers.rows) else table, used
 
-    def _split(self, everything: RowSource, seed: int) -> tuple[np.ndarray, RowSource, RowSource | None]:
-        """Training rows, their source, and the source of the rows held out for early stopping."""
-        settings, rows = self._settings(), np.arange(len(everything))
+    def _held_out(self, n_rows: int, seed: int) -> np.ndarray | None:
+        """Which rows are held out for early stopping, (N,) of booleans; None without it."""
+        settings = self._settings()
         if not settings.early_stopping:
-            return rows, everything, None
-        train, held_out = (
-            np.sort(part) for part in train_test_split(rows, test_size=settings.validation_fraction, random_state=seed)
-        )
-        return train, everything.take(train), everything.take(held_out)
+            return None
+        held_out = np.zeros(n_rows, dtype=bool)
+        parts = train_test_split(np.arange(n_rows), test_size=settings.validation_fraction, random_state=seed)
+        held_out[parts[1]] = True
+        return held_out
+
+    @staticmethod
+    def _split(everything: RowSource, held_out: np.ndarray | None) -> tuple[np.ndarray, RowSource, RowSource | None]:
+        """Training rows, their source, and the source of the rows that are held out."""
+        if held_out is None:
+            return np.arange(len(everything)), everything, None
+        train = np.nonzero(~held_out)[0]
+        return train, everything.take(train), everything.take(np.nonzero(held_out)[0])
 
     def _starts(
         self, source: RowSource, reference: np.ndarray | None, seeds: list[int]

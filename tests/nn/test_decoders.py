@@ -7,7 +7,9 @@ from scipy import stats
 from scipy.integrate import quad
 from torch.nn.functional import softplus
 
-from skdevae.nn.decoders import AdditiveDerivativeDecoder, NeuralDecoder
+from skdevae.nn.behaviors import BEHAVIORS
+from skdevae.nn.copies import BasisDecoder
+from skdevae.nn.decoders import AdditiveDerivativeDecoder, DerivativeDecoder, NeuralDecoder
 from skdevae.nn.latent_grid import LatentGrid
 
 SIGNS = (1, -1, 0, 1, -1)
@@ -365,3 +367,37 @@ def test_log_prior_of_a_network_depends_on_its_output_weights_alone():
     difference = (one.log_prior(0.7) - other.log_prior(0.7)).detach().numpy()
     np.testing.assert_allclose(difference, [density[0] - density[1]], atol=1e-10)
     assert (_neural(2, hidden_layer_sizes=()).log_prior(0.7) == 0).all()
+
+
+# ---- far out --------------------------------------------------------------------------------------------------------
+
+NETWORK = {"hidden_layer_sizes": (6,), "activation": "relu"}
+INTEGRAL = {"integrator": "grid", "n_knots": 41, "z_max": Z_MAX}
+COPIES = {"scale_bounds": (0.2, 3.0), **NETWORK, **INTEGRAL}
+EVERY_DECODER = {
+    **{name: (DerivativeDecoder, {"behaviors": [name], **NETWORK, **INTEGRAL}) for name in BEHAVIORS},
+    "quadrature": (DerivativeDecoder, {"behaviors": ["dip"], **NETWORK, **INTEGRAL, "integrator": "gauss-legendre"}),
+    "sum over axes": (AdditiveDerivativeDecoder, {"n_components": 1, "signs": SIGNS, **NETWORK, **INTEGRAL}),
+    "network": (NeuralDecoder, {"n_components": 1, **NETWORK}),
+    "shifted copies": (BasisDecoder, {"n_components": 1, "n_clusters": 3, "basis": None, "max_shift": 1.5, **COPIES}),
+    "copies": (
+        BasisDecoder,
+        {"n_components": 1, "n_clusters": 2, "basis": ["increasing", "dip"], "max_shift": 0.0, **COPIES},
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", EVERY_DECODER)
+def test_curves_and_their_gradients_are_finite_for_steep_curves_and_distant_positions(name, dtype):
+    kind, options = EVERY_DECODER[name]
+    for spread in (1.0, 1e3, 1e6):
+        generator = torch.Generator().manual_seed(0)
+        decoder = kind(N_FEATURES, **options, generator=generator).to(dtype)
+        _randomized(decoder, generator, spread)
+        z = torch.tensor([-1e6, -1e3, -8.0, 0.0, 8.0, 1e3, 1e6], dtype=dtype)[:, None].requires_grad_()
+        curves = decoder(decoder.prepare(z))
+        assert curves.isfinite().all()
+        assert decoder.log_prior(None).isfinite().all()
+        for gradient in torch.autograd.grad(curves.sum(), [z, *decoder.parameters()], allow_unused=True):
+            assert gradient is None or gradient.isfinite().all()
