@@ -45,16 +45,30 @@ def restored(state: dict[str, Any], estimator: str) -> dict[str, Any]:
     """The state of an estimator from what :func:`stored` has made of it; raises unless this version can read it."""
     state = state.copy()
     stamp = state.pop(_STAMP, None)
-    if "_weights_" not in state:
+    if stamp is None and "_weights_" not in state:
         return state
     _check_stamp(stamp, estimator)
+    try:
+        return state | _restored_parts(state, state.pop("_weights_"))
+    except Exception as error:  # whatever the parts of a file may be
+        raise ValueError(
+            f"This {estimator} cannot be restored: its file is damaged, or is not what skdevae {__version__} has "
+            f"saved: {error!r}. Save the model again, or fit it again."
+        ) from error
+
+
+def _restored_parts(state: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What fitted state has in memory other than in a file."""
     module = build_model(state["_config_"], torch.Generator())
-    weights = {name: torch.from_numpy(np.array(array)) for name, array in state.pop("_weights_").items()}
-    module.load_state_dict(weights)
-    state["module_"] = module.eval().requires_grad_(False)
-    state["history_"] = History(state["history_"])
-    state["_reader_"] = _restored_reader(state["_reader_"], state.get("size_factors"))
-    return state
+    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    lost = [name for name, array in weights.items() if np.isnan(array).any()]
+    if lost:
+        raise ValueError(f"the weights {lost[0]} are no numbers")
+    return {
+        "module_": module.eval().requires_grad_(False),
+        "history_": History(state["history_"]),
+        "_reader_": _restored_reader(state["_reader_"], state.get("size_factors")),
+    }
 
 
 def _check_stamp(stamp: Any, estimator: str) -> None:

@@ -102,6 +102,35 @@ def test_a_file_without_a_format_is_a_clear_error(stamp):
         DeVAETransformer().__setstate__(state)
 
 
+DAMAGES = {
+    "a weight is missing": lambda state: state["_weights_"].popitem(),
+    "a weight too many": lambda state: state["_weights_"].update(other=np.zeros(2)),
+    "a weight of another shape": lambda state: state["_weights_"].update({first(state): np.zeros((2, 2, 2))}),
+    "a weight that is no number": lambda state: state["_weights_"].update({first(state): state_of_nan(state)}),
+    "a weight that is text": lambda state: state["_weights_"].update({first(state): "text"}),
+    "no weights": lambda state: state.pop("_weights_"),
+    "no configuration": lambda state: state.pop("_config_"),
+    "no units": lambda state: state.pop("_reader_"),
+    "a history of another kind": lambda state: state.update(history_=3),
+}
+
+
+def first(state):
+    return next(iter(state["_weights_"]))
+
+
+def state_of_nan(state):
+    return np.full_like(state["_weights_"][first(state)], np.nan)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_a_clear_error(damage):
+    state = _state()
+    damage(state)
+    with pytest.raises(ValueError, match=r"DeVAETransformer cannot be restored.*damaged.*fit it again"):
+        DeVAETransformer().__setstate__(state)
+
+
 def test_an_unfitted_estimator_needs_no_stamp():
     state = DeVAETransformer(2).__getstate__()
     assert "_stored_by" not in state
