@@ -41,7 +41,7 @@ from .own_settings import UnderOwnSettings
 from .persistence import restored, stored
 from .posterior import Posterior
 
-_SAMPLING_CONSTRAINTS = {
+SAMPLING_CONSTRAINTS = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
     "random_state": ["random_state"],
 }
@@ -515,7 +515,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
 
     @available_if(require_density)
-    @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
+    @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw samples from the fitted model: the latent from its prior, then the features.
 
@@ -535,7 +535,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         return self._simulated(module, module.latent_prior(), int(n_samples), generator)
 
     @available_if(require_density)
-    @validate_params(_SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
+    @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
     def sample_latent(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw latents from the prior.
 

@@ -14,7 +14,7 @@ from sklearn.base import ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._base.estimator import LatentEstimator
+from .._base.estimator import SAMPLING_CONSTRAINTS, LatentEstimator
 from .._base.posterior import Posterior
 from .._sklearn import Interval, StrOptions, fit_context, validate_params
 from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
@@ -620,11 +620,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     # ---- simulation -------------------------------------------------------------------------------------------------
 
     @validate_params(
-        {
-            "n_samples": [Interval(Integral, 1, None, closed="left")],
-            "cluster": [None, Interval(Integral, 0, None, closed="left")],
-            "random_state": ["random_state"],
-        },
+        {**SAMPLING_CONSTRAINTS, "cluster": [None, Interval(Integral, 0, None, closed="left")]},
         prefer_skip_nested_validation=True,
     )
     def sample(self, n_samples: int = 1, random_state: RandomState = None, *, cluster: int | None = None) -> np.ndarray:

@@ -190,10 +190,11 @@ def given_sizes(
     """Size factors of the rows (N,) as given, or as a function gives them; raise unless there is a number for each."""
     values = size_factors(X) if callable(size_factors) else size_factors
     try:
-        if np.iscomplexobj(values):
+        given = np.asarray(values)
+        if np.iscomplexobj(given):
             raise TypeError("complex numbers")
-        sizes = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        sizes = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("size_factors must be numbers, one for each row of X.") from error
     if sizes.shape != (X.shape[0],):
         raise ValueError(
