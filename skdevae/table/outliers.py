@@ -32,7 +32,7 @@ _LEAST_LOG_RANGE = float(np.log(10.0))
 #: entries of a block of columns
 _BLOCK_ENTRIES = 8_000_000
 #: entries above which only columns are looked at in which a sample of rows leaves room for outliers
-_LARGE_TABLE = 20_000_000
+_LARGE_TABLE = 2_000_000
 #: rows of that sample
 _SAMPLED_ROWS = 2000
 
