@@ -17,6 +17,8 @@ TAG ?=
 OMP_NUM_THREADS ?= 1
 # Processes among which the tests are shared out.
 WORKERS ?= 2
+# Seconds that `make soak` takes.
+SOAK_SECONDS ?= 600
 # Seconds that `make fuzz` takes.
 FUZZ_SECONDS ?= 3600
 
@@ -47,7 +49,7 @@ PYTEST := $(call pytest,$(VENV))
 DOCS := $(wildcard README.md docs/*.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage portability portability-short lowest prerelease fuzz doctest docs lint types build clean
+.PHONY: help demo test coverage portability portability-short lowest prerelease fuzz soak doctest docs lint types build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -80,6 +82,9 @@ prerelease: ## run the tests with the newest pre-releases of what skdevae needs,
 
 fuzz: $(DEV) ## run odd tables through odd estimators for an hour (FUZZ_SECONDS), and print every way to break them
 	SKDEVAE_FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) * $(WORKERS) )) $(PYTEST) -n $(WORKERS) tests/fuzz
+
+soak: $(DEV) ## mix fits, saves, threads, forks, faults and interrupts for ten minutes (SOAK_SECONDS), and print what came
+	PYTHONPATH=tests OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m faults.soak --seconds $(SOAK_SECONDS) --workers $(WORKERS)
 
 doctest: $(DEV) ## run the package's doctests alone
 	$(PYTEST) skdevae

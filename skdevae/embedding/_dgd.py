@@ -115,12 +115,10 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     decoder : torch.nn.Module, default=None
         Your own network. It maps latents of shape (n, n_components) to n_features values each, in any shape: expected
         values in units of the columns' standard deviations (gaussian), logits (bernoulli), or logs of expected counts.
-        It must compute in the dtype of its input, which is single precision in training and double precision after,
-        and in evaluation mode be a function of each latent alone. The network is copied, and the copy starts from its
-        weights. Layers that draw, as dropout does, draw from torch's global generator. It is seeded from
-        ``random_state`` during the fit, and fits in other threads that need it wait. pickle and joblib save a fitted
-        model together with the network, an object of its own class that they need to load it. skops saves no such
-        object. None means a multilayer perceptron.
+        It must compute in the dtype of its input (single, later double precision), and be a function of each latent
+        alone. The network is copied, and the copy starts from its weights. Layers that draw, as dropout does, draw from
+        torch's global generator. It is seeded from ``random_state`` during the fit, and fits in other threads that need
+        it wait. pickle saves the network as the object that it is; skops cannot. None means a multilayer perceptron.
     hidden_layer_sizes : sequence of int, default=(100, 100, 100)
         Number of units in each hidden layer of the decoder's network. If empty, the decoder is linear.
     activation : {"tanh", "relu", "softplus", "elu", "gelu"}, default="gelu"
