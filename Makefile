@@ -21,6 +21,8 @@ WORKERS ?= 2
 SOAK_SECONDS ?= 600
 # Seconds that `make fuzz` takes.
 FUZZ_SECONDS ?= 3600
+# The seed of its tries: another one makes other tries.
+FUZZ_SEED ?= 1
 
 # Where a virtual environment keeps its programs.
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -81,7 +83,7 @@ prerelease: ## run the tests with the newest pre-releases of what skdevae needs,
 	$(call pytest,$(PRERELEASE)) -n $(WORKERS)
 
 fuzz: $(DEV) ## run odd tables through odd estimators for an hour (FUZZ_SECONDS), and print every way to break them
-	SKDEVAE_FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) * $(WORKERS) )) $(PYTEST) -n $(WORKERS) tests/fuzz
+	SKDEVAE_FUZZ_SEED=$(FUZZ_SEED) SKDEVAE_FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) * $(WORKERS) )) $(PYTEST) -n $(WORKERS) tests/fuzz
 
 soak: $(DEV) ## mix fits, saves, threads, forks, faults and interrupts for ten minutes (SOAK_SECONDS), and print what came
 	PYTHONPATH=tests OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m faults.soak --seconds $(SOAK_SECONDS) --workers $(WORKERS)

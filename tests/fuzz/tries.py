@@ -232,7 +232,7 @@ def tables(draw: st.DrawFn, likelihood: str) -> TableRecipe:
         contents=contents,
         damage=tuple(damage),
         container=container,
-        factor=draw(st.sampled_from((1.0, 1.0, 1.0, 10.0, 1e4, 1e-6))),
+        factor=draw(st.sampled_from((1.0, 1.0, 1.0, 10.0, 1e4, 1e-6, 1e100))),
         seed=draw(st.integers(0, 99)),
     )
 
