@@ -14,9 +14,6 @@ from .base import Inference, PosteriorFields, share_a_grid, without_entries
 from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
 from .importance import sampled_log_evidence
 
-#: grid points, by number of dimensions, that chunks of rows leave room for
-_POSTERIOR_WIDTH = {1: 1025, 2: 129**2}
-
 
 class GridInference(Inference):
     """The latent is integrated on grids that all rows share, to a stated accuracy.
@@ -33,7 +30,7 @@ class GridInference(Inference):
     def log_evidence(self, source: RowSource) -> Tensor:
         model, posterior = self.model, self.grid_posterior(source)
         evidence = self._with_constants(source, posterior.log_evidence)
-        narrow = (posterior.resolved == 0).nonzero()[:, 0]
+        narrow = ((posterior.resolved == 0) & (posterior.beyond < 0.5)).nonzero()[:, 0]
         if model.n_components > 1 and len(narrow):
             rows = source.take(narrow.cpu().numpy())
             evidence[narrow] = sampled_log_evidence(model, rows, posterior.mean[narrow], self.n_draws)
@@ -67,12 +64,10 @@ def exact_posterior(
             "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and rows "
             "without size factors."
         )
-    ladder = GridLadder(tables, model.z_max, model.n_components, source.like)
-    posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
-    for index, rows in source.chunks(width=_POSTERIOR_WIDTH[model.n_components]):
-        found = latent_posterior(rows, ladder, credible_level)
-        empty = without_entries(rows, source.like)
-        of_the_prior = LatentPosterior.of_the_prior(int(empty.sum()), model.n_components, source.like, credible_level)
-        found.put_(empty, of_the_prior)
-        posterior.put_(index, found)
+    ladder = GridLadder(tables, model.z_max, model.n_components, source.n_features, source.like)
+    posterior = latent_posterior(source, ladder, credible_level)
+    for index, rows in source.chunks():
+        empty = without_entries(rows, source.like).nonzero()[:, 0]
+        of_the_prior = LatentPosterior.of_the_prior(len(empty), model.n_components, source.like, credible_level)
+        posterior.put_(index.start + empty, of_the_prior)
     return posterior

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agree
-from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, rows_of, source_of
+from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, source_of
 from scipy.stats import multivariate_normal, norm, skewnorm
 
 from skdevae.inference import grid_ladder
 from skdevae.inference.grid import GridInference, exact_posterior
-from skdevae.inference.grid_ladder import GridLadder, LatentPosterior, latent_posterior
+from skdevae.inference.grid_ladder import Box, GridLadder, LatentPosterior, latent_posterior
 
 
 def _plane(noise_sd=1.0, n_components=1):
@@ -42,10 +42,10 @@ def test_narrow_posteriors_are_resolved(noise_sd):
     mean, covariance = _closed_form(model, table)
     sd = np.sqrt(covariance[0, 0])
     assert found.resolved.all()
-    np.testing.assert_allclose(found.mean, mean, atol=1e-2 * sd)
-    np.testing.assert_allclose(found.sd, sd, rtol=1e-2)
-    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=0.02 * sd)
-    np.testing.assert_allclose(found.upper, mean + norm.ppf(0.9) * sd, atol=0.02 * sd)
+    np.testing.assert_allclose(found.mean, mean, atol=1e-4 * sd)
+    np.testing.assert_allclose(found.sd, sd, rtol=1e-4)
+    np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=1e-4 * sd)
+    np.testing.assert_allclose(found.upper, mean + norm.ppf(0.9) * sd, atol=1e-4 * sd)
 
 
 @pytest.mark.parametrize("n_components", [1, 2])
@@ -80,6 +80,20 @@ def test_quantiles_of_skewed_posteriors():
         np.testing.assert_allclose(skewed.cdf(quantile), share, atol=3e-4)
 
 
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_no_spike_passes_for_a_posterior(n_components, place):
+    # wherever it lies: on a point that all coarser grids have, on one that they have not, or midway
+    ladder = GridLadder(lambda z: z, 1.0, n_components, 1, torch.zeros((), dtype=torch.float64))
+    window = ladder.window(Box(0, (-8,) * n_components, (8,) * n_components))
+    for spacings in (1e-6, 1e-3, 0.1, 0.5):
+        sd = spacings * window.spacing
+        joint = -0.5 * ((window.points - place * window.spacing) / sd).square().sum(1)[None]
+        assert grid_ladder._error(joint, joint.softmax(1), window) > 1e-3
+    joint = -0.5 * ((window.points / window.spacing - place) / 1.3).square().sum(1)[None]
+    assert grid_ladder._error(joint, joint.softmax(1), window) < 1e-4
+
+
 def test_two_components_have_intervals_of_their_own():
     model = _plane(1.0, n_components=2)
     table = random_table("gaussian", 15)
@@ -91,19 +105,56 @@ def test_two_components_have_intervals_of_their_own():
     np.testing.assert_allclose(found.lower, mean + norm.ppf(0.1) * sd, atol=1e-4)
 
 
-def test_rows_far_away_are_found_on_longer_grids():
-    model = _plane(0.5)
-    table = _at(model, np.array([[0.0], [4.0], [9.0], [-25.0]]), 0.0)
-    found = exact_posterior(model, source_of(table), model.predictive_tables)
-    np.testing.assert_allclose(found.mean, _closed_form(model, table)[0], atol=1e-3)
-    np.testing.assert_allclose(found.beyond[[0, 2, 3]], [0, 1, 1], atol=1e-6)
+@pytest.mark.parametrize("n_components", [1, 2])
+@pytest.mark.parametrize("distance", [9.0, 25.0, 108.0, 1e4, 1e6])
+def test_rows_far_away_are_found_on_longer_grids(distance, n_components):
+    model = _plane(0.5, n_components)
+    table = _at(model, distance * np.array([[1.0, -0.3], [-1.0, 0.0]])[:, :n_components], 0.0)
+    source = source_of(table)
+    found = exact_posterior(model, source, model.predictive_tables)
+    mean, covariance = _closed_form(model, table)
+    assert found.resolved.all()
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(found.sd, np.tile(np.sqrt(covariance.diagonal()), (2, 1)), rtol=1e-3)
+    np.testing.assert_allclose(found.beyond, 1, atol=1e-6)
+    level, loadings, noise = gaussian_marginal(model)
+    expected = multivariate_normal.logpdf(table, level, loadings @ loadings.T + np.diag(noise))
+    evidence = GridInference(model, 64).log_evidence(source)
+    np.testing.assert_allclose(evidence, expected, rtol=1e-10, atol=1e-4)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb", "zinb", "bernoulli"])
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_no_row_is_too_far_away_for_finite_answers(n_components, likelihood):
+    model = random_model("exact", likelihood, n_components=n_components)
+    table = np.abs(random_table(likelihood, 3))
+    factors = np.array([1e4, 1e15, 1e100] if likelihood == "gaussian" else [1e2, 1e5, 1e9])
+    found = exact_posterior(model, source_of(table * factors[:, None]), model.predictive_tables)
+    for name in LatentPosterior.__dataclass_fields__:
+        assert getattr(found, name).isfinite().all(), name
+
+
+def test_how_far_a_row_lies_costs_no_memory():
+    model, sizes = _plane(0.5, n_components=2), []
+    tables = model.predictive_tables
+
+    def counted(z):
+        sizes.append(len(z))
+        return tables(z)
+
+    table = _at(model, np.outer([1.0, 1e2, 1e4, 1e8], [1.0, -0.3]), 0.0)
+    exact_posterior(model, source_of(table), counted)
+    assert max(sizes) == 65**2
+    assert sum(sizes) < 40 * 65**2
 
 
 def test_what_no_grid_resolves_is_said_to_be_so(monkeypatch):
-    monkeypatch.setattr(grid_ladder, "_REFINEMENTS", {1: 0})
-    model = _plane(0.01)
-    table = _at(model, np.array([[0.013], [0.5]]), 0.01)
-    assert (exact_posterior(model, source_of(table), model.predictive_tables).resolved == 0).all()
+    model = _plane(0.01, n_components=2)
+    monkeypatch.setattr(grid_ladder, "_TABLE_ENTRIES", 20 * 20 * 5)
+    table = _at(model, np.array([[0.013, 0.1], [0.5, -0.2]]), 0.01)
+    found = exact_posterior(model, source_of(table), model.predictive_tables)
+    assert (found.resolved == 0).all()
+    assert found.mean.isfinite().all()
 
 
 def test_rows_do_not_know_which_grids_others_are_on():
@@ -111,24 +162,23 @@ def test_rows_do_not_know_which_grids_others_are_on():
     table = _at(model, np.linspace(-8, 8, 12)[:, None], 0.3)
     table[::2] = random_table("gaussian", 6)
     table[3, 1:] = np.nan  # wider than the others
-    ladder = GridLadder(model.predictive_tables, model.z_max, 1, torch.zeros((), dtype=torch.float64))
-    together = latent_posterior(rows_of(table), ladder)
+    ladder = GridLadder(model.predictive_tables, model.z_max, 1, 5, torch.zeros((), dtype=torch.float64))
+    together = latent_posterior(source_of(table), ladder)
     for row in range(12):
-        alone = latent_posterior(rows_of(table[[row]]), ladder)
+        alone = latent_posterior(source_of(table[[row]]), ladder)
         for name in LatentPosterior.__dataclass_fields__:
             assert_agree(getattr(alone, name), getattr(together, name)[[row]], err_msg=name)
     assert together.beyond.max() > 0.99
 
 
-def test_grids_of_two_dimensions_stop_where_memory_does(monkeypatch):
-    model, like = _plane(n_components=2), torch.zeros((), dtype=torch.float64)
-    ladder = GridLadder(model.predictive_tables, model.z_max, 2, like)
-    assert not ladder.is_last(0)
-    assert ladder.extended() is not None
-    monkeypatch.setattr(grid_ladder, "_TABLE_ENTRIES", 4 * 65**2 * 5 - 1)
-    full = GridLadder(model.predictive_tables, model.z_max, 2, like)
-    assert full.is_last(0)
-    assert full.extended() is None
+def test_tables_in_parts_are_the_tables(monkeypatch):
+    model, table = _plane(0.1, n_components=2), random_table("gaussian", 6)
+    expected = exact_posterior(model, source_of(table), model.predictive_tables)
+    monkeypatch.setattr(grid_ladder, "_ENTRIES_AT_ONCE", 500)
+    monkeypatch.setattr(grid_ladder, "_KEPT_ENTRIES", 0)
+    found = exact_posterior(model, source_of(table), model.predictive_tables)
+    for name in LatentPosterior.__dataclass_fields__:
+        assert_agree(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
 def test_rows_with_size_factors_share_no_grid():
