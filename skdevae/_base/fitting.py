@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,6 +41,8 @@ from .orientation import axis_signs, orientation_reference
 
 #: share of samples above which a fit says that its grid was too coarse, or too short
 _TOLERATED_SHARE = 0.05
+#: fewest samples that are trained on: a fit without early stopping needs as many
+_LEAST_TRAINING_ROWS = 2
 #: width, in prior sds, of the bumps in which samples start around their first positions
 _STARTING_WIDTH = 0.3
 
@@ -293,6 +296,13 @@ class LatentVariableModel(LatentEstimator):
         settings = self._settings()
         if not settings.early_stopping:
             return None
+        n_held_out = math.ceil(settings.validation_fraction * n_rows)
+        if n_rows - n_held_out < _LEAST_TRAINING_ROWS:
+            raise ValueError(
+                f"early_stopping=True holds out {n_held_out} of {n_rows} samples "
+                f"(validation_fraction={settings.validation_fraction}), but has to leave {_LEAST_TRAINING_ROWS} to "
+                "train on at least. Give more samples, or set early_stopping=False."
+            )
         held_out = np.zeros(n_rows, dtype=bool)
         parts = train_test_split(np.arange(n_rows), test_size=settings.validation_fraction, random_state=seed)
         held_out[parts[1]] = True

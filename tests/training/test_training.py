@@ -260,6 +260,14 @@ def test_early_stopping_holds_out_rows_of_any_table(likelihood, inference):
     assert np.isfinite(model.score(table))
 
 
+@pytest.mark.parametrize(("n_samples", "validation_fraction"), [(2, 0.1), (2, 0.9), (5, 0.9), (10, 0.85)])
+def test_early_stopping_says_how_many_rows_it_needs(n_samples, validation_fraction):
+    estimator = quick(early_stopping=True, validation_fraction=validation_fraction)
+    with pytest.raises(ValueError, match=rf"holds out \d+ of {n_samples} samples .* leave 2 to train on at least"):
+        estimator.fit(TABLE[:n_samples])
+    assert np.isfinite(estimator.set_params(validation_fraction=0.1).fit(TABLE[:10]).score(TABLE))
+
+
 def test_early_stopping_and_orientation_go_together():
     stage = make_progression(80, n_transient=4, n_increasing=4, n_decreasing=4, random_state=0).times
     for sign in (1, -1):

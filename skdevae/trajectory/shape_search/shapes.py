@@ -19,6 +19,10 @@ from .grid import Array, Labels, ShapeGrid, log_det
 
 #: smallest residual variance; without it, a feature that its curve follows exactly would outweigh all others
 _LEAST_VARIANCE = 1e-3
+#: residual variance of a column without an entry: that of a standardised column
+_UNKNOWN_VARIANCE = 1.0
+#: least mass at a point, so that points and columns without an entry do not divide by zero
+_LEAST_MASS = 1e-12
 #: smallest squared norm of a function under a feature's information, so that flat functions do not divide by zero
 _LEAST_SQUARES = 1e-9
 #: Weight of the functions' Occam costs, chosen by experiment. With weight 1, the search sometimes left two clusters of
@@ -119,12 +123,16 @@ def free_curves(grid: ShapeGrid, mass: Array, weighted: Array, noise_variances: 
 def residual_variances(mass: Array, weighted: Array, sum_of_squares: Array, curves: Array) -> Array:
     """Noise variance of every feature around its curve, (D,). ``sum_of_squares`` (D,) is that of the data."""
     squares = sum_of_squares - 2 * (weighted * curves).sum(0) + (mass * curves**2).sum(0)
-    return np.maximum(squares / mass.sum(0), _LEAST_VARIANCE)
+    n_observed = np.broadcast_to(mass.sum(0), squares.shape)
+    variances = np.full(squares.shape, _UNKNOWN_VARIANCE)
+    np.divide(squares, n_observed, out=variances, where=n_observed > 0)
+    return np.maximum(variances, _LEAST_VARIANCE)
 
 
 def working_response(mass: Array, weighted: Array, noise_variances: Array) -> tuple[Array, Array]:
     """Information and working response of Gaussian features, (P, D) each, from the sums of an E-step."""
-    return np.maximum(mass, 0) / noise_variances, weighted / np.maximum(mass, 1e-12)
+    mass = np.maximum(mass, _LEAST_MASS)
+    return mass / noise_variances, weighted / mass
 
 
 def evidence_table(grid: ShapeGrid, functions: Array, information: Array, response: Array) -> tuple[Array, Array]:

@@ -34,7 +34,8 @@ from .shapes import ClusterPrior, Shapes, evidence_table, place_features, refine
 
 #: number of grid points of the search
 _N_POINTS = 129
-#: largest number of rows that the search reads, at random if there are more; it gains little from reading all
+#: Number of rows that the search reads, at random, if there are more; it gains little from reading all. Rows in which
+#: columns have entries that have none in these come on top.
 _MOST_ROWS = 2000
 #: largest number of columns that the search reads, at random if there are more
 _MOST_COLUMNS = 250
@@ -49,6 +50,8 @@ _OWN_ROUNDS = 3
 _SMOOTHING_WIDTH = 0.3
 #: weight of a knot far from the data when a network is fitted to functions; the knot with most data has weight 1
 _LEAST_WEIGHT = 0.01
+#: information about a feature without an entry, at every point: next to none
+_LEAST_INFORMATION = 1e-12
 #: log odds of the cluster in which a feature starts
 _STARTING_LOG_ODDS = 5.0
 #: Mean square that each shape parameter of a behaviour has to save. Otherwise a transient, whose peak may lie outside
@@ -189,12 +192,21 @@ def start_from_shapes(module: GenerativeModel, start: ShapeStart, *, alpha: floa
 
 
 def _rows_to_read(source: RowSource, random: np.random.Generator) -> np.ndarray:
-    """Numbers of the rows that the search reads. What these hold does not depend on the order of the table."""
+    """Numbers of the rows that the search reads. What these hold does not depend on the order of the table.
+
+    Every column that has an entry has one among them.
+    """
     rows = _at_most(len(source), _MOST_ROWS, random)
     if len(rows) == len(source):
         return rows
-    copies = weighted_rows(source.table, np.ones(len(source)))
-    return np.sort(np.argsort(copies.inverse, kind="stable")[rows])
+    by_content = np.argsort(weighted_rows(source.table, np.ones(len(source))).inverse, kind="stable")
+    rows = by_content[rows]
+    if not source.is_sparse:
+        unseen = np.nonzero(np.isnan(source.table[rows]).all(0))[0]
+        is_observed = ~np.isnan(source.table[:, unseen])
+        first = is_observed[by_content].argmax(0)[is_observed.any(0)]
+        rows = np.concatenate([rows, by_content[first]])
+    return np.unique(rows)
 
 
 def _at_most(n: int, most: int, random: np.random.Generator) -> np.ndarray:
@@ -226,7 +238,7 @@ def _working_response(
     """Information and working response of every feature at every point, (P, D) each, around its smoothed mean.
 
     They define the quadratic that has the slope and the expected curvature of the log-likelihood there. For Gaussian
-    features it is the log-likelihood.
+    features it is the log-likelihood. Features without an entry respond with 0, which next to nothing is known about.
     """
     kernel = torch.softmax(-0.5 * ((z - z.T) / _SMOOTHING_WIDTH) ** 2, 0)
     smoothed = (kernel @ statistics.weighted) / (kernel @ statistics.mass).clamp(min=1e-6)
@@ -237,6 +249,9 @@ def _working_response(
     with torch.no_grad():
         information = statistics.mass * likelihood.information(curves, z)
         response = curves + score / information.clamp(min=1e-6)
+        is_observed = (statistics.mass.sum(0) > 0).expand(curves.shape)
+        information = information.where(is_observed, information.new_tensor(_LEAST_INFORMATION))
+        response = response.where(is_observed, response.new_zeros(()))
     return information.double().cpu().numpy(), response.double().cpu().numpy()
 
 

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 import torch
 from agreement import assert_agree
 from numpy.testing import assert_array_equal
+from sklearn.metrics import adjusted_rand_score
 
 from skdevae import BasisVAEClusterer
 from skdevae.datasets import make_basis_toy
@@ -14,7 +15,7 @@ from skdevae.nn.models import build_model
 from skdevae.table.components import normal_scores
 from skdevae.table.source import RowSource
 from skdevae.trajectory.shape_search import start as start_module
-from skdevae.trajectory.shape_search.start import find_starts
+from skdevae.trajectory.shape_search.start import find_starts, start_from_shapes
 
 
 class NotLinear(Gaussian):
@@ -38,10 +39,10 @@ def table_with_gaps():
     return table
 
 
-def fresh_module(likelihood):
+def fresh_module(likelihood, n_features=9):
     config = {
         "n_samples": 100,
-        "n_features": 9,
+        "n_features": n_features,
         "n_components": 1,
         "decoder": {
             "name": "basis",
@@ -56,7 +57,7 @@ def fresh_module(likelihood):
             "n_knots": 9,
             "z_max": 4.5,
         },
-        "likelihood": {"name": likelihood, "floor": 0.1},
+        "likelihood": {"name": likelihood} if likelihood == "poisson" else {"name": likelihood, "floor": 0.1},
         "assignment": {"name": "collapsed", "n_clusters": 4, "alpha": 0.1},
         "encoder": {"hidden_layer_sizes": (8,), "activation": "tanh", "counts": False, "sees_mask": True},
         "prior": {"name": "normal"},
@@ -122,3 +123,38 @@ def test_what_rows_are_read_does_not_depend_on_their_order(monkeypatch, sparse):
     # every row has the same chance, copies included
     shares = [np.mean(read(np.random.default_rng(seed).permutation(400)) == 0) for seed in range(3)]
     assert abs(np.mean(shares) - np.mean(table == 0)) < 0.1
+
+
+def test_rows_are_read_in_which_every_column_has_an_entry(monkeypatch):
+    monkeypatch.setattr(start_module, "_MOST_ROWS", 20)
+    table = np.random.default_rng(0).normal(size=(300, 4))
+    table[5:, 1] = np.nan
+    table[:-1, 3] = np.nan
+    source = RowSource(table, None, None, torch.zeros(()))
+    for seed in range(5):
+        rows = start_module._rows_to_read(source, np.random.default_rng(seed))
+        assert not np.isnan(table[rows]).all(0).any()
+        assert 20 <= len(rows) <= 22
+        assert_array_equal(rows, np.unique(rows))
+
+
+@pytest.mark.parametrize("n_entries", [0, 1, 3])
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_a_column_hardly_observed_leaves_the_others_as_they_are(likelihood, n_entries):
+    table = table_with_gaps()
+    if likelihood == "poisson":
+        table = np.random.default_rng(0).poisson(np.exp(np.nan_to_num(table) / np.nanstd(table, 0))).astype(np.float64)
+    alone = np.delete(table, 4, axis=1)
+    table[n_entries:, 4] = np.nan
+    found = []
+    for values in (table, alone):
+        units = (np.nanmean(alone), np.nanstd(alone)) if likelihood == "gaussian" else (None, None)
+        center, scale = (None if unit is None else np.full(values.shape[1], unit) for unit in units)
+        source = RowSource(values, center, scale, torch.zeros((), dtype=torch.float64))
+        module = fresh_module(likelihood, values.shape[1])
+        positions = torch.from_numpy(normal_scores(table[:, -1]))[:, None]
+        (start,) = find_starts(module, source, positions, alpha=0.1, moves=True, seed=0)
+        start_from_shapes(module, start, alpha=0.1, moves=True)
+        assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+        found.append(start.found.shapes.labels)
+    assert adjusted_rand_score(np.delete(found[0], 4), found[1]) == 1
