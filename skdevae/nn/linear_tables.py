@@ -10,6 +10,7 @@ with ``zero`` collecting everything that does not depend on x.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -43,11 +44,23 @@ class LinearTables(NamedTuple):
         return LinearTables(change(self.zero), change(self.slope), positive)
 
 
-def concatenate(parts: Sequence[LinearTables], dimension: int) -> LinearTables:
-    """Coefficients at one set of points after another (dimension 0), or of one block of features after another (-1)."""
+def concatenate(parts: Sequence[LinearTables]) -> LinearTables:
+    """Coefficients at one set of points after another."""
     if len(parts) == 1:
         return parts[0]
-    zero = torch.cat([part.zero for part in parts], dimension)
-    slope = torch.cat([part.slope for part in parts], dimension)
+    zero, slope = torch.cat([part.zero for part in parts]), torch.cat([part.slope for part in parts])
     positive = [part.positive for part in parts if part.positive is not None]
-    return LinearTables(zero, slope, torch.cat(positive, dimension) if positive else None)
+    return LinearTables(zero, slope, torch.cat(positive) if positive else None)
+
+
+def from_blocks(n_features: int, blocks: Sequence[slice], of_block: Callable[[slice], LinearTables]) -> LinearTables:
+    """Coefficients of all features, from those of one block of them after another: no two blocks are held at once."""
+    first = of_block(blocks[0])
+    if len(blocks) == 1:
+        return first
+    whole = first._map(lambda table: table.new_empty(*table.shape[:-1], n_features))
+    for block, part in zip(blocks, chain([first], map(of_block, blocks[1:])), strict=True):
+        for table, values in zip(whole, part, strict=True):
+            if table is not None and values is not None:
+                table[..., block] = values
+    return whole

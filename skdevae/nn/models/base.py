@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from ..cluster_prior import ClusterAssignment, OnlyCandidate
 from ..decoders import Decoder
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
-from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate
+from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate, from_blocks
 from ..priors import GaussianMixture
 from ..row_context import RowContext
 from ..rows import DenseRows
@@ -194,11 +195,12 @@ class GenerativeModel(nn.Module):
     def _tables_at(self, z: Tensor, of_block: Callable[[Any, Tensor, slice], LinearTables]) -> LinearTables:
         """Coefficients at z (P, Q) from those of blocks of features at some of the points, prepared as they need be."""
         at_once = max(1, _CURVE_ENTRIES // self.decoder.weights_per_point)
+        n_features = len(self.labels)
         parts = []
         for part in [z] if len(z) <= at_once else z.split(at_once):
-            points = self.prepared(part)
-            parts.append(concatenate([of_block(points, part, block) for block in self._blocks(len(part))], -1))
-        return concatenate(parts, 0)
+            at_part = partial(of_block, self.prepared(part), part)
+            parts.append(from_blocks(n_features, self._blocks(len(part)), at_part))
+        return concatenate(parts)
 
     def prepared(self, z: Tensor) -> Any:
         """Points z (P, Q) as the decoder wants them."""
