@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -78,6 +78,14 @@ def fit_in_threads(subject, random):
         assert same(model, table, subject.of_first if table is FIRST else subject.of_second)
 
 
+def fit_in_processes(subject, random):
+    tables = [FIRST, SECOND]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        models = list(pool.map(subject.make().fit, tables))
+    assert same(models[0], FIRST, subject.of_first)
+    assert same(models[1], SECOND, subject.of_second)
+
+
 def ask_in_a_child(subject, random):
     pid = os.fork()
     if pid == 0:
@@ -85,7 +93,7 @@ def ask_in_a_child(subject, random):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-DEEDS = [interrupt, interrupt, transform, save_and_load, fail, fit_in_threads, ask_in_a_child]
+DEEDS = [interrupt, interrupt, transform, save_and_load, fail, fit_in_threads, fit_in_processes, ask_in_a_child]
 
 
 def memory():

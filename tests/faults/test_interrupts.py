@@ -58,6 +58,13 @@ def test_an_interrupt_in_a_callback_is_no_callbacks_stop(name, event):
         assert model.fit(WINE) is model
     assert model.n_iter_ == len(model.history_) == n_epochs
     assert np.isfinite(model.score(WINE))
+
+
+@pytest.mark.parametrize("name", ["DeVAE", "DGD"])
+def test_the_next_fit_knows_nothing_of_an_interrupt(name):
+    model = ESTIMATORS[name](callbacks=[ControlC("on_epoch_end", epoch=2)])
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(WINE)
     again = model.set_params(callbacks=None).fit(WINE)
     assert_array_equal(again.transform(WINE), ESTIMATORS[name]().fit(WINE).transform(WINE))
 
