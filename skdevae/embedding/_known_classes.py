@@ -17,9 +17,15 @@ def known_components(y: Any, sample_weight: np.ndarray) -> tuple[np.ndarray, np.
     """
     if y is None:
         raise ValueError("supervised=True needs y: the class of every sample, -1 where it is not known.")
-    if np.shape(y) != sample_weight.shape:
-        raise ValueError(f"y has shape {np.shape(y)}, but X has {len(sample_weight)} rows: give one class for each.")
+    try:
+        shape = np.shape(y)
+    except ValueError as error:  # of NumPy, about rows of different lengths
+        raise ValueError("y is no list of classes: give one for each row of X.") from error
+    if shape != sample_weight.shape:
+        raise ValueError(f"y has shape {shape}, but X has {len(sample_weight)} rows: give one class for each.")
     labels, known = _labels(y)
+    if labels.dtype.kind == "f" and np.isinf(labels).any():
+        raise ValueError(f"y is infinite in row {np.argmax(np.isinf(labels))}, which is no class.")
     counted = known & (sample_weight > 0)
     if not counted.any():
         raise ValueError("supervised=True, but y does not name the class of any sample (with a weight).")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from fuzz.estimators import EstimatorRecipe
 from fuzz.rules import Finding
+from fuzz.tables import TableRecipe
 from fuzz.tries import Try
 
 
@@ -26,4 +28,30 @@ class Known:
         return bool(re.search(self.kind, finding.kind) and re.search(self.where, finding.where))
 
 
-KNOWN: tuple[Known, ...] = ()
+_TABLE = TableRecipe()
+
+
+def _fit(name: str, **changes: str) -> Try:
+    return Try(EstimatorRecipe(name, tuple(changes.items())), _TABLE, _TABLE, ("e.fit(X)",))
+
+
+KNOWN = (
+    Known(
+        "RuntimeError",
+        "nn/cluster_prior.py|training/callbacks.py",
+        "parameters that single precision does not hold, such as alpha=1e300 and latent_learning_rate=1e300",
+        _fit("BasisDeVAEClusterer", alpha="1e300"),
+    ),
+    Known(
+        "ZeroDivisionError|OverflowError",
+        "shape_search/grid.py",
+        "an axis that ends at 1e-300 or at 1e300",
+        _fit("BasisVAEClusterer", z_max="1e-300"),
+    ),
+    Known(
+        "process has changed",
+        "torch's random state",
+        "a lazy layer of the user's own decoder draws its weights at its first call",
+        _fit("DGDEmbedder", decoder="torch.nn.LazyLinear(4)"),
+    ),
+)

@@ -216,7 +216,7 @@ ODD_CONTAINERS: dict[str, Callable[[np.ndarray], Any]] = {
     "one dimension": lambda X: X.ravel(),
     "three dimensions": lambda X: X[None],
     "no dimension": lambda X: np.float64(1.0),
-    "ragged list": lambda X: [*X.tolist(), [1.0]],
+    "ragged list": lambda X: [*X.tolist(), [1.0] * (X.shape[1] + 1)],
     "list of huge integers": lambda X: [[10**400] * X.shape[1]] * len(X),
     "decimals": lambda X: [[Decimal(repr(float(x))) for x in row] for row in X],
     "generator": lambda X: (row for row in X),

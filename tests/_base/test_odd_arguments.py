@@ -1,0 +1,45 @@
+"""Arguments that make no sense are refused in the user's words, and not by a library that they happen to reach."""
+
+import numpy as np
+import pytest
+from fuzz.estimators import EstimatorRecipe
+from fuzz.tables import TableRecipe
+
+X = TableRecipe(n=12, d=4).values()
+COUNTS = TableRecipe(n=12, d=4, contents="counts").values()
+
+
+@pytest.mark.parametrize(
+    "facts, message",
+    [
+        ({"y": [[1], [2, 3]]}, "y is no list of classes"),
+        ({"y": np.full(12, np.inf)}, "y is infinite in row 0"),
+        ({"y": np.ones((12, 1))}, "y has shape"),
+        ({"y": np.arange(12) % 2, "sample_weight": np.full(12, 1e300)}, "adds up to more than"),
+        ({"y": np.arange(12) % 2, "sample_weight": ["a"] * 12}, "sample_weight"),
+    ],
+)
+def test_facts_about_samples(facts, message):
+    model = EstimatorRecipe("DGDEmbedder", (("supervised", "True"),)).build()
+    with pytest.raises((ValueError, TypeError), match=message):
+        model.fit(X, **facts)
+
+
+@pytest.mark.parametrize("sizes", [np.ones(12) + 1j, [10**400] * 12, ["a"] * 12])
+def test_size_factors_that_are_no_numbers(sizes):
+    model = EstimatorRecipe("VAETransformer", (("likelihood", "'nb'"),)).build().set_params(size_factors=sizes)
+    with pytest.raises(ValueError, match="size_factors must be numbers"):
+        model.fit(COUNTS)
+
+
+@pytest.mark.parametrize("threshold", ["a", None, -1, np.nan])
+@pytest.mark.filterwarnings("ignore:No axis was found", "ignore:.*lie beyond z_max")
+def test_a_threshold_that_is_no_probability(threshold):
+    model = EstimatorRecipe("BasisDeVAEClusterer").build().fit(X)
+    with pytest.raises(ValueError, match="give a probability"):
+        model.feature_labels(threshold)
+
+
+def test_a_likelihood_that_is_a_list():
+    with pytest.raises(ValueError, match="The 'likelihood' parameter"):
+        EstimatorRecipe("DeVAETransformer", (("likelihood", "['nb']"),)).build().fit_transform(X)
