@@ -188,8 +188,8 @@ def find_columns(
             )
     if not observed.all():
         warn_user(
-            f"{first_columns(feature_names, np.nonzero(~observed)[0])}: no entry is observed. Such columns are left "
-            "out of the fit: what is said of them is NaN, and their label is -1."
+            f"{first_columns(feature_names, np.nonzero(~observed)[0])}: no entry is observed in training. Such "
+            "columns are left out of the fit: what is said of them is NaN, and their label is -1."
         )
     kept = varies if varies.any() else observed
     if kept.all():

@@ -3,6 +3,7 @@
 import itertools
 import signal
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -279,9 +280,17 @@ def test_a_column_observed_in_held_out_rows_alone_does_not_end_the_fit():
     table = TABLE.copy()
     table[:, 0] = np.nan
     table[5, 0] = 1.0
+    told = []
     for seed in range(4):
-        model = quick(early_stopping=True, validation_fraction=0.5, random_state=seed, max_epochs=3).fit(table)
+        model = quick(early_stopping=True, validation_fraction=0.5, random_state=seed, max_epochs=3)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(table)
+        # Nothing is learned of the column from rows that are held out, and the user is told.
+        told.append(any("column 0: no entry is observed in training" in str(warning.message) for warning in caught))
+        assert np.isnan(model.trajectories([0.0])[0, 0]) == told[-1]
         assert np.isfinite(model.score(table))
+    assert set(told) == {True, False}
 
 
 def test_the_best_held_out_rows_are_those_of_the_seed():
