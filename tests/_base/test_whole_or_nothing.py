@@ -66,10 +66,10 @@ def test_a_failed_refit_leaves_the_last_fit_as_it_was(name):
 def test_a_refit_that_is_refused_at_once_leaves_the_last_fit_too(name):
     model = ESTIMATORS[name]().fit(WINE)
     latents = model.transform(WINE)
-    empty_column = WINE[:, :5].copy()
-    empty_column[:, 2] = np.nan
-    with pytest.raises(ValueError, match="column 2"):
-        model.fit(empty_column)
+    empty_row = WINE[:, :5].copy()
+    empty_row[2] = np.nan
+    with pytest.raises(ValueError, match="row 2"):
+        model.fit(empty_row)
     assert model.n_features_in_ == WINE.shape[1]
     assert_array_equal(model.transform(WINE), latents)
 
