@@ -21,18 +21,18 @@ from common import print_table, seconds, set_threads
 from skdevae import DGDEmbedder
 from skdevae.datasets import make_cell_clusters
 from skdevae.inference.laplace import LaplaceInference
-from skdevae.inference.modes import ModeFinder
+from skdevae.inference.starts import StartingPoints
 
 N_CLUSTERS, N_COMPONENTS, N_STEPS, ROWS = 16, 20, 100, 256
 
 
 def adam(model, source, learning_rate: float) -> torch.Tensor:
     """Representations after 100 steps of Adam, chunk by chunk, in the precision of the model."""
-    find, chunks = ModeFinder(model), []
-    prior = model.latent_prior()
+    starts, prior, chunks = StartingPoints(model), model.latent_prior(), []
     for start in range(0, len(source), ROWS):
         rows = source.rows(slice(start, start + ROWS)).dense()
-        z = prior.means[find.best_means(rows)].clone().requires_grad_()
+        nearest = starts.log_joint(rows)[:, : len(prior.means)].argmax(1)
+        z = prior.means[nearest].clone().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=learning_rate, betas=(0.5, 0.7))
         for _ in range(N_STEPS):
             optimizer.zero_grad()

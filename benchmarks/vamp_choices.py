@@ -23,7 +23,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skdevae import VampVAE
 from skdevae.inference import importance
-from skdevae.inference.draws import normal_draws
 from skdevae.nn import priors
 
 
@@ -69,7 +68,7 @@ def variants(split: Split) -> list[dict]:
 def proposals(split: Split) -> list[dict]:
     """Errors of 500 draws, by where they come from."""
     rows = []
-    cells, ours, widened = split.test[:40], importance.importance_log_evidence, importance._WIDENED
+    cells, widened = split.test[:40], importance._WIDENED
     for prior in ("normal", "vamp"):
         model = VampVAE(likelihood="nb", prior=prior, max_epochs=60, random_state=0).fit(split.train)
         reference = model.set_params(n_importance_samples=15000).score_samples(cells)
@@ -79,7 +78,7 @@ def proposals(split: Split) -> list[dict]:
         with torch.no_grad():
             start = inference.mean(source)
             importance._WIDENED = 1.0
-            one = ours(inference.model, dense, start, normal_draws(500, model.n_components)).numpy()
+            one = importance.ImportanceSampler(inference.model, 500)(dense, start).log_evidence.numpy()
             importance._WIDENED = widened
         for label, values in (("Laplace alone", one), ("all three", model.score_samples(cells))):
             error = values - reference

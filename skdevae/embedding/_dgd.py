@@ -28,7 +28,7 @@ from ..table.validation import check_rows
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
-from ._dgd_fit import DecoderFit, fit_decoder
+from ._dgd_fit import DecoderFit, fit_decoder, labels_of
 from ._dgd_parameters import DGDParameters
 from ._known_classes import known_components
 from ._prior_mixture import PriorMixture
@@ -170,8 +170,8 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Representations of the training samples. They are what :meth:`transform` finds, except that the prior of a
         sample of known class is the component of that class.
     labels_ : ndarray of shape (n_samples,)
-        Most probable component of each training sample. Clusters are in the order of their sizes, classes in the order
-        of ``classes_``.
+        Most probable component of each training sample, as :meth:`predict` finds it: what ``y`` says of the sample's
+        own class plays no part. Clusters are in the order of their sizes, classes in the order of ``classes_``.
     weights_ : ndarray of shape (n_clusters_,)
         Weights of the mixture's components.
     means_, covariances_ : ndarray of shape (n_clusters_, n_components)
@@ -211,10 +211,11 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     The density of the mixture is ``log sum_k pi_k N(z | mu_k, sigma_k^2)``. In eq. 4 of the paper the weight has
     slipped into the exponent. The Dirichlet prior is on the K weights.
 
-    The representation of a new sample is the mode of ``log p(x | z) + log p(z)``. The search starts from the best of
-    the components' means, or from a linear prediction where that is better: principal components, regressed on the
-    trained representations. It goes on by L-BFGS for all rows of a chunk side by side, each with its own curvature and
-    steps. The first curvature is the one that the decoder has at the mean of the component.
+    The representation of a new sample is the highest mode of ``log p(x | z) + log p(z)`` that is found from several
+    starts. The posterior is compared at 256 points, the components' means and draws from the mixture; the four highest
+    of those that are higher than their neighbours are starts, and so is a linear prediction (principal components,
+    regressed on the trained representations). Searches go on by L-BFGS for all rows of a chunk side by side, each with
+    its own curvature and steps. The first curvature is the one that the decoder has at the start.
 
     Samples with equal values have one representation, with their total weight, and a fit sees the samples in an order
     that depends on their values alone. So it does not depend on the order of the samples, and a weight of two is the
@@ -439,14 +440,14 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         model, modes, rows = found.inference.model, found.modes, training.rows
         mean = np.average(training.table.in_user_nats(modes.log_joint), weights=rows.weights)
         self.log_posterior_ = float(mean) + float(model.log_prior()) / rows.weights.sum()
-        embedding = rows.spread(modes.position.cpu().numpy())
+        embedding, labels = rows.spread(modes.position.cpu().numpy()), rows.spread(found.labels)
         otherwise = training.read_otherwise()
         if len(otherwise):
             others = training.as_they_are(otherwise).source(modes.position)
             embedding[otherwise] = found.inference.modes(others).position.cpu().numpy()
-        shares = model.latent_prior().responsibilities(torch.from_numpy(embedding).to(modes.position))
+            labels[otherwise] = labels_of(found.inference, others)
         self.embedding_ = embedding.astype(training.samples.dtype, copy=False)
-        self.labels_ = shares.argmax(1).cpu().numpy()
+        self.labels_ = labels
 
     @property
     def prior_mixture_(self) -> PriorMixture:
@@ -514,7 +515,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         return super().transform(X)
 
     def predict(self, X: TableLike) -> np.ndarray:
-        """The most probable component of every sample's representation.
+        """The most probable component of every sample.
 
         Parameters
         ----------
@@ -529,7 +530,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         return self.predict_proba(X).argmax(1)
 
     def predict_proba(self, X: TableLike) -> np.ndarray:
-        """Probability of every component, given a sample's representation.
+        """Probability of every component, given a sample.
 
         Parameters
         ----------
@@ -539,11 +540,12 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters_)
-            ``p(k | z)`` at the representation. Each row adds up to one.
+            ``p(k | x)``: averages of ``p(k | z)`` over the posterior of the latent, from the draws that
+            :meth:`score_samples` takes. At the representation alone, ``p(k | z)`` would be too sure of itself. Each row
+            adds up to one.
         """
         _, source, inference = self._for_inference(X)
-        positions = inference.mean(source)
-        return inference.model.latent_prior().responsibilities(positions).cpu().numpy()
+        return cast(LaplaceInference, inference).responsibilities(source).cpu().numpy()
 
     def posterior(self, X: TableLike, *, credible_level: float = 0.95) -> Posterior:
         """Laplace's approximation of the posterior: the representation, and the expected curvature there.
@@ -576,11 +578,14 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X, and of counts given their sizes. It is estimated from quasi-random
-            draws around the sample's representation, always the same ones. Their spread is that of Laplace's
-            approximation, and 1.5 times as wide for half of them. The estimate is exact for a linear gaussian decoder
-            and one component. Otherwise it is a lower bound on average: some hundredths of a nat too low where a
-            posterior is not Gaussian, and also too low by what other modes hold, far from the one that was found.
+            log p(x) in nats, in the units of X. With size factors it is that of the counts given the size factors: it
+            compares with models of the same size factors alone, and with ``"sum"``, whose size factors know of the
+            counts, it does not add up to one over all x. It is estimated from quasi-random draws, always the same ones:
+            around every mode of a sample's posterior that searches from several starts have found (Laplace's
+            approximation, for half of the draws 1.5 times as wide), and a few from the prior. Where they fit badly,
+            others are taken, around what the first have found. The estimate is exact for a linear gaussian decoder and
+            one component. Otherwise it is a lower bound on average, with 500 draws some thousandths of a nat too low. A
+            warning names samples of which fewer than a tenth of the draws are effective.
         """
         return super().score_samples(X)
 

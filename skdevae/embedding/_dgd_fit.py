@@ -53,6 +53,8 @@ class DecoderFit:
         components.
     modes : Modes
         Final representations of the training rows.
+    labels : ndarray of shape (n_rows,)
+        Their most probable components.
     history : skorch.history.History
     """
 
@@ -60,6 +62,7 @@ class DecoderFit:
     config: dict[str, Any]
     inference: LaplaceInference
     modes: Modes
+    labels: np.ndarray
     history: History
 
 
@@ -93,10 +96,12 @@ def fit_decoder(
     inference = LaplaceInference(
         copy.deepcopy(model).double(), parameters.n_importance_samples, projection, float(parameters.latent_tol)
     )
-    modes = settle(inference, learned, source, refits=parameters.refit_mixture, may_be_empty=parameters.may_be_empty)
+    modes, labels = settle(
+        inference, learned, source, refits=parameters.refit_mixture, may_be_empty=parameters.may_be_empty
+    )
     model.mixture = copy.deepcopy(inference.model.mixture).float()
     config["mixture"]["n_mixture_components"] = len(model.mixture.means)
-    return DecoderFit(model, config, inference, modes, result.history)
+    return DecoderFit(model, config, inference, modes, labels, result.history)
 
 
 # ---- the module -----------------------------------------------------------------------------------------------------
@@ -244,15 +249,41 @@ def train(
 
 def settle(
     inference: LaplaceInference, learned: Representations, source: RowSource, *, refits: bool, may_be_empty: bool
-) -> Modes:
-    """Settle the mixture of a trained model, in place, and find the final representations of its training rows.
+) -> tuple[Modes, np.ndarray]:
+    """Settle the mixture of a trained model, in place; the final representations and labels of its training rows.
 
-    The model, that of ``inference``, and the rows of the source are in float64.
+    The model, that of ``inference``, and the rows of the source are in float64. In the end, components are in the order
+    of their sizes, unless they belong to classes.
     """
-    drops_components = may_be_empty and source.context.component is None
-    if refits and inference.model.mixture.learned:
+    mixture, has_classes = inference.model.mixture, source.context.component is not None
+    drops_components = may_be_empty and not has_classes
+    if refits and mixture.learned:
         _refit(inference, learned, source, drops_components)
-    return _final_modes(inference, source, drops_components)
+    modes = _final_modes(inference, source, drops_components)
+    labels = labels_of(inference, source)
+    # Sizes by labels are seldom other than sizes by representations. Where they are, there may be samples that go back
+    # and forth with the order.
+    for _ in range(0 if has_classes or not mixture.learned else len(mixture.means)):
+        sizes = np.bincount(labels, source.weights, minlength=len(mixture.means))
+        kept = _in_order(sizes, drops_components)
+        if np.array_equal(kept, np.arange(len(sizes))):
+            break
+        keep_components_(mixture, kept)
+        if len(kept) < len(sizes):
+            modes = inference.modes(source)
+        labels = labels_of(inference, source)
+    return modes, labels
+
+
+def labels_of(inference: LaplaceInference, source: RowSource) -> np.ndarray:
+    """The most probable component of every row: (N,)."""
+    return inference.responsibilities(source, warns=False).argmax(1).cpu().numpy()
+
+
+def _in_order(sizes: np.ndarray, drops_components: bool) -> np.ndarray:
+    """Numbers of components of given sizes (K,), largest first; without those that are empty if they are dropped."""
+    in_order = np.argsort(-sizes, kind="stable")
+    return in_order[: np.count_nonzero(sizes)] if drops_components else in_order
 
 
 def _refit(inference: LaplaceInference, learned: Representations, source: RowSource, drops_components: bool) -> None:
@@ -271,7 +302,7 @@ def _refit(inference: LaplaceInference, learned: Representations, source: RowSou
 
 
 def _final_modes(inference: LaplaceInference, source: RowSource, drops_components: bool) -> Modes:
-    """The modes of all rows, found again whenever components are dropped that no row belongs to.
+    """The modes of all rows, found again whenever components are dropped that no representation belongs to.
 
     In the end, components are in the order of their sizes, unless they belong to classes.
     """
@@ -281,8 +312,7 @@ def _final_modes(inference: LaplaceInference, source: RowSource, drops_component
         if source.context.component is not None or not model.mixture.learned:
             return modes
         sizes = component_sizes(model, modes.position, source.weights)
-        in_order = np.argsort(-sizes, kind="stable")
-        if sizes.all() or not drops_components:
-            keep_components_(model.mixture, in_order)
+        kept = _in_order(sizes, drops_components)
+        keep_components_(model.mixture, kept)
+        if len(kept) == len(sizes):
             return modes
-        keep_components_(model.mixture, in_order[: np.count_nonzero(sizes)])

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn.priors import GaussianMixture
+
 #: how far from 0 and 1 uniform points are kept, of which normal quantiles are taken
 _MARGIN = 1e-12
 #: most dimensions of a latent for which expectations under a Gaussian are taken on a Gauss-Hermite grid
@@ -25,10 +27,29 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
+def uniform_draws(n_draws: int, n_dimensions: int) -> Tensor:
+    """Points of low discrepancy between 0 and 1, ``n_draws`` rounded up to a power of two: (S, M). Float64."""
+    engine = torch.quasirandom.SobolEngine(n_dimensions, scramble=True, seed=0)
+    return engine.draw(power_of_two(n_draws), dtype=torch.float64)
+
+
 def normal_draws(n_draws: int, n_components: int) -> Tensor:
     """Standard normal points of low discrepancy, ``n_draws`` rounded up to a power of two: (S, Q). Float64."""
-    engine = torch.quasirandom.SobolEngine(n_components, scramble=True, seed=0)
-    uniform = engine.draw(power_of_two(n_draws), dtype=torch.float64)
+    return normal_quantiles(uniform_draws(n_draws, n_components))
+
+
+def mixture_points(mixture: GaussianMixture, uniform: Tensor) -> Tensor:
+    """Points (S, Q) of a mixture of Gaussians for uniform points (S, 1 + Q).
+
+    Their first number chooses the component.
+    """
+    ends = mixture.log_weights.exp().cumsum(0)
+    component = torch.searchsorted(ends, uniform[:, 0].contiguous()).clamp(max=len(ends) - 1)
+    return mixture.means[component] + mixture.log_sds[component].exp() * normal_quantiles(uniform[:, 1:])
+
+
+def normal_quantiles(uniform: Tensor) -> Tensor:
+    """Standard normal quantiles of numbers between 0 and 1, whose ends are kept away from."""
     return torch.special.ndtri(uniform.clamp(_MARGIN, 1 - _MARGIN))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ _MAX_STEPS = 50
 _HALVINGS = 8
 #: gain of a step (nats) below which a row has arrived
 _GAIN = 1e-10
+#: how often a diagonal is raised, ten times as much each time, from rounding to its own size
+_RAISES = 17
 
 
 class GaussianApproximation(NamedTuple):
@@ -63,8 +66,8 @@ def laplace(
         part, here = rows.take(moving), z[moving]
         value = before = log_joint_at(model, part, here[None], prior)[0]
         gradient = _gradient(model, part, here, prior)
-        precision = torch.linalg.cholesky(precision_at(model, part, here, prior))
-        step = torch.cholesky_solve(gradient[..., None], precision)[..., 0]
+        factor = covariance_factor(precision_at(model, part, here, prior))
+        step = torch.einsum("bpr,bqr,bq->bp", factor, factor, gradient)
         for _ in range(_HALVINGS):
             proposed = log_joint_at(model, part, (here + step)[None], prior)[0]
             better = proposed > value
@@ -76,7 +79,7 @@ def laplace(
         moving = moving[value - before >= _GAIN]
         if not len(moving):
             break
-    return GaussianApproximation(z, torch.linalg.cholesky(covariance_at(model, rows, z, prior)))
+    return GaussianApproximation(z, covariance_factor(precision_at(model, rows, z, prior)))
 
 
 def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
@@ -89,11 +92,40 @@ def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: Gaus
     """Curvature of ``-log p(z | x)`` near z (B, Q): the prior's precision and each row's information: (B, Q, Q)."""
     gradients = slopes(model.predictive_curves, z)
     information = model.likelihood.information(in_context(model.predictive_curves(z), rows.context), z)
+    # Far out a log link overflows, and a search may look there.
+    information = information.clamp(max=math.sqrt(torch.finfo(z.dtype).max))
     if rows.observed is not None:
         information = information * rows.observed
     return prior.precision(z) + torch.einsum("bdp,bd,bdq->bpq", gradients, information, gradients)
 
 
+def cholesky_factor(matrices: Tensor) -> Tensor:
+    """Lower triangular factors of positive definite matrices (..., Q, Q).
+
+    A row far out may tell so much of one direction that rounding leaves nothing of the others. Then the diagonal is
+    raised by as little as makes the matrix positive definite again.
+    """
+    identity = torch.eye(matrices.shape[-1]).to(matrices)
+    raised = torch.finfo(matrices.dtype).eps * matrices.diagonal(dim1=-2, dim2=-1).amax(-1)
+    factors, failed = torch.linalg.cholesky_ex(matrices)
+    for _ in range(_RAISES):
+        if not failed.any():
+            break
+        matrices = matrices + torch.where(failed > 0, raised, 0.0)[..., None, None] * identity
+        raised = 10 * raised
+        factors, failed = torch.linalg.cholesky_ex(matrices)
+    return factors
+
+
+def covariance_factor(precision: Tensor) -> Tensor:
+    """Lower triangular F with ``F F^T`` the inverse of positive definite matrices (B, Q, Q): (B, Q, Q)."""
+    # With rows and columns in reverse order, Cholesky's factor is upper triangular, and its inverse is what is wanted.
+    upper = cholesky_factor(precision.flip(1, 2)).flip(1, 2)
+    identity = torch.eye(precision.shape[-1]).to(precision)
+    return torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True).mT
+
+
 def covariance_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
     """Inverse of :func:`precision_at`: (B, Q, Q)."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(precision_at(model, rows, z, prior)))
+    factor = covariance_factor(precision_at(model, rows, z, prior))
+    return factor @ factor.mT

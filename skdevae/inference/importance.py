@@ -1,99 +1,288 @@
-"""Importance sampling: the evidence of rows whose latent no grid can hold.
+"""Importance sampling: the evidence of rows whose latent no grid can hold, and expectations under their posteriors.
 
-Each row has proposals of its own: the Gaussian at its posterior's mode (Laplace's approximation, from Gauss-Newton
-steps), a wider one there and, in models with an encoder, the encoder's posterior. Draws from all of them are weighted
-against their mixture (the balance heuristic), so that no weight is large where any proposal reaches. The first proposal
-also serves as a control variate, which makes the evidence of a linear gaussian decoder exact. A mode that no proposal
-reaches is not seen, and the evidence then comes out too low.
+Each row has proposals of its own: Gaussians at the modes of its posterior (Laplace's approximation) in the proportions
+of the masses that they seem to have, wider ones at the same places, the prior, and in models with an encoder the
+encoder's posterior. Draws from all of them are weighted against their mixture (the balance heuristic), so that no
+weight is large where any proposal reaches.
 
-All rows share the same quasi-random points, so that nothing depends on a seed, or on which rows come together. Each
-proposal gets a balanced set of them: the wider one half of all draws, the others what is left in equal parts. That
-division was measured to err less than equal parts do (by a fifth to a half where there is an encoder).
+The *effective number of draws*, ``(sum w)^2 / sum w^2`` for weights w, says how well the proposals fit. Where it is
+less than half of the draws, the Gaussians are fitted to the weighted draws, and other draws are taken. Where it stays
+below a tenth of them, a warning says so.
+
+All rows share the same quasi-random points, so that nothing depends on a seed, or on which rows come together.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from .._warnings import warn_user
 from ..nn.models import GenerativeModel
-from ..nn.rows import DenseRows
+from ..nn.rows import DenseRows, Rows
 from ..table.source import RowSource
-from .draws import normal_draws
+from .draws import mixture_points, normal_quantiles, power_of_two, uniform_draws
 from .gaussian import GaussianApproximation, laplace, log_joint_at
+from .modes import Hills, ModeFinder
+from .proposals import Gaussians
 
-#: how many times as wide as Laplace's approximation the second proposal is
+#: how many times as wide as Laplace's approximation the wider proposals are
 _WIDENED = 1.5
-#: fewest draws: one for each proposal, in the parts in which they are divided
+#: shares of the draws from the wider proposals, the prior and the encoder; Laplace's approximations get the rest
+_WIDER_SHARE, _PRIOR_SHARE, _ENCODER_SHARE = 1 / 2, 1 / 16, 1 / 4
+#: power of the masses of modes in whose proportions draws are taken: below one, since the masses are rough
+_MASS_POWER = 0.5
+#: fewest draws: enough for every proposal to have some
 _FEWEST_DRAWS = 4
-#: least share of the mean weight that its control variate may leave
-_LEAST_SHARE = 0.1
+#: how often draws are taken at the most
+_ROUNDS = 4
+#: share of effective draws below which they are taken again
+_GOOD_SHARE = 0.8
+#: share of effective draws below which there is a warning
+_POOR_SHARE = 0.1
+#: height (nats) by which there must be a valley between two ends of searches, or else they are on one hill
+_VALLEY = 1e-3
+#: rows that are drawn for together
+_DRAWN_ROWS = 256
 #: entries of a (draws, rows, features) array, few enough for a processor's cache
 _DRAWN_ENTRIES = 1_000_000
 
 
+class WeightedDraws(NamedTuple):
+    """Draws z (S, B, Q) of the latents of some rows, and the logs of their importance weights (S, B).
+
+    ``log_known`` (S, B) are the logs of the weights that the draws would have if the posterior were the mixture of
+    Gaussians at its modes, with evidence 1. Their mean is known to be 1.
+    """
+
+    z: Tensor
+    log_weights: Tensor
+    log_known: Tensor
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """log p(x): the mean weight, in units of the mean of the known weights. (B,).
+
+        So the evidence of a linear gaussian decoder is exact from a few draws.
+        """
+        return self.log_weights.logsumexp(0) - self.log_known.logsumexp(0)
+
+    @property
+    def shares(self) -> Tensor:
+        """Weights that add up to one for each row: (S, B)."""
+        return torch.softmax(self.log_weights, 0)
+
+    @property
+    def effective_share(self) -> Tensor:
+        """The effective number of draws of each row, as a share of their number: (B,).
+
+        It is the number of independent draws, with weights that vary by their mean, that would err as much.
+        """
+        surprises = len(self.z) * (self.shares - torch.softmax(self.log_known, 0))
+        return 1 / (1 + surprises.square().mean(0))
+
+    def take(self, rows: Tensor) -> WeightedDraws:
+        """Those of some rows."""
+        return WeightedDraws(*(field[:, rows] for field in self))
+
+    def put_(self, rows: Tensor, others: WeightedDraws) -> None:
+        """Replace those of some rows."""
+        for field, value in zip(self, others, strict=True):
+            field[:, rows] = value
+
+
+class ImportanceSampler:
+    """Draws from the posteriors of rows under a trained model.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        In evaluation mode.
+    n_draws : int
+        Draws for each row. It is rounded up to a power of two.
+    """
+
+    def __init__(self, model: GenerativeModel, n_draws: int):
+        self.model = model
+        self.prior = model.latent_prior()
+        self._find = ModeFinder(model)
+        n = power_of_two(max(n_draws, _FEWEST_DRAWS))
+        uniform = uniform_draws(_ROUNDS * n, 1 + model.n_components).to(self.prior.means)
+        self._rounds = uniform.split(n)
+
+    def __call__(
+        self, rows: DenseRows, predicted: Tensor | None = None, encoded: GaussianApproximation | None = None
+    ) -> WeightedDraws:
+        """Weighted draws for each row.
+
+        ``predicted`` (B, Q) is one place more that modes are looked for from, and ``encoded`` is what an encoder takes
+        for the posterior.
+        """
+        at_modes = self._at_modes(rows, self._find.hills(rows, predicted))
+        drawn = self._draw(rows, at_modes, encoded, self._rounds[0])
+        half = math.log(0.5)
+        # With two Gaussians for every mode, one can become the posterior's tails.
+        fitted = Gaussians.joined([at_modes.shared(half), at_modes.widened(_WIDENED).shared(half)])
+        for points in self._rounds[1:]:
+            again = (drawn.effective_share < _GOOD_SHARE).nonzero()[:, 0]
+            if not len(again):
+                break
+            before = drawn.take(again)
+            better_fitted = fitted.take(again).refitted(before.z, before.shares)
+            fitted.put_(again, better_fitted)
+            of_these = None if encoded is None else GaussianApproximation(*(field[again] for field in encoded))
+            after = self._draw(rows.take(again), better_fitted, of_these, points)
+            better = after.effective_share > before.effective_share
+            drawn.put_(again[better], after.take(better))
+        return drawn
+
+    def over(
+        self, source: RowSource, predicted: Tensor | None = None, sd: Tensor | None = None, *, warns: bool = True
+    ) -> Iterator[tuple[slice, DenseRows, WeightedDraws]]:
+        """Weighted draws for all rows of a source, chunk by chunk.
+
+        ``sd`` (N, Q), where given, is that of an encoder's posterior around ``predicted``. The prior is that of all
+        rows, whatever component they are known to belong to. At the end there is a warning (``warns``) if a row has too
+        few effective draws.
+        """
+        model, shares = self.model, []
+        source = replace(source, context=source.context.replaced(component=None))
+        # Laplace's approximation takes the derivatives of every curve by every component.
+        width = model.n_components * max(model.entries_per_point, len(self._rounds[0]))
+        for index, chunk in source.chunks(width=width, most_rows=_DRAWN_ROWS):
+            rows, start = chunk.dense(), None if predicted is None else predicted[index]
+            encoded = None
+            if start is not None and sd is not None:
+                encoded = GaussianApproximation(start, torch.diag_embed(sd[index]))
+            drawn = self(rows, start, encoded)
+            shares.append(drawn.effective_share)
+            yield index, rows, drawn
+        if warns and shares:
+            _warn_of_few(torch.cat(shares), len(self._rounds[0]))
+
+    def _at_modes(self, rows: DenseRows, hills: Hills) -> Gaussians:
+        """Laplace's approximation at every hill of each row, with the hills' masses for shares."""
+        position, is_hill = self._distinct(rows, hills)
+        row, rank = is_hill.nonzero(as_tuple=True)
+        gaussians = Gaussians.none(len(rows), is_hill.shape[1], self.model.n_components, like=position)
+        there = rows.take(row)
+        found = laplace(self.model, there, position[row, rank], self.prior)
+        gaussians.mode[row, rank], gaussians.factor[row, rank] = found
+        heights = log_joint_at(self.model, there, found.mode[None], self.prior)[0]
+        gaussians.log_shares[row, rank] = heights + gaussians.log_volumes[row, rank]
+        return gaussians.normalized()
+
+    def _distinct(self, rows: DenseRows, hills: Hills) -> tuple[Tensor, Tensor]:
+        """Positions of the hills of each row, (B, M, Q), and which of them there are, (B, M).
+
+        Two searches have ended on one hill where there is no valley half-way between them.
+        """
+        position, height = hills.padded(len(rows))
+        is_hill = height.isfinite()
+        is_hill[:, 0] = True
+        for lower in range(1, height.shape[1]):  # hills come highest first
+            half_way = 0.5 * (position[:, :lower] + position[:, lower, None])  # (B, lower, Q)
+            between = log_joint_at(self.model, rows, half_way.transpose(0, 1), self.prior).T
+            is_joined = between > height[:, lower, None] - _VALLEY
+            is_hill[:, lower] &= ~(is_joined & is_hill[:, :lower]).any(1)
+        order = (~is_hill).long().argsort(dim=1, stable=True)[:, : int(is_hill.sum(1).max())]
+        return position.gather(1, order[..., None].expand(-1, -1, position.shape[2])), is_hill.gather(1, order)
+
+    def _draw(
+        self, rows: DenseRows, at_modes: Gaussians, encoded: GaussianApproximation | None, points: Tensor
+    ) -> WeightedDraws:
+        """Weighted draws for uniform points (S, 1 + Q): the first number chooses the proposal."""
+        model, prior = self.model, self.prior
+        proposals = _proposals(at_modes, encoded)
+        noise, choice = normal_quantiles(points[:, 1:]), points[:, :1]
+        ends = proposals.log_shares.exp().cumsum(1)  # (B, G)
+        number = (choice[:, None] >= ends).sum(2)  # (S, B)
+        # What is left of the choice, beyond all Gaussians, chooses a component of the prior.
+        left = ((choice - (1 - _PRIOR_SHARE)) / _PRIOR_SHARE).clamp(0, 1)
+        of_the_prior = mixture_points(prior, torch.cat([left, points[:, 1:]], 1))
+        z = torch.where((number < ends.shape[1])[..., None], proposals.at(noise, number), of_the_prior[:, None])
+        log_weights, log_known = [], []
+        for part in z.split(max(1, _DRAWN_ENTRIES // (len(rows) * model.entries_per_point))):
+            log_prior = prior.log_density(part)
+            log_density = torch.logaddexp(
+                proposals.log_densities(part).logsumexp(2), log_prior + math.log(_PRIOR_SHARE)
+            )
+            log_weights.append(model.predictive_log_prob(rows, part) + log_prior - log_density)
+            log_known.append(at_modes.log_densities(part).logsumexp(2) - log_density)
+        return WeightedDraws(z, torch.cat(log_weights), torch.cat(log_known))
+
+
+def _proposals(at_modes: Gaussians, encoded: GaussianApproximation | None) -> Gaussians:
+    """All proposals of each row but the prior, with shares that leave room for it."""
+    rest = 1 - _WIDER_SHARE - _PRIOR_SHARE
+    wider = at_modes.widened(_WIDENED).shared(math.log(_WIDER_SHARE), _MASS_POWER)
+    if encoded is None:
+        return Gaussians.joined([at_modes.shared(math.log(rest), _MASS_POWER), wider])
+    mode, factor = (field[:, None] for field in encoded)
+    of_the_encoder = Gaussians(torch.full_like(mode[..., 0], math.log(_ENCODER_SHARE)), mode, factor)
+    narrow = at_modes.shared(math.log(rest - _ENCODER_SHARE), _MASS_POWER)
+    return Gaussians.joined([narrow, wider, of_the_encoder])
+
+
 @torch.no_grad()
 def sampled_log_evidence(
-    model: GenerativeModel, source: RowSource, mean: Tensor, n_draws: int, sd: Tensor | None = None
+    model: GenerativeModel, source: RowSource, mean: Tensor | None, n_draws: int, sd: Tensor | None = None
 ) -> Tensor:
     """log p(x) of every row by importance sampling: (N,).
 
-    Modes are looked for from ``mean`` (N, Q). Where q(z | x) is Gaussian, with ``sd`` (N, Q), it is a proposal as well.
-    ``n_draws`` is rounded up to a power of two.
+    Modes are looked for from ``mean`` (N, Q) too, where given. Where q(z | x) is Gaussian, with ``sd`` (N, Q), it is a
+    proposal as well. ``n_draws`` is rounded up to a power of two.
     """
-    draws = normal_draws(max(n_draws, _FEWEST_DRAWS), model.n_components).to(source.like)
     values = torch.empty(len(source)).to(source.like)
-    # Laplace's approximation takes the derivatives of every curve by every component.
-    for index, rows in source.chunks(width=model.entries_per_point * model.n_components):
-        encoded = None if sd is None else GaussianApproximation(mean[index], torch.diag_embed(sd[index]))
-        values[index] = importance_log_evidence(model, rows.dense(), mean[index], draws, encoded)
+    for index, rows, drawn in ImportanceSampler(model, n_draws).over(source, mean, sd):
+        values[index] = torch.where(_without_entries(rows), 0.0, drawn.log_evidence)
     return values
 
 
-def importance_log_evidence(
+@torch.no_grad()
+def sampled_responsibilities(
     model: GenerativeModel,
-    rows: DenseRows,
-    start: Tensor,
-    draws: Tensor,
-    encoded: GaussianApproximation | None = None,
+    source: RowSource,
+    mean: Tensor | None,
+    n_draws: int,
+    sd: Tensor | None = None,
+    *,
+    warns: bool = True,
 ) -> Tensor:
-    """log of the mean importance weight of each row, on average a little below log p(x): (B,).
+    """p(k | x) of every row and every component of the prior: (N, K).
 
-    ``start`` (B, Q) is where modes are looked for from, ``draws`` (S, Q) are standard normal, and ``encoded`` is what
-    an encoder takes for the posterior.
+    Arguments are those of :func:`sampled_log_evidence`, and whether rows that are hard to draw for are warned of.
     """
     prior = model.latent_prior()
-    at_mode = laplace(model, rows, start, prior)
-    wider = GaussianApproximation(at_mode.mode, _WIDENED * at_mode.factor)
-    for_wider, for_others = draws.tensor_split(2)
-    if encoded is None:
-        proposals, parts = [at_mode, wider], [for_others, for_wider]
-    else:
-        for_mode, for_encoded = for_others.tensor_split(2)
-        proposals, parts = [at_mode, wider, encoded], [for_mode, for_wider, for_encoded]
-    z = torch.cat([proposal.at(part) for proposal, part in zip(proposals, parts, strict=True)])  # (S, B, Q)
-    shares = torch.tensor([len(part) for part in parts]).to(z) / len(draws)
-    n_at_once = max(1, _DRAWN_ENTRIES // (len(rows) * model.entries_per_point))
-    log_weights, log_controls = [], []
-    for positions in z.split(n_at_once):
-        densities = torch.stack([proposal.log_density(positions) for proposal in proposals], -1)
-        log_density = torch.logsumexp(densities + shares.log(), -1)
-        log_weights.append(log_joint_at(model, rows, positions, prior) - log_density)
-        log_controls.append(densities[..., 0] - log_density)
-    evidence = _log_mean(torch.cat(log_weights), torch.cat(log_controls).exp())
-    return evidence if rows.observed is None else torch.where(rows.observed.any(1), evidence, 0.0)
+    values = torch.ones(len(source), len(prior.log_weights)).to(source.like)
+    if values.shape[1] == 1:
+        return values
+    sampler = ImportanceSampler(model, n_draws)
+    for index, rows, drawn in sampler.over(source, mean, sd, warns=warns):
+        of_the_draws = torch.einsum("sb,sbk->bk", drawn.shares, prior.responsibilities(drawn.z))
+        values[index] = torch.where(_without_entries(rows)[:, None], prior.log_weights.exp(), of_the_draws)
+    return values
 
 
-def _log_mean(log_weights: Tensor, control: Tensor) -> Tensor:
-    """log of the mean weight (S, B) of each row, with a control variate (S, B) whose mean is known to be one: (B,).
+def _without_entries(rows: Rows) -> Tensor:
+    """Which rows have no observed entry: (B,)."""
+    if rows.observed is None:
+        return torch.zeros(len(rows), dtype=torch.bool)
+    return ~rows.observed.any(1)
 
-    Where weights are proportional to it, as those of a Gaussian posterior are to the density of its own approximation,
-    the mean is exact from a few draws.
-    """
-    largest = log_weights.amax(0)
-    weights = torch.exp(log_weights - largest)
-    mean, deviation = weights.mean(0), control - control.mean(0)
-    slope = (weights * deviation).sum(0) / deviation.square().sum(0).clamp(min=torch.finfo(weights.dtype).tiny)
-    controlled = mean - slope * (control.mean(0) - 1)
-    # An estimate that the correction has all but used up is none.
-    return torch.where(controlled > _LEAST_SHARE * mean, controlled, mean).log() + largest
+
+def _warn_of_few(effective_shares: Tensor, n_draws: int) -> None:
+    """Warn where importance weights leave too few effective draws."""
+    poor = (~(effective_shares >= _POOR_SHARE)).nonzero()[:, 0]
+    if len(poor):
+        warn_user(
+            f"The posteriors of {len(poor)} of {len(effective_shares)} samples (the first is row {int(poor[0])}) are "
+            f"hard to draw from: of {n_draws} draws, fewer than a tenth are effective. Their likelihoods and "
+            "probabilities are rough, and likelihoods are probably too low: a larger n_importance_samples makes them "
+            "more accurate."
+        )

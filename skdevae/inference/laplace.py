@@ -15,8 +15,8 @@ from ..table.components import Projection
 from ..table.source import RowSource
 from .base import Inference, PosteriorFields, without_entries
 from .draws import standard_normal_points
-from .gaussian import GaussianApproximation, covariance_at, log_joint_at
-from .importance import sampled_log_evidence
+from .gaussian import GaussianApproximation, covariance_at, covariance_factor, log_joint_at, precision_at
+from .importance import sampled_log_evidence, sampled_responsibilities
 from .modes import ModeFinder
 
 #: rows of which modes are looked for together: few enough for a processor's cache, enough for its products
@@ -73,10 +73,7 @@ class LaplaceInference(Inference):
         log_joint = torch.empty(len(source)).to(source.like)
         converged = torch.empty(len(source), dtype=torch.bool)
         for index, rows in source.chunks(width=model.entries_per_point, most_rows=_SEARCHED_ROWS):
-            predicted = None
-            if self.projection is not None:
-                predicted = torch.from_numpy(self.projection(source.take(index))).to(source.like)
-            found = find(rows.dense(), predicted)
+            found = find(rows.dense(), self._predicted(source.take(index)))
             position[index], log_joint[index], converged[index] = found.position, -found.value, found.converged
         return Modes(position, log_joint, converged)
 
@@ -100,7 +97,18 @@ class LaplaceInference(Inference):
         return modes.position
 
     def log_evidence(self, source: RowSource) -> Tensor:
-        return sampled_log_evidence(self.model, source, self.mean(source), self.n_draws)
+        return sampled_log_evidence(self.model, source, self._predicted(source), self.n_draws)
+
+    def responsibilities(self, source: RowSource, *, warns: bool = True) -> Tensor:
+        """Posterior probability p(k | x) of every component of the prior: (N, K).
+
+        Rows that are hard to draw for are warned of, by their numbers, unless ``warns`` is false.
+        """
+        return sampled_responsibilities(self.model, source, self._predicted(source), self.n_draws, warns=warns)
+
+    def _predicted(self, source: RowSource) -> Tensor | None:
+        """A linear prediction of the modes, (N, Q)."""
+        return None if self.projection is None else torch.from_numpy(self.projection(source)).to(source.like)
 
     @torch.no_grad()
     def bound(self, source: RowSource) -> Tensor:
@@ -121,7 +129,7 @@ class LaplaceInference(Inference):
         prior = self.model.latent_prior()
         factors = torch.empty(*mode.shape, mode.shape[1]).to(mode)
         for index, rows in source.chunks(width=self._width):
-            factors[index] = torch.linalg.cholesky(covariance_at(self.model, rows.dense(), mode[index], prior))
+            factors[index] = covariance_factor(precision_at(self.model, rows.dense(), mode[index], prior))
         return factors
 
     @property

@@ -89,6 +89,27 @@ def random_model(
     return model
 
 
+def model_of_many_modes(likelihood):
+    """A mixture of three components in two dimensions, and two columns whose curves bend."""
+    model = random_model(
+        "mixture", likelihood, n_features=2, n_components=2, hidden=(16,), n_mixture_components=3, spread=1.0
+    )
+    means = torch.tensor([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]]).double()
+    model.mixture.set_(torch.tensor([0.5, 0.3, 0.2]).double(), means, torch.full((3, 2), 0.7).double())
+    if likelihood == "poisson":
+        model.decoder.level.fill_(1.5)  # counts say something
+    return model
+
+
+def joint_on_a_grid(model, table, n=201, reach=6.0):
+    """Logs of the mass of p(x, z) around the points (P, 2) of a grid, (B, P), and the points."""
+    axis = torch.linspace(-reach, reach, n, dtype=torch.float64)
+    points, rows = torch.cartesian_prod(axis, axis), rows_of(table)
+    joint = model.likelihood.pair_log_prob(rows, model.predictive_curves(points), points)
+    joint = joint + model.latent_prior().log_density(points) + 2 * math.log(axis[1] - axis[0])
+    return joint + model.likelihood.row_constant(rows)[:, None], points
+
+
 def random_table(likelihood, n=8, n_features=5, *, seed=1, missing=0.0, sizes=None):
     """A table (n, D) of the kind that a likelihood is for; sizes (n,) multiply the mean of counts."""
     generator = np.random.default_rng(seed)

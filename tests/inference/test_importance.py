@@ -11,6 +11,8 @@ from inference.random_models import (
     LIKELIHOODS,
     drawn_table,
     gaussian_marginal,
+    joint_on_a_grid,
+    model_of_many_modes,
     random_model,
     random_table,
     rows_of,
@@ -19,9 +21,13 @@ from inference.random_models import (
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from skdevae.inference.draws import normal_draws
 from skdevae.inference.gaussian import GaussianApproximation
-from skdevae.inference.importance import importance_log_evidence, sampled_log_evidence
+from skdevae.inference.importance import (
+    ImportanceSampler,
+    WeightedDraws,
+    sampled_log_evidence,
+    sampled_responsibilities,
+)
 from skdevae.nn.latent_grid import LatentGrid
 
 DECODERS = ["neural", "additive"]
@@ -30,7 +36,7 @@ D = 5
 
 def _evidence(model, table, n_draws=2048, start=0.0):
     start = torch.full((len(table), model.n_components), start, dtype=torch.float64)
-    return importance_log_evidence(model, rows_of(table), start, normal_draws(n_draws, model.n_components))
+    return ImportanceSampler(model, n_draws)(rows_of(table), start).log_evidence
 
 
 def _quadrature(model, table):
@@ -56,8 +62,7 @@ def test_a_linear_models_evidence_is_the_gaussian_density(n_draws, n_components,
     ]
     start = torch.zeros(len(table), n_components, dtype=torch.float64)
     prior = GaussianApproximation(start, torch.eye(n_components, dtype=torch.float64).expand(len(table), -1, -1))
-    draws = normal_draws(n_draws, n_components)
-    found = importance_log_evidence(model, rows_of(table), start, draws, prior if encoded else None)
+    found = ImportanceSampler(model, n_draws)(rows_of(table), start, prior if encoded else None).log_evidence
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-8)
 
 
@@ -73,12 +78,32 @@ def test_evidence_is_the_integral_over_the_latent(likelihood, n_components, deco
     assert difference.quantile(0.8) < 0.02
 
 
-def test_evidence_of_few_draws_is_a_lower_bound_on_average():
-    model, table = random_model("exact", "poisson"), random_table("poisson", n=100)
-    difference = _evidence(model, table, 2) - _quadrature(model, table)
-    assert difference.mean() < 0
-    more = _evidence(model, table, 64) - _quadrature(model, table)
-    assert more.mean().abs() < difference.mean().abs()
+def test_evidence_of_few_draws_is_a_lower_bound_on_average(monkeypatch):
+    # On average over scramblings of the quasi-random points, and so is p(x) itself no more than it is.
+    model, table = random_model("exact", "poisson"), random_table("poisson", n=20)
+    expected = _quadrature(model, table)
+
+    def differences(n_draws):
+        found = []
+        for seed in range(20):
+            monkeypatch.setattr("skdevae.inference.importance.uniform_draws", scrambled(seed))
+            found.append(_evidence(model, table, n_draws) - expected)
+        return torch.stack(found)
+
+    few, more = differences(8), differences(64)
+    assert few.mean() < 0
+    assert few.exp().mean() < 1
+    assert -0.005 < more.mean() < 0.001
+    assert more.square().mean() < 0.1 * few.square().mean()
+
+
+def scrambled(seed):
+    """Like ``uniform_draws``, with another scrambling."""
+
+    def uniform_draws(n_draws, n_dimensions):
+        return torch.quasirandom.SobolEngine(n_dimensions, scramble=True, seed=seed).draw(n_draws, dtype=torch.float64)
+
+    return uniform_draws
 
 
 def test_evidence_is_that_of_every_table_together():
@@ -141,16 +166,105 @@ def test_tables_are_sampled_chunk_by_chunk(with_sd, monkeypatch):
     assert_agree(sampled_log_evidence(model, source, mean, 64, sd), expected)
 
 
-def test_a_second_mode_is_seen_where_the_encoder_reaches_it():
-    # the data tell nothing, and the prior has two bumps far from each other
-    model = random_model("mixture", hidden=(), n_components=1, n_mixture_components=2, spread=0.1)
+# ---- posteriors of several modes ------------------------------------------------------------------------------------
+
+
+def _without_information(means, variances, weights):
+    """A model of one component whose data say nothing, under a prior of given components."""
+    model = random_model("mixture", hidden=(), n_components=1, n_mixture_components=len(means), spread=0.1)
     model.decoder.loadings.zero_()
-    halves, means = torch.full((2,), 0.5, dtype=torch.float64), torch.tensor([[-4.0], [4.0]], dtype=torch.float64)
-    model.mixture.set_(halves, means, torch.full((2, 1), 0.25, dtype=torch.float64))
-    rows, at_zero, draws = rows_of(drawn_table(model, 5)), torch.zeros(5, 1, dtype=torch.float64), normal_draws(512, 1)
+    model.mixture.set_(*(torch.tensor(values, dtype=torch.float64) for values in (weights, means, variances)))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("means", "variances"),
+    [
+        ([[-4.0], [4.0]], [[0.25], [0.25]]),  # two hills far from each other
+        ([[0.0], [0.0]], [[1e-4], [4.0]]),  # a hill on top of a much wider one
+        ([[0.0], [30.0]], [[1.0], [1e-4]]),
+    ],
+)
+@pytest.mark.parametrize("weight", [0.5, 0.05])
+def test_evidence_is_that_of_all_of_the_prior(means, variances, weight):
+    model = _without_information(means, variances, [weight, 1 - weight])
+    rows, at_zero = rows_of(drawn_table(model, 5)), torch.zeros(5, 1, dtype=torch.float64)
     expected = model.predictive_log_prob(rows, at_zero)
-    # from the mode on the right alone half of the mass is missed
-    one_sided = importance_log_evidence(model, rows, at_zero + 4, draws)
-    np.testing.assert_allclose(one_sided, expected - math.log(2), atol=0.05)
-    broad = GaussianApproximation(at_zero, torch.full((5, 1, 1), 4.0, dtype=torch.float64))
-    np.testing.assert_allclose(importance_log_evidence(model, rows, at_zero + 4, draws, broad), expected, atol=0.05)
+    for start in (0.0, means[0][0], means[1][0]):
+        found = ImportanceSampler(model, 512)(rows, at_zero + start)
+        np.testing.assert_allclose(found.log_evidence, expected, atol=0.02)
+        responsibilities = (found.shares[..., None] * model.latent_prior().responsibilities(found.z)).sum(0)
+        np.testing.assert_allclose(responsibilities, [[weight, 1 - weight]] * 5, atol=0.02)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_evidence_and_responsibilities_are_integrals_where_posteriors_have_several_modes(likelihood):
+    model = model_of_many_modes(likelihood)
+    table = drawn_table(model, 60)
+    joint, points = joint_on_a_grid(model, table)
+    expected = joint.logsumexp(1)
+    np.testing.assert_allclose(joint_on_a_grid(model, table, 101)[0].logsumexp(1), expected, atol=1e-4)
+    difference = (sampled_log_evidence(model, source_of(table), None, 500) - expected).abs()
+    assert difference.mean() < 0.01
+    assert difference.max() < 0.1
+    shares = torch.exp(joint - expected[:, None]) @ model.latent_prior().responsibilities(points)
+    found = sampled_responsibilities(model, source_of(table), None, 500)
+    np.testing.assert_allclose(found, shares, atol=0.02)
+    np.testing.assert_allclose(found.sum(1), 1)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.5])
+def test_responsibilities_of_a_linear_model_are_bayes_rule(missing):
+    model = random_model("mixture", hidden=(), n_mixture_components=3)
+    table = random_table("gaussian", missing=missing)
+    table[2] = np.nan
+    level, loadings, noise = gaussian_marginal(model)
+    log_weights, means, log_sds = (part.numpy() for part in model.latent_prior())
+    joint = np.tile(log_weights, (len(table), 1))
+    for row, seen in enumerate(~np.isnan(table)):
+        for k in range(3 if seen.any() else 0):
+            center = level + loadings @ means[k]
+            covariance = loadings @ np.diag(np.exp(2 * log_sds[k])) @ loadings.T + np.diag(noise)
+            joint[row, k] += multivariate_normal.logpdf(table[row, seen], center[seen], covariance[np.ix_(seen, seen)])
+    expected = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+    # whichever component the rows are said to belong to
+    for context in ({}, {"component": np.arange(len(table)) % 3}):
+        found = sampled_responsibilities(model, source_of(table, **context), None, 2048)
+        np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+# ---- how far draws can be trusted -----------------------------------------------------------------------------------
+
+
+def test_effective_draws_are_those_that_err_as_much():
+    z, known = torch.zeros(512, 3, 1), torch.zeros(512, 3, dtype=torch.float64)
+    weights = torch.zeros(512, 3, dtype=torch.float64)
+    weights[1:, 1] = -torch.inf  # one draw has all the weight
+    weights[256:, 2] = -torch.inf  # half of the draws have it
+    drawn = WeightedDraws(z, weights, known)
+    torch.testing.assert_close(drawn.effective_share, torch.tensor([1, 1 / 512, 0.5], dtype=torch.float64))
+    # weights that vary as they must under a Gaussian posterior leave nothing to chance
+    torch.testing.assert_close(drawn._replace(log_known=weights).effective_share, torch.ones(3, dtype=torch.float64))
+
+
+def test_few_effective_draws_are_warned_of(monkeypatch):
+    model, table = random_model("exact", "poisson"), random_table("poisson", n=6)
+    share = ImportanceSampler(model, 64)(rows_of(table)).effective_share
+    poor = np.sort(share)[1].item()
+    monkeypatch.setattr("skdevae.inference.importance._POOR_SHARE", poor + 1e-9)
+    with pytest.warns(UserWarning, match=f"2 of 6 samples .the first is row {int((share <= poor).nonzero()[0])}.*"):
+        sampled_log_evidence(model, source_of(table), None, 64)
+
+
+def test_draws_are_taken_again_where_they_fit_badly(monkeypatch):
+    model = model_of_many_modes("poisson")
+    table = drawn_table(model, 60)
+    expected = joint_on_a_grid(model, table)[0].logsumexp(1)
+    again = ImportanceSampler(model, 500)(rows_of(table))
+    monkeypatch.setattr("skdevae.inference.importance._ROUNDS", 1)
+    once = ImportanceSampler(model, 500)(rows_of(table))
+    assert (again.effective_share >= once.effective_share - 1e-9).all()
+    worse = once.effective_share < 0.7
+    assert worse.sum() > 10
+    errors = [(drawn.log_evidence - expected)[worse].square().mean() for drawn in (again, once)]
+    assert errors[0] < 0.2 * errors[1]

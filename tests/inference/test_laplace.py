@@ -62,7 +62,7 @@ def test_known_components_are_those_of_the_rows():
 def test_a_tolerance_says_how_near_searches_come():
     model, source = _model("poisson", hidden=(4,)), source_of(random_table("poisson", 100))
     fine, rough = (LaplaceInference(model, 64, tolerance=tolerance).modes(source) for tolerance in (1e-9, 1.0))
-    assert (fine.log_joint - rough.log_joint).mean() > 1e-3
+    assert (fine.log_joint - rough.log_joint).mean() > 1e-4
     assert fine.converged.all()
 
 
@@ -131,7 +131,7 @@ def test_answers_warn_and_searches_do_not(monkeypatch):
     source = source_of(random_table("poisson", 20))
     inference = LaplaceInference(_model("poisson", hidden=(4,)), 16)
     inference.modes(source)
-    for ask in (inference.mean, inference.posterior, inference.log_evidence, inference.bound):
+    for ask in (inference.mean, inference.posterior, inference.bound):
         with pytest.warns(ConvergenceWarning, match="did not converge") as caught:
             ask(source)
         assert len(caught) == 1

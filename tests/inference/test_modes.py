@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agree
-from inference.random_models import random_model
+from inference.random_models import drawn_table, joint_on_a_grid, model_of_many_modes, random_model, rows_of
 from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from skdevae.inference.modes import ModeFinder, minimize_rows
+from skdevae.inference.modes import ModeFinder, _NegativeLogJoint, minimize_rows
 from skdevae.nn.row_context import RowContext
 from skdevae.nn.rows import DenseRows
 
@@ -386,7 +386,7 @@ def test_a_prediction_is_a_start_where_it_is_better():
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
-def test_predictions_never_lead_to_a_start_that_is_worse(likelihood):
+def test_predictions_never_lead_to_an_end_that_is_lower(likelihood):
     model, rows = _model(likelihood, k=3, hidden=(5,), spread=1.0), _rows(likelihood, sized=likelihood == "nb")
     find = ModeFinder(model)
     free = find(rows)
@@ -403,4 +403,22 @@ def test_predictions_never_lead_to_a_start_that_is_worse(likelihood):
     assert better.any()
     assert not better.all()
     torch.testing.assert_close(found.position[~better], free.position[~better], atol=1e-9, rtol=0)
-    assert (found.position[better] != free.position[better]).any()
+    assert (found.value <= free.value + 1e-6).all()
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_no_row_ends_on_a_hill_beside_the_highest(likelihood):
+    model = model_of_many_modes(likelihood)
+    table, prior = drawn_table(model, 60), model.latent_prior()
+    rows, log_area = rows_of(table), 2 * math.log(12 / 200)
+    found = ModeFinder(model)(rows)
+    heights = joint_on_a_grid(model, table)[0].amax(1) - log_area
+    assert (-found.value > heights - 1e-6).all()
+    # from the best of the components' means alone, some searches end lower
+    objective = _NegativeLogJoint(model, prior, rows)
+    nearest = torch.stack([objective.value(mean.expand(60, -1)) for mean in prior.means]).argmin(0)
+    covariance = torch.eye(2, dtype=torch.float64).expand(60, -1, -1)
+    alone = minimize_rows(objective, prior.means[nearest], covariance, MANY_STEPS).position
+    lower = -_log_joint(model, rows, alone) - found.value.numpy()
+    assert (lower > -1e-6).all()
+    assert (lower > 0.1).sum() > 2

@@ -24,7 +24,7 @@ from trajectory.devae.cases import (
 from skdevae.inference import grid_ladder
 from skdevae.inference.draws import normal_draws
 from skdevae.inference.gaussian import laplace, log_joint_at
-from skdevae.inference.importance import importance_log_evidence
+from skdevae.inference.importance import ImportanceSampler
 
 
 @pytest.mark.parametrize(("likelihood", "way"), [case for case in CASES if "three" not in case[1]])
@@ -49,7 +49,7 @@ def test_a_grid_of_two_dimensions_agrees_with_importance_sampling(likelihood):
     table, source, inference = model._for_inference(model.sample(12, random_state=0))
     rows, posterior = source.rows(slice(None)).dense(), model.posterior(table.values)
     start, draws = torch.from_numpy(posterior.mean), normal_draws(1024, 2)
-    sampled = table.in_user_nats(importance_log_evidence(inference.model, rows, start, draws))
+    sampled = table.in_user_nats(ImportanceSampler(inference.model, 1024)(rows, start).log_evidence)
     difference = np.abs(sampled - model.score_samples(table.values))
     assert np.median(difference) < 0.01
     assert np.quantile(difference, 0.7) < 0.02

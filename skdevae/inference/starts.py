@@ -1,0 +1,85 @@
+"""Starting points: where searches for the modes of rows' posteriors begin, all over the prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..nn.models import GenerativeModel, in_context
+from ..nn.priors import GaussianMixture
+from ..nn.row_context import RowContext
+from ..nn.rows import DenseRows
+from .draws import mixture_points, uniform_draws
+
+#: points that all rows share, at the least half of them draws from the prior
+_POINTS = 256
+#: most neighbours that a point is compared with
+_MOST_NEIGHBOURS = 16
+#: steps of log size factors that rows share tables for
+_ROUNDED_SIZE = 0.05
+
+
+class StartingPoints:
+    """The means of a prior's components and draws from it: points (P, Q) that all rows share.
+
+    Every row's posterior is compared at all of them, which costs one matrix product where the likelihood is linear in
+    the data. Points that stand higher than their neighbours lie on a hill each.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+        In evaluation mode, its parameters without gradients.
+    """
+
+    def __init__(self, model: GenerativeModel):
+        self._model = model
+        self._prior = prior = model.latent_prior()
+        # Of very many components, as a VampPrior has, some are as good as draws.
+        means = prior.means[:: -(-2 * len(prior.means) // _POINTS)]
+        uniform = uniform_draws(_POINTS, 1 + model.n_components)[: _POINTS - len(means)].to(means)
+        self.points = torch.cat([means, mixture_points(prior, uniform)])
+        self.curves = model.predictive_curves(self.points)  # (P, D)
+        self._neighbours = _nearest(self.points, prior)
+
+    def local_maxima(self, rows: DenseRows, most: int) -> tuple[Tensor, Tensor]:
+        """The highest points of each row, each higher than its neighbours: numbers of rows and of points, (J,) both.
+
+        There are at most ``most`` of a row, and at least one. They come in the order of the rows, highest first.
+        """
+        log_joint = self.log_joint(rows).nan_to_num(nan=-torch.inf)
+        around = log_joint[:, self._neighbours].amax(-1)  # (B, P)
+        peaks = torch.where(log_joint >= around, log_joint, -torch.inf)
+        highest, point = peaks.topk(min(most, peaks.shape[1]), dim=1)
+        wanted = highest.isfinite()
+        wanted[:, 0] = True
+        row, rank = wanted.nonzero(as_tuple=True)
+        return row, point[row, rank]
+
+    def log_joint(self, rows: DenseRows) -> Tensor:
+        """log p(x, z) of every row at every point, but for the row's constant: (B, P).
+
+        Size factors are rounded to 5 %, so that rows share the curves at the points.
+        """
+        points, log_size, component = self.points, rows.context.log_size, rows.context.component
+        pair_log_prob = self._model.likelihood.pair_log_prob
+        if log_size is None:
+            likelihood = pair_log_prob(rows, self.curves, points)
+        else:
+            likelihood = torch.empty(len(rows), len(points)).to(points)
+            rounded = torch.round(log_size / _ROUNDED_SIZE)
+            for step in rounded.unique():
+                shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(points)))
+                these = (rounded == step).nonzero()[:, 0]
+                likelihood[these] = pair_log_prob(rows.take(these), in_context(self.curves, shared), points)
+        if component is None:
+            return likelihood + self._prior.log_density(points)
+        joint = self._prior.log_joint(points)
+        return likelihood + torch.where(component[:, None] < 0, joint.logsumexp(1), joint.T[component.clamp(min=0)])
+
+
+def _nearest(points: Tensor, prior: GaussianMixture) -> Tensor:
+    """The nearest other points of each, in units of the prior's spread along each axis: (P, M)."""
+    scaled = points / points.std(0).clamp(min=torch.finfo(points.dtype).tiny)
+    distance = torch.cdist(scaled, scaled).fill_diagonal_(torch.inf)
+    n = min(2 * points.shape[1] + 2, _MOST_NEIGHBOURS, len(points) - 1)
+    return distance.topk(n, largest=False).indices
