@@ -170,8 +170,9 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Representations of the training samples. They are what :meth:`transform` finds, except that the prior of a
         sample of known class is the component of that class.
     labels_ : ndarray of shape (n_samples,)
-        Most probable component of each training sample, as :meth:`predict` finds it: what ``y`` says of the sample's
-        own class plays no part. Clusters are in the order of their sizes, classes in the order of ``classes_``.
+        Most probable component of each training sample, which is what :meth:`predict` finds, except that a sample of
+        known class belongs to the component of that class. Clusters are in the order of their sizes, classes in the
+        order of ``classes_``.
     weights_ : ndarray of shape (n_clusters_,)
         Weights of the mixture's components.
     means_, covariances_ : ndarray of shape (n_clusters_, n_components)

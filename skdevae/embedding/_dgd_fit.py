@@ -259,25 +259,25 @@ def settle(
     drops_components = may_be_empty and not has_classes
     if refits and mixture.learned:
         _refit(inference, learned, source, drops_components)
-    modes = _final_modes(inference, source, drops_components)
-    labels = labels_of(inference, source)
-    # Sizes by labels are seldom other than sizes by representations. Where they are, there may be samples that go back
-    # and forth with the order.
-    for _ in range(0 if has_classes or not mixture.learned else len(mixture.means)):
+    has_order = mixture.learned and not has_classes
+    if has_order:
+        sizes = component_sizes(inference.model, learned.means.double(), source.weights)
+        keep_components_(mixture, _in_order(sizes, drops_components))
+    # Labels depend a little on the order of the components. Rows that went back and forth with it would have no end.
+    for may_change in [has_order] * len(mixture.means) + [False]:
+        modes, labels = inference.modes(source), labels_of(inference, source)
         sizes = np.bincount(labels, source.weights, minlength=len(mixture.means))
         kept = _in_order(sizes, drops_components)
-        if np.array_equal(kept, np.arange(len(sizes))):
+        if not may_change or np.array_equal(kept, np.arange(len(sizes))):
             break
         keep_components_(mixture, kept)
-        if len(kept) < len(sizes):
-            modes = inference.modes(source)
-        labels = labels_of(inference, source)
     return modes, labels
 
 
 def labels_of(inference: LaplaceInference, source: RowSource) -> np.ndarray:
-    """The most probable component of every row: (N,)."""
-    return inference.responsibilities(source, warns=False).argmax(1).cpu().numpy()
+    """The most probable component of every row, its own where it is known to belong to one: (N,)."""
+    labels, known = inference.responsibilities(source, warns=False).argmax(1).cpu().numpy(), source.context.component
+    return labels if known is None else np.where(known < 0, labels, known)
 
 
 def _in_order(sizes: np.ndarray, drops_components: bool) -> np.ndarray:
@@ -299,20 +299,3 @@ def _refit(inference: LaplaceInference, learned: Representations, source: RowSou
         if used.all() or not drops_components:
             return
         keep_components_(model.mixture, np.nonzero(used)[0])
-
-
-def _final_modes(inference: LaplaceInference, source: RowSource, drops_components: bool) -> Modes:
-    """The modes of all rows, found again whenever components are dropped that no representation belongs to.
-
-    In the end, components are in the order of their sizes, unless they belong to classes.
-    """
-    model = inference.model
-    while True:
-        modes = inference.modes(source)
-        if source.context.component is not None or not model.mixture.learned:
-            return modes
-        sizes = component_sizes(model, modes.position, source.weights)
-        kept = _in_order(sizes, drops_components)
-        keep_components_(model.mixture, kept)
-        if len(kept) == len(sizes):
-            return modes
