@@ -541,9 +541,8 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters_)
-            ``p(k | x)``: averages of ``p(k | z)`` over the posterior of the latent, from the draws that
-            :meth:`score_samples` takes. At the representation alone, ``p(k | z)`` would be too sure of itself. Each row
-            adds up to one.
+            ``p(k | x)``: ``p(k | z)`` averaged over the posterior of the latent, by the draws of :meth:`score_samples`.
+            Each row adds up to one.
         """
         _, source, inference = self._for_inference(X)
         return cast(LaplaceInference, inference).responsibilities(source).cpu().numpy()
@@ -579,14 +578,12 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X. With size factors it is that of the counts given the size factors: it
-            compares with models of the same size factors alone, and with ``"sum"``, whose size factors know of the
-            counts, it does not add up to one over all x. It is estimated from quasi-random draws, always the same ones:
-            around every mode of a sample's posterior that searches from several starts have found (Laplace's
-            approximation, for half of the draws 1.5 times as wide), and a few from the prior. Where they fit badly,
-            others are taken, around what the first have found. The estimate is exact for a linear gaussian decoder and
-            one component. Otherwise it is a lower bound on average, with 500 draws some thousandths of a nat too low. A
-            warning names samples of which fewer than a tenth of the draws are effective.
+            log p(x) in nats, in the units of X. With size factors it is that of the counts given these: it compares
+            with models of the same size factors alone, and with ``"sum"`` it does not add up to one over all x. It is
+            estimated from quasi-random draws, always the same ones, around every mode of a sample's posterior that is
+            found from several starts, and a few from the prior. Where they fit badly, others are taken. The estimate is
+            exact for a linear gaussian decoder and one component; otherwise a lower bound on average, with 500 draws
+            some thousandths of a nat too low. A warning tells if fewer than a tenth of a sample's draws are effective.
         """
         return super().score_samples(X)
 
