@@ -77,13 +77,18 @@ class ClusterPrior:
         return float(by_cluster.sum() + gammaln(total) - gammaln(len(labels) + total))
 
     def assign(self, evidence: Array, labels: Labels) -> Labels:
-        """Update labels one by one: to the greatest evidence (D, C) plus log prior given the other labels."""
+        """Update labels one by one: to the greatest evidence (D, C) plus log prior given the other labels.
+
+        The features of the clearest evidence come first, so that the order of columns does not matter.
+        """
         labels = labels.copy()
+        ranked = np.sort(evidence, axis=1)
+        clearest_first = np.argsort(ranked[:, -2] - ranked[:, -1]) if evidence.shape[1] > 1 else range(len(labels))
         sizes = np.bincount(labels, minlength=evidence.shape[1]).astype(np.float64)
         for _ in range(_ASSIGNMENT_SWEEPS):
-            for j, of_feature in enumerate(evidence):
+            for j in clearest_first:
                 sizes[labels[j]] -= 1
-                labels[j] = (of_feature + np.log(sizes + self.alpha)).argmax()
+                labels[j] = (evidence[j] + np.log(sizes + self.alpha)).argmax()
                 sizes[labels[j]] += 1
         return labels
 

@@ -225,3 +225,14 @@ def test_refinement_finds_the_labels_and_forgets_empty_clusters(scale_bounds):
     )
     assert_array_equal(held.shapes.labels, 0)
     assert held.objective < fit.objective
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 5])
+def test_features_choose_clusters_in_whatever_order_they_stand(n_clusters):
+    generator = np.random.default_rng(0)
+    prior = ClusterPrior(n_clusters, 0.1)
+    for _ in range(20):
+        evidence = generator.normal(size=(30, n_clusters))
+        labels = generator.integers(n_clusters, size=30)
+        order = generator.permutation(30)
+        assert_array_equal(prior.assign(evidence[order], labels[order]), prior.assign(evidence, labels)[order])
