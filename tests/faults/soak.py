@@ -125,7 +125,8 @@ def soak(seconds, seed):
     growth = memory() / warm - 1 if warm else 0.0
     lines = [f"{count:6d} {what}" for what, count in sorted(done.items())]
     lines += [f"{count:6d} WRONG {what}" for what, count in sorted(wrong.items())]
-    print(f"process {seed}, {memory():.0f} MiB, grown by {growth:.1%} since round {_WARM_ROUNDS}:", *lines, sep="\n")
+    grown = f"grown by {growth:.1%} since round {_WARM_ROUNDS}" if warm else "too few rounds to say whether it grows"
+    print(f"process {seed}, {memory():.0f} MiB, {grown}:", *lines, sep="\n")
     sys.exit(bool(wrong) or growth > _LARGEST_GROWTH)
 
 
