@@ -35,7 +35,7 @@ class AmortizedModel(GenerativeModel):
     Attributes
     ----------
     divergence_weight : float
-        Factor on beta and gamma: the KL warm-up raises it from 0 to 1.
+        Factor on beta and gamma in training: the KL warm-up raises it from 0 to 1. In evaluation mode it is 1.
     """
 
     amortized = True
@@ -98,14 +98,15 @@ class AmortizedModel(GenerativeModel):
             latent = self.divergence(encoding, z, log_q, self.latent_prior()).mean()
         else:
             z, latent = encoding.mean, torch.zeros_like(encoding.mean[0, 0])
+        weight = self.divergence_weight if self.training else 1.0
         return LossTerms(
             reconstruction=-self.log_likelihood(rows, z).mean(),
             latent=latent,
             clusters=self.assignment.divergence(),
             parameters=-self.log_prior(),
             n_samples=self.n_samples,
-            beta=self.beta * self.divergence_weight,
-            gamma=self.gamma * self.divergence_weight,
+            beta=self.beta * weight,
+            gamma=self.gamma * weight,
         )
 
 
