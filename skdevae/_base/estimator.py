@@ -70,6 +70,19 @@ def require_density(estimator: Any) -> bool:
     return True
 
 
+def in_finite_nats(table: Table, values: Tensor) -> np.ndarray:
+    """Log densities of the rows (N,) in the model's units, in the user's; a ValueError where one is no number."""
+    nats = table.in_user_nats(values)
+    lost = np.nonzero(~np.isfinite(nats))[0]
+    if len(lost):
+        raise ValueError(
+            f"The likelihood of {len(lost)} samples (the first is row {lost[0]}) is beyond what floating-point numbers "
+            "hold: they lie too far from all that the model was fitted to. Look for wrong units or errors in these "
+            "rows, or leave them out."
+        )
+    return nats
+
+
 def is_fitted_state(name: str) -> bool:
     """Whether an attribute is what a fit has found: its name, private or not, ends with an underscore."""
     return name.endswith("_") and not name.endswith("__")
@@ -336,7 +349,9 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         posterior : Posterior
             With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact for
             ``inference="exact"``, and for models with an encoder that have one component, a standard normal prior and
-            no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it.
+            no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it,
+            where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
+            theirs is estimated from weighted draws, as in :meth:`score_samples`.
         """
         table, source, inference = self._for_inference(X)
         return Posterior(*(table.in_user_dtype(field) for field in inference.posterior(source, credible_level)))
@@ -364,7 +379,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             follows its most probable one.
         """
         table, source, inference = self._for_inference(X)
-        return table.in_user_nats(inference.log_evidence(source))
+        return in_finite_nats(table, inference.log_evidence(source))
 
     @available_if(require_density)
     def score(self, X: TableLike, y: Any = None) -> float:
@@ -400,7 +415,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             ``inference="amortized"`` and the optimal one for ``inference="exact"``.
         """
         table, source, inference = self._for_inference(X)
-        return float(table.in_user_nats(inference.bound(source)).mean())
+        return float(in_finite_nats(table, inference.bound(source)).mean())
 
     def conditional_log_likelihood(self, X: TableLike) -> float:
         """log p(x | z) at the posterior mean of z, in nats per sample: the BasisDeVAE paper's predictive likelihood.
@@ -417,7 +432,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         """
         table, source, inference = self._for_inference(X)
         values = inference.conditional_log_likelihood(source, inference.mean(source))
-        return float(table.in_user_nats(values).mean())
+        return float(in_finite_nats(table, values).mean())
 
     # ---- from the latent to the table -------------------------------------------------------------------------------
 

@@ -16,11 +16,15 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from .._warnings import warn_user
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows, Rows
 from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource, SparseRows
 from .grid_ladder import LatentPosterior
+
+#: sds of the prior beyond which a row lies far out
+_FAR_OUT = 10.0
 
 
 class PosteriorFields(NamedTuple):
@@ -90,6 +94,18 @@ class Inference(ABC):
 def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
     """Whether one grid can serve all rows: the likelihood at its points is linear in the data, and the same for all."""
     return model.likelihood.is_linear and source.context.log_size is None
+
+
+def warn_of_far_rows(model: GenerativeModel, mean: Tensor) -> None:
+    """Warn where rows lie, by their posterior means (N, Q), farther out than any row that a model is fitted to."""
+    center, sd = model.latent_prior().moments()
+    far = ((mean - center).abs() > _FAR_OUT * sd).any(1).nonzero()[:, 0]
+    if len(far):
+        warn_user(
+            f"{len(far)} samples lie more than {_FAR_OUT:g} standard deviations of the prior away from its mean (the "
+            f"first is row {int(far[0])}). Nothing like them was seen in training: their latents and likelihoods rest "
+            "on how curves go on. Look for wrong units or errors in these rows."
+        )
 
 
 def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:

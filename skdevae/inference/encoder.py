@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ..nn.models import AmortizedModel
-from ..nn.priors import GaussianMixture, StandardNormal
+from ..nn.priors import StandardNormal
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, narrow_chunks, share_a_grid, without_entries
+from .base import Inference, PosteriorFields, narrow_chunks, share_a_grid, warn_of_far_rows, without_entries
 from .draws import standard_normal_points, standard_normal_rule
 from .grid import GridInference
 from .grid_ladder import LatentPosterior
-from .importance import sampled_log_evidence
+from .importance import ImportanceSampler, sampled_log_evidence
 
 #: quasi-random draws for expectations under each row's posterior
 _POSTERIOR_DRAWS = 256
@@ -25,8 +25,9 @@ class EncoderInference(Inference):
 
     Posterior and evidence are integrated on a grid where one grid can serve all rows. That takes a latent of one
     dimension with a standard normal prior, a likelihood that is linear in the data, and no size factors, which make the
-    likelihood at a grid point another one for every row. Otherwise the posterior is the encoder's, and the evidence is
-    sampled, with the encoder's Gaussian as one of the proposals. The bound is always the encoder's.
+    likelihood at a grid point another one for every row. Otherwise the evidence is sampled, with the encoder's Gaussian
+    as one of the proposals, and the posterior is the encoder's. Of rows that an encoder knows little of, since entries
+    are missing or they lie far out, the posterior is sampled too. The bound is always the encoder's.
 
     Of a plain autoencoder only the mean and the likelihoods given it mean anything.
     """
@@ -46,14 +47,24 @@ class EncoderInference(Inference):
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
         if self.integrates_on_grid(source):
             return self._on_grid.posterior(source, credible_level)
-        return self.encoded_posterior(source, credible_level)
+        encoded = self.encoded_posterior(source, credible_level)
+        if not self.model.variational:
+            return encoded
+        numbers = self._strangers(source, encoded).nonzero()[:, 0]
+        if len(numbers):
+            some = source.take(numbers.cpu().numpy())
+            sampled = self._sampled_posterior(some, PosteriorFields(*(f[numbers] for f in encoded)), credible_level)
+            for field, value in zip(encoded, sampled, strict=True):
+                field[numbers] = value
+        warn_of_far_rows(self.model, encoded.mean)
+        return encoded
 
     @torch.no_grad()
     def encoded_posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
         """Moments and quantiles of the encoder's posterior; the prior's for rows without any observed entry."""
         model = self.model
         fields = PosteriorFields(*(torch.empty(len(source), model.n_components).to(source.like) for _ in range(4)))
-        of_the_prior = PosteriorFields.gaussian(*_moments(model.latent_prior()), credible_level)
+        of_the_prior = PosteriorFields.gaussian(*model.latent_prior().moments(), credible_level)
         nodes = None if model.posterior_family.is_gaussian else self._nodes(source, _POSTERIOR_DRAWS)
         for index, rows in source.chunks(width=max(source.n_features, 0 if nodes is None else nodes.numel())):
             encoding = model.encoder(rows.dense())
@@ -66,10 +77,34 @@ class EncoderInference(Inference):
         return fields
 
     @torch.no_grad()
+    def _strangers(self, source: RowSource, encoded: PosteriorFields) -> Tensor:
+        """Rows unlike those that an encoder has learned from: with some missing entries, or far out. (N,)."""
+        center, sd = self.model.latent_prior().moments()
+        strange = ((encoded.mean - center).abs() > self.model.z_max * sd).any(1)
+        for index, rows in source.chunks():
+            if rows.observed is not None:
+                n_observed = rows.observed.sum(1)
+                strange[index] |= n_observed < source.n_features
+                strange[index] &= n_observed > 0
+        return strange
+
+    @torch.no_grad()
+    def _sampled_posterior(self, source: RowSource, encoded: PosteriorFields, credible_level: float) -> PosteriorFields:
+        """Moments and quantiles from weighted draws, with the encoder's posterior as one of the proposals."""
+        fields = PosteriorFields(*(torch.empty_like(field) for field in encoded))
+        sd = encoded.sd if self.model.posterior_family.is_gaussian else None
+        sampler = ImportanceSampler(self.model, max(self.n_draws, _POSTERIOR_DRAWS))
+        for index, _, drawn in sampler.over(source, encoded.mean, sd):
+            for field, value in zip(fields, _weighted_fields(drawn.z, drawn.shares, credible_level), strict=True):
+                field[index] = value
+        return fields
+
+    @torch.no_grad()
     def log_evidence(self, source: RowSource) -> Tensor:
         if self.integrates_on_grid(source):
             return self._on_grid.log_evidence(source)
         encoded = self.encoded_posterior(source)
+        warn_of_far_rows(self.model, encoded.mean)
         sd = encoded.sd if self.model.posterior_family.is_gaussian else None
         return sampled_log_evidence(self.model, source, encoded.mean, self.n_draws, sd)
 
@@ -129,8 +164,21 @@ def _drawn_fields(z: Tensor, credible_level: float) -> PosteriorFields:
     return PosteriorFields(z.mean(0), z.std(0, correction=0), *torch.quantile(z, levels, dim=0))
 
 
-def _moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
-    """Mean and sd of a mixture, (Q,) each."""
-    weights = mixture.log_weights.exp()
-    mean = weights @ mixture.means
-    return mean, (weights @ (torch.exp(2 * mixture.log_sds) + (mixture.means - mean) ** 2)).sqrt()
+def _weighted_fields(z: Tensor, shares: Tensor, credible_level: float) -> PosteriorFields:
+    """From draws z (S, B, Q) with weights (S, B) that add up to one for each row."""
+    weights = shares[..., None]
+    mean = (weights * z).sum(0)
+    sd = (weights * (z - mean) ** 2).sum(0).sqrt()
+    ordered, order = z.sort(0)
+    of_each = weights.expand_as(z).gather(0, order)
+    # Each draw stands for mass on both of its sides.
+    cumulative = (of_each.cumsum(0) - 0.5 * of_each).movedim(0, -1).contiguous()  # (B, Q, S)
+    ends = []
+    for level in (0.5 - 0.5 * credible_level, 0.5 + 0.5 * credible_level):
+        target = torch.full_like(cumulative[..., :1], level)
+        right = torch.searchsorted(cumulative, target).clamp(1, len(z) - 1)
+        below, above = (cumulative.gather(2, right + shift) for shift in (-1, 0))
+        share = ((target - below) / (above - below).clamp(min=torch.finfo(z.dtype).tiny)).clamp(0, 1)
+        left_end, right_end = (ordered.movedim(0, -1).gather(2, right + shift) for shift in (-1, 0))
+        ends.append((left_end + share * (right_end - left_end))[..., 0])
+    return PosteriorFields(mean, sd, *ends)

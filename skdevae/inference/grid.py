@@ -10,7 +10,7 @@ from torch import Tensor
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, share_a_grid, without_entries
+from .base import Inference, PosteriorFields, share_a_grid, warn_of_far_rows, without_entries
 from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
 from .importance import sampled_log_evidence
 
@@ -24,11 +24,13 @@ class GridInference(Inference):
 
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
         exact = self.grid_posterior(source, credible_level)
+        warn_of_far_rows(self.model, exact.mean)
         return PosteriorFields(exact.mean, exact.sd, exact.lower, exact.upper)
 
     @torch.no_grad()
     def log_evidence(self, source: RowSource) -> Tensor:
         model, posterior = self.model, self.grid_posterior(source)
+        warn_of_far_rows(model, posterior.mean)
         evidence = self._with_constants(source, posterior.log_evidence)
         narrow = ((posterior.resolved == 0) & (posterior.beyond < 0.5)).nonzero()[:, 0]
         if model.n_components > 1 and len(narrow):

@@ -88,6 +88,12 @@ class GaussianMixture(NamedTuple):
         """
         return torch.diag_embed(self.responsibilities(z) @ torch.exp(-2 * self.log_sds))
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and sd of every component of z, (Q,) each."""
+        weights = self.log_weights.exp()
+        mean = weights @ self.means
+        return mean, (weights @ (torch.exp(2 * self.log_sds) + (self.means - mean) ** 2)).sqrt()
+
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws (n, Q), and for each the number of its component (n,)."""
         component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)

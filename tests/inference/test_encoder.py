@@ -166,3 +166,36 @@ def test_results_are_the_same_in_chunks(kind, monkeypatch):
     monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 2 * model.entries_per_point)
     for actual, value in zip(answers(), expected, strict=True):
         assert_agree(actual, value)
+
+
+@pytest.mark.parametrize("n_components", [2, 3])
+@pytest.mark.parametrize("n_missing", [1, 6, 10])
+def test_posteriors_of_rows_with_gaps_are_bayes_rule_and_not_the_encoders(n_missing, n_components):
+    model = _model(n_components=n_components, n_features=12, hidden=())
+    table, generator = drawn_table(model, 20), np.random.default_rng(0)
+    for row in table:
+        row[generator.permutation(12)[:n_missing]] = np.nan
+    found = EncoderInference(model, 512).posterior(source_of(table), credible_level=0.95)
+    level, loadings, noise = gaussian_marginal(model)
+    held = []
+    for number, row in enumerate(table):
+        seen = ~np.isnan(row)
+        weights = loadings[seen] / noise[seen, None]
+        covariance = np.linalg.inv(np.eye(n_components) + weights.T @ loadings[seen])
+        mean, sd = covariance @ weights.T @ (row - level)[seen], np.sqrt(covariance.diagonal())
+        np.testing.assert_allclose(found.mean[number], mean, atol=0.05 * sd.max())
+        np.testing.assert_allclose(found.sd[number], sd, rtol=0.05)
+        held.append(norm.cdf(found.upper[number], mean, sd) - norm.cdf(found.lower[number], mean, sd))
+    assert 0.93 < np.mean(held) < 0.97
+
+
+@pytest.mark.parametrize("kind", ["vamp", "flow"])
+def test_gaps_of_other_rows_change_nothing(kind):
+    model, table = _model("nb", kind), random_table("nb", 6)
+    whole = EncoderInference(model, 64).posterior(source_of(table))
+    table[3, :2] = np.nan
+    found = EncoderInference(model, 64).posterior(source_of(table))
+    others = [0, 1, 2, 4, 5]
+    for field, expected in zip(found, whole, strict=True):
+        assert_agree(field[others], expected[others])
+        assert (field[3] != expected[3]).all()
