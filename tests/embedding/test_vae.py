@@ -288,6 +288,7 @@ def test_a_row_without_data_has_the_prior(likelihood, n_components):
         assert_allclose(model.score_samples(rows)[2], 0, atol=1e-4 if n_components == 1 else 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The posteriors of 1 of 1 samples", "ignore:1 samples lie more than")
 @pytest.mark.parametrize("likelihood", COUNT_LIKELIHOODS)
 def test_rows_of_absurd_counts_have_a_finite_score(likelihood):
     value = 1.0 if likelihood == "bernoulli" else 1e5
