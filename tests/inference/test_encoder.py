@@ -199,3 +199,14 @@ def test_gaps_of_other_rows_change_nothing(kind):
     for field, expected in zip(found, whole, strict=True):
         assert_agree(field[others], expected[others])
         assert (field[3] != expected[3]).all()
+
+
+def test_a_validation_loss_has_full_weights_throughout_the_warm_up():
+    model, rows = _model(), source_of(random_table("gaussian", 6)).rows(slice(None)).dense()
+    noise, expected = torch.zeros(6, 2, dtype=torch.float64), []
+    for weight in (1.0, 0.1):
+        model.divergence_weight = weight
+        expected.append(model(rows, noise).data_part)
+        assert model.train()(rows, noise).beta == weight
+        model.eval()
+    assert expected[0] == expected[1]
