@@ -32,7 +32,14 @@ from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.size_factors import takes_size_factors
 from ..table.source import RowSource
 from ..table.table import Table, TableReader, Values
-from ..table.validation import as_plain_table, canonical_counts, check_counts, check_not_infinite, named_entries
+from ..table.validation import (
+    as_plain_table,
+    canonical_counts,
+    check_counts,
+    check_not_infinite,
+    check_single_precision,
+    named_entries,
+)
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.seeds import generator_from, spawn_seeds
@@ -180,6 +187,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         trial = object.__new__(type(self))
         own = {name: value for name, value in vars(self).items() if not is_fitted_state(name)}
         trial.__dict__ = dict(own)
+        check_single_precision(self.get_params(deep=False))
         with Interrupts() as interrupts:
             try:
                 trial._fit(X, **facts)

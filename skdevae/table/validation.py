@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -202,6 +202,18 @@ def check_rows(X: Any) -> None:
             f"{len(rows)} rows have no observed entry (the first is row {rows[0]}). Drop them before fit; "
             "transform and posterior accept them and answer with the prior."
         )
+
+
+def check_single_precision(parameters: Mapping[str, Any]) -> None:
+    """Raise unless single precision, in which models are trained, holds all parameters that are real numbers."""
+    limits = np.finfo(np.float32)
+    for name, value in parameters.items():
+        is_finite_real = isinstance(value, Real) and not isinstance(value, Integral) and math.isfinite(value)
+        if is_finite_real and value != 0 and not limits.tiny <= abs(float(value)) <= limits.max:
+            raise ValueError(
+                f"{name}={value!r}, but models are trained in single precision, which holds numbers from "
+                f"{limits.tiny:.1e} to {limits.max:.1e}."
+            )
 
 
 def check_layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """Arguments that make no sense are refused in the user's words, and not by a library that they happen to reach."""
 
+import re
+
 import numpy as np
 import pytest
 from fuzz.estimators import EstimatorRecipe
@@ -43,3 +45,20 @@ def test_a_threshold_that_is_no_probability(threshold):
 def test_a_likelihood_that_is_a_list():
     with pytest.raises(ValueError, match="The 'likelihood' parameter"):
         EstimatorRecipe("DeVAETransformer", (("likelihood", "['nb']"),)).build().fit_transform(X)
+
+
+@pytest.mark.parametrize(
+    "name, parameter, value",
+    [
+        ("BasisDeVAEClusterer", "alpha", 1e300),
+        ("BasisVAEClusterer", "z_max", 1e-300),
+        ("BasisVAEClusterer", "z_max", 1e300),
+        ("DGDEmbedder", "latent_learning_rate", 1e300),
+    ],
+)
+def test_parameters_that_single_precision_does_not_hold(name, parameter, value):
+    model = EstimatorRecipe(name).build().set_params(**{parameter: value})
+    with pytest.raises(
+        ValueError, match=rf"^{parameter}={re.escape(repr(value))}, but models are trained in single precision"
+    ):
+        model.fit(X)

@@ -37,18 +37,6 @@ def _fit(name: str, **changes: str) -> Try:
 
 KNOWN = (
     Known(
-        "RuntimeError",
-        "nn/cluster_prior.py|training/callbacks.py",
-        "parameters that single precision does not hold, such as alpha=1e300 and latent_learning_rate=1e300",
-        _fit("BasisDeVAEClusterer", alpha="1e300"),
-    ),
-    Known(
-        "ZeroDivisionError|OverflowError",
-        "shape_search/grid.py",
-        "an axis that ends at 1e-300 or at 1e300",
-        _fit("BasisVAEClusterer", z_max="1e-300"),
-    ),
-    Known(
         "process has changed",
         "torch's random state",
         "a lazy layer of the user's own decoder draws its weights at its first call",
