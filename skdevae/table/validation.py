@@ -206,13 +206,13 @@ def check_rows(X: Any) -> None:
 
 def check_single_precision(parameters: Mapping[str, Any]) -> None:
     """Raise unless single precision, in which models are trained, holds all parameters that are real numbers."""
-    limits = np.finfo(np.float32)
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
     for name, value in parameters.items():
         is_finite_real = isinstance(value, Real) and not isinstance(value, Integral) and math.isfinite(value)
-        if is_finite_real and value != 0 and not limits.tiny <= abs(float(value)) <= limits.max:
+        if is_finite_real and value != 0 and not least <= abs(float(value)) <= most:
             raise ValueError(
                 f"{name}={value!r}, but models are trained in single precision, which holds numbers from "
-                f"{limits.tiny:.1e} to {limits.max:.1e}."
+                f"{least:.1e} to {most:.1e}."
             )
 
 
