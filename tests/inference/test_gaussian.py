@@ -6,7 +6,7 @@ import torch
 from inference.random_models import LIKELIHOODS, gaussian_marginal, random_model, random_table, rows_of
 from scipy.stats import multivariate_normal
 
-from skdevae.inference.gaussian import GaussianApproximation, laplace, log_joint_at, precision_at
+from skdevae.inference.gaussian import GaussianApproximation, covariance_factor, laplace, log_joint_at, precision_at
 from skdevae.inference.slopes import slopes
 
 DECODERS = ["neural", "additive"]
@@ -44,6 +44,21 @@ def test_gaussians_have_the_density_that_scipy_gives():
         np.testing.assert_allclose(z[:, b], mode[b] + noise @ factor[b].T)
         expected = multivariate_normal.logpdf(z[:, b], mode[b], factor[b] @ factor[b].T)
         np.testing.assert_allclose(gaussian.log_density(z)[:, b], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("q", [1, 2, 7])
+@pytest.mark.parametrize("condition", [1.0, 1e8, 1e20, 1e60])
+def test_factors_of_covariances_are_there_however_uneven_precisions_are(q, condition):
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(20, q, q, generator=generator, dtype=torch.float64))[0]
+    precision = basis @ torch.diag(torch.logspace(0, np.log10(condition), q, dtype=torch.float64)) @ basis.mT
+    precision = 0.5 * (precision + precision.mT)
+    factor = covariance_factor(precision)
+    assert factor.isfinite().all()
+    assert torch.equal(factor, factor.tril())
+    assert (factor.diagonal(dim1=1, dim2=2) > 0).all()
+    if condition <= 1e8:
+        torch.testing.assert_close(factor @ factor.mT, torch.linalg.inv(precision), atol=1e-6, rtol=1e-6)
 
 
 # ---- Laplace's approximation ----------------------------------------------------------------------------------------
