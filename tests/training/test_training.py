@@ -235,7 +235,7 @@ def test_early_stopping_keeps_the_best_epoch(inference):
         inference=inference,
         early_stopping=True,
         validation_fraction=0.3,
-        n_iter_no_change=3,
+        n_iter_no_change=2,
         tol=0.0,
         kl_warmup=0.1,
         max_epochs=80,
@@ -246,7 +246,7 @@ def test_early_stopping_keeps_the_best_epoch(inference):
     losses = np.array(model.history_[:, "valid_loss"])
     assert len(losses) == model.n_iter_ < 80
     best = blind + losses[blind:].argmin()
-    assert best == len(losses) - 1 - 3
+    assert best == len(losses) - 1 - 2
     assert_array_equal(model.module_.decoder.hidden[0].weight.numpy(), listener.seen[best])
     assert (model.module_.decoder.hidden[0].weight.numpy() != listener.seen[-1]).any()
 
