@@ -3,7 +3,7 @@
 ``make fuzz`` runs it for an hour. Environment variables:
 
 ``SKDEVAE_FUZZ_TRIES``
-    Tries of each estimator, 100 where it is not set. They are always the same ones.
+    Tries of each estimator, 50 where it is not set. They are always the same ones.
 ``SKDEVAE_FUZZ_SECONDS``
     Where it is set, other tries than those follow until so much time has gone.
 ``SKDEVAE_FUZZ_SEED``
@@ -23,7 +23,7 @@ from fuzz.rules import Finding
 from fuzz.tries import ESTIMATORS, Try, tries
 from hypothesis import HealthCheck, Phase, given, settings
 
-TRIES = int(os.environ.get("SKDEVAE_FUZZ_TRIES", "100"))
+TRIES = int(os.environ.get("SKDEVAE_FUZZ_TRIES", "50"))
 SECONDS = float(os.environ.get("SKDEVAE_FUZZ_SECONDS", "0")) / len(ESTIMATORS)
 SEED = int(os.environ.get("SKDEVAE_FUZZ_SEED", "1"))
 #: tries that are drawn from one seed
