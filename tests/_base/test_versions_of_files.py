@@ -24,9 +24,20 @@ ESTIMATORS = {
     "VampVAE": VampVAE(2, likelihood="nb", max_epochs=2, random_state=0),
     "DGDEmbedder": DGDEmbedder(2, n_clusters=3, hidden_layer_sizes=(8,), n_init=1, max_epochs=5, random_state=0),
 }
-#: How right the integrals over z were of the version that saved the file, where curves are made of pieces: it took no
-#: account of kinks.
-INTEGRAL_ACCURACY = {"BasisVAEClusterer": 5e-3, "BasisDeVAEClusterer": 1e-5, "DeVAETransformer": 1e-5}
+#: How right the answers were of the version that saved the file. Its grids took no account of kinks. It sampled
+#: likelihoods around one mode, which was not always the highest.
+ACCURACY = {
+    ("BasisVAEClusterer", "transform"): 5e-3,
+    ("BasisVAEClusterer", "score_samples"): 5e-3,
+    ("BasisDeVAEClusterer", "transform"): 1e-5,
+    ("BasisDeVAEClusterer", "score_samples"): 1e-5,
+    ("DeVAETransformer", "transform"): 1e-5,
+    ("DeVAETransformer", "score_samples"): 1e-5,
+    ("VAETransformer", "score_samples"): 5e-3,
+    ("VampVAE", "score_samples"): 5e-3,
+    ("DGDEmbedder", "transform"): 1e-4,
+    ("DGDEmbedder", "score_samples"): 5e-3,
+}
 FILE = Path(__file__).parent / "saved" / f"format_{FORMAT}.joblib"
 
 
@@ -61,8 +72,12 @@ def test_a_file_of_this_format_gives_the_answers_that_it_gave_when_it_was_saved(
     z = np.ones((2, model.transform(table_of(model)).shape[1]))
     for method in ("transform", "score_samples"):
         found, expected = getattr(model, method)(table_of(model)), saved["answers"][name][method]
-        if name in INTEGRAL_ACCURACY:
-            np.testing.assert_allclose(found, expected, rtol=0, atol=INTEGRAL_ACCURACY[name])
+        if (name, method) == ("DGDEmbedder", "score_samples"):
+            assert (found > expected - ACCURACY[name, method]).all()  # other modes hold mass, too
+        elif (name, method) == ("DGDEmbedder", "transform"):
+            assert np.isclose(found, expected, rtol=0, atol=ACCURACY[name, method]).all(1).mean() > 0.9
+        elif (name, method) in ACCURACY:
+            np.testing.assert_allclose(found, expected, rtol=0, atol=ACCURACY[name, method])
         else:
             assert_agree(found, expected)
     assert_agree(model.trajectories(z), saved["answers"][name]["trajectories"])

@@ -24,15 +24,14 @@ from .shapes import free_curves, residual_variances
 _AXIS_ROUNDS = 60
 #: rounds at the end of which annealing is over
 _COOLING_ROUNDS = 42
-#: largest width of the smoothing kernel in the first round, in prior sds
+#: width of the smoothing kernel in the first round, in prior sds
 _WIDE = 1.0
 #: width of the smoothing kernel after annealing, in prior sds
 _NARROW = 0.05
 #: least power of the likelihood in the first round; it is 1 after annealing
 _COLD = 0.05
-#: Factor by which a small axis grows in the first round, at the least. Below 1 it would dissolve, and what grows again
-#: later would have grown out of rounding.
-_GROWTH = 2.0
+#: To what share of its length annealing may shrink an axis. What has shrunk to nothing grows again out of rounding.
+_LEAST_LENGTH = 1e-3
 #: rounds of plain EM that follow, from samples spread evenly over the prior
 _POLISHING_ROUNDS = 10
 #: sd of the samples' posteriors around their first guesses, in prior sds
@@ -160,11 +159,11 @@ def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
     """
     grid = axis.grid
     sums = axis.sums_around(positions, _STARTING_WIDTH)
-    first_width, first_power = _first_smoothing(_explained(axis, sums))
+    first_power = _first_power(_explained(axis, sums))
     noise_variances = np.full(sums.weighted.shape[1], _AXIS_VARIANCE)
     for round_ in range(_AXIS_ROUNDS):
         progress = min(1.0, round_ / _COOLING_ROUNDS)
-        width = first_width * (_NARROW / first_width) ** progress
+        width = _WIDE * (_NARROW / _WIDE) ** progress
         kernel = np.exp(-0.5 * (np.subtract.outer(grid.points, grid.points) / width) ** 2)
         kernel /= kernel.sum(0)
         curves = free_curves(grid, kernel @ sums.mass + 1e-9, kernel @ sums.weighted, noise_variances)
@@ -188,15 +187,19 @@ def _explained(axis: GaussianAxis, sums: AxisSums) -> float:
     return float(np.maximum(1 - noise_variances / variances, 0).sum())
 
 
-def _first_smoothing(explained: float) -> tuple[float, float]:
-    """Width of the kernel and power of the likelihood in the first round.
+def _first_power(explained: float) -> float:
+    """Power of the likelihood in the first round: the least one under which an axis does not dissolve.
 
     If all samples are near 0, an axis grows in a round by the power times the variance that it explains, and a kernel
     of width w takes a factor of 1 + w^2 off that.
     """
-    width = float(np.clip(np.sqrt(max(explained / _GROWTH - 1, 0)), _NARROW, _WIDE))
-    power = float(np.clip(_GROWTH * (1 + width**2) / max(explained, _GROWTH), _COLD, 1))
-    return width, power
+    progress = np.arange(_COOLING_ROUNDS) / _COOLING_ROUNDS
+    widths = _WIDE * (_NARROW / _WIDE) ** progress
+    for first in np.geomspace(_COLD, 1, 30):
+        growth = np.log(first ** (1 - progress) * max(explained, np.finfo(float).tiny) / (1 + widths**2))
+        if np.cumsum(growth).min() >= np.log(_LEAST_LENGTH):
+            return float(first)
+    return 1.0
 
 
 def fit_curves(axis: GaussianAxis, sums: AxisSums) -> tuple[Array, Array]:
