@@ -11,6 +11,7 @@ Environment variables:
 from __future__ import annotations  # pytest.TerminalReporter is newer than the lowest pytest
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,8 @@ settings.load_profile("skdevae")
 
 
 def pytest_sessionstart() -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; some tests send Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(THREADS)
 
 

@@ -92,12 +92,12 @@ def named_entries(values: Any, name: str = "X") -> Iterator[None]:
     """
     try:
         yield
-    except Exception:  # of scikit-learn, or of the library that the values are from
-        _raise_if_unreadable(values, name)
+    except Exception as error:  # of scikit-learn, or of the library that the values are from
+        _raise_if_unreadable(values, name, error)
         raise
 
 
-def _raise_if_unreadable(values: Any, name: str) -> None:
+def _raise_if_unreadable(values: Any, name: str, error: Exception) -> None:
     is_numeric = isinstance(values, np.ndarray) and values.dtype.kind in "fiubc"
     if sp.issparse(values) or is_numeric or _holds_numbers(values):
         return
@@ -107,11 +107,13 @@ def _raise_if_unreadable(values: Any, name: str) -> None:
         column = next(columns, None)
         if column is not None:
             row = next(i for i, entry in enumerate(entries[:, column]) if not _holds_numbers([entry], ndim=1))
-            raise ValueError(
+            message = (
                 f"{column_label(getattr(values, 'columns', None), column)} of {name} has no number in row {row}, but "
                 f"{reprlib.repr(entries[row, column])}. Encode the column as numbers, with NaN where an entry is "
                 "missing, or leave it out."
             )
+            # Text is a wrong value. What is neither text nor a number is of a wrong type, as Python itself says.
+            raise TypeError(f"{message} ({error})") if isinstance(error, TypeError) else ValueError(message)
     lengths = {len(row) for row in values if isinstance(row, Sized)} if isinstance(values, Sequence) else set()
     if len(lengths) > 1:
         raise ValueError(f"The rows of {name} have different lengths, from {min(lengths)} to {max(lengths)}.")

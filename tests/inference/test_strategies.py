@@ -102,6 +102,7 @@ def test_other_models_have_none():
         inference_for(model, 7)
 
 
+@pytest.mark.filterwarnings("ignore:.*samples lie more than:UserWarning")
 def test_answers_are_finite_and_of_the_shapes_that_are_promised(case):
     source, q = case.source(), case.n_components
     inference = inference_for(case.model(), N_DRAWS)
