@@ -296,7 +296,11 @@ def _error(joint: Tensor, q: Tensor, window: Window) -> Tensor:
         _difference(estimates[i], estimates[i + 1], 2**i * window.spacing / (math.pi * variance)) for i in (0, 1)
     )
     falls_to = torch.where(coarse > 0, fine / coarse.clamp(max=1), 0.0).clamp(max=1 / 3)
-    return torch.maximum(fine * falls_to, _error_of_kinks(joint, q, window)).nan_to_num(nan=math.inf)
+    error = fine * falls_to
+    # In two dimensions kinks are lines. They cross cells at all places, and what they cost cancels.
+    if len(window.axes) == 1:
+        error = torch.maximum(error, _error_of_kinks(joint, q, window))
+    return error.nan_to_num(nan=math.inf)
 
 
 def _error_of_kinks(joint: Tensor, q: Tensor, window: Window) -> Tensor:
