@@ -117,7 +117,7 @@ def test_rows_far_away_are_found_on_longer_grids(distance, n_components):
     found = exact_posterior(model, source, model.predictive_tables)
     mean, covariance = _closed_form(model, table)
     assert found.resolved.all()
-    np.testing.assert_allclose(found.mean, mean, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-8, atol=1e-6)
     np.testing.assert_allclose(found.sd, np.tile(np.sqrt(covariance.diagonal()), (2, 1)), rtol=1e-3)
     np.testing.assert_allclose(found.beyond, 1, atol=1e-6)
     level, loadings, noise = gaussian_marginal(model)

@@ -80,7 +80,8 @@ def test_missing_entries_keep_the_clusters():
     model = quick().fit(table)
     assert same_partition(toy().labels, model.labels_)
     assert np.isfinite(model.score(table))
-    assert np.corrcoef(model.transform(table)[:, 0], fitted().transform(toy().data)[:, 0])[0, 1] > 0.95
+    # Which end is up is an open question where all features are transient.
+    assert abs(np.corrcoef(model.transform(table)[:, 0], fitted().transform(toy().data)[:, 0])[0, 1]) > 0.95
     # what lies in the gaps is not read
     filled = np.where(np.isnan(table), model.inverse_transform(model.transform(table)), table)
     assert np.abs(filled - toy().curves)[np.isnan(table)].mean() < 0.15
