@@ -23,7 +23,7 @@ from fuzz.rules import Finding
 from fuzz.tries import ESTIMATORS, Try, tries
 from hypothesis import HealthCheck, Phase, given, settings
 
-TRIES = int(os.environ.get("SKDEVAE_FUZZ_TRIES", "50"))
+TRIES = int(os.environ.get("SKDEVAE_FUZZ_TRIES", "25"))
 SECONDS = float(os.environ.get("SKDEVAE_FUZZ_SECONDS", "0")) / len(ESTIMATORS)
 SEED = int(os.environ.get("SKDEVAE_FUZZ_SEED", "1"))
 #: tries that are drawn from one seed

@@ -31,7 +31,7 @@ _NARROW = 0.05
 #: least power of the likelihood in the first round; it is 1 after annealing
 _COLD = 0.05
 #: To what share of its length annealing may shrink an axis. What has shrunk to nothing grows again out of rounding.
-_LEAST_LENGTH = 0.1
+_LEAST_LENGTH = 3e-3
 #: rounds of plain EM that follow, from samples spread evenly over the prior
 _POLISHING_ROUNDS = 10
 #: sd of the samples' posteriors around their first guesses, in prior sds
