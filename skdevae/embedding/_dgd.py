@@ -407,7 +407,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
             outliers=outliers,
         )
         self._reader_ = training.table.reader
-        dtype = training_dtype(X, self._is_count_model())
+        dtype = training_dtype(training.table.values, self._is_count_model())
         source = training.table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         with fitting_threads(self._gains_from_threads(source)):
             found = fit_decoder(

@@ -17,6 +17,7 @@ from sklearn.utils import gen_batches
 
 from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
+from .extremes import Extremes
 from .validation import first_columns
 
 #: rows of a table that are looked at together
@@ -121,35 +122,24 @@ class Columns:
             entries = entries - _JEFFREYS * np.log1p(sizes / exposure) - xlog1py(x, exposure / sizes)
         return np.where(observed, entries, 0.0).sum(1)
 
-    def draw(self, n_rows: int, log_sizes: np.ndarray | None, random: np.random.Generator) -> np.ndarray | float:
-        """Simulated entries of all columns (N, D), of which those of columns that are left out have a meaning."""
-        if self.levels is None:
-            return 0.0
+    def draw(self, n_rows: int, log_sizes: np.ndarray | None, random: np.random.Generator) -> np.ndarray:
+        """Simulated entries of the columns that are left out: (N, C). Measurements are as they were in training."""
+        levels = self._levels_left_out()
+        shape = (n_rows, len(levels))
         if self.kind == "measurements":
-            return self.levels
-        drawn = np.full((n_rows, len(self.levels)), np.nan)
-        left_out = np.setdiff1d(self.left_out, self.unobserved)
-        levels = self.levels[left_out]
+            return np.broadcast_to(levels, shape)
+        drawn, known = np.full(shape, np.nan), ~np.isnan(levels)
         if self.kind == "binary":
-            drawn[:, left_out] = random.random((n_rows, len(left_out))) < levels
+            drawn[:, known] = random.random((n_rows, known.sum())) < levels[known]
             return drawn
         sizes = np.ones((n_rows, 1)) if log_sizes is None else np.exp(log_sizes)[:, None]
-        rates = random.standard_gamma(_JEFFREYS, (n_rows, len(left_out))) * levels / _JEFFREYS
-        drawn[:, left_out] = random.poisson(rates * sizes)
+        rates = random.standard_gamma(_JEFFREYS, (n_rows, known.sum())) * levels[known] / _JEFFREYS
+        drawn[:, known] = random.poisson(rates * sizes)
         return drawn
 
 
 #: of a model that sees all columns
 EVERY_COLUMN = Columns()
-
-
-@dataclass(frozen=True)
-class _Extremes:
-    """Least and largest entry of every column and how many there are, (D,) each. Without entries: inf, -inf and 0."""
-
-    lowest: np.ndarray
-    highest: np.ndarray
-    n_observed: np.ndarray
 
 
 def find_columns(
@@ -173,7 +163,7 @@ def find_columns(
     family = LIKELIHOODS[likelihood]
     kind = "measurements" if not family.counts else "counts" if family.has_log_link else "binary"
     counted = np.arange(X.shape[0]) if weights is None else np.nonzero(weights > 0)[0]
-    extremes = _extremes(X, counted)
+    extremes = Extremes.of(_blocks(X, counted), X.shape[1])
     observed = extremes.n_observed > 0
     least = 0.0 if kind == "counts" else extremes.lowest
     varies = observed & (extremes.highest > least)
@@ -200,7 +190,7 @@ def find_columns(
     return Columns(np.nonzero(kept)[0], levels, kind)
 
 
-def _levels(X: np.ndarray | sp.csr_array, kind: str, extremes: _Extremes, weights: np.ndarray) -> np.ndarray:
+def _levels(X: np.ndarray | sp.csr_array, kind: str, extremes: Extremes, weights: np.ndarray) -> np.ndarray:
     """Expected value of every column, if it has one value only: (D,). Of counts, in a row of size 1."""
     levels = np.full(len(extremes.lowest), np.nan)
     known = extremes.n_observed > 0
@@ -222,22 +212,7 @@ def _n_rows(X: np.ndarray | sp.csr_array, weights: np.ndarray) -> np.ndarray:
     return sum(weights[index] @ ~np.isnan(X[index]) for index in gen_batches(len(X), _ROWS))
 
 
-def _extremes(X: np.ndarray | sp.csr_array, counted: np.ndarray) -> _Extremes:
-    n_features = X.shape[1]
-    lowest, highest = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-    n_observed = np.zeros(n_features)
-    for block in _blocks(X, counted):
-        if sp.issparse(block):
-            least, most = (extreme.toarray().ravel() for extreme in (block.min(axis=0), block.max(axis=0)))
-            n_observed += block.shape[0]
-        else:
-            least, most = np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)
-            n_observed += (~np.isnan(block)).sum(0)
-        lowest, highest = np.fmin(lowest, least), np.fmax(highest, most)
-    return _Extremes(lowest, highest, n_observed)
-
-
-def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: _Extremes) -> np.ndarray:
+def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes) -> np.ndarray:
     """Which columns have a standard deviation that is rounding, for numbers of their size: (D,)."""
     step = np.finfo(np.float32).eps
     known = extremes.n_observed > 0

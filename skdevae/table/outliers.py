@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
 from .._warnings import warn_user
+from .extremes import Extremes
 from .units import Bounds
 from .validation import first_columns, first_numbers
 
@@ -213,11 +214,8 @@ def _row_blocks(X: np.ndarray, counted: np.ndarray) -> Iterator[np.ndarray | sli
 def _leaves_room(X: np.ndarray, kept: np.ndarray, counted: np.ndarray, counts: bool) -> np.ndarray:
     """In which columns an entry is so far from what a sample of rows holds that it might be an outlier: (D',)."""
     sample = np.asarray(X[counted[:: max(1, len(counted) // _SAMPLED_ROWS)]][:, kept], dtype=np.float64)
-    lowest, highest = np.full(len(kept), np.inf), np.full(len(kept), -np.inf)
-    for rows in _row_blocks(X, counted):
-        block = X[rows][:, kept]
-        lowest = np.fmin(lowest, np.fmin.reduce(block, axis=0))
-        highest = np.fmax(highest, np.fmax.reduce(block, axis=0))
+    extremes = Extremes.of((X[rows][:, kept] for rows in _row_blocks(X, counted)), len(kept))
+    lowest, highest = extremes.lowest, extremes.highest
     if counts:
         sample, highest, lowest = np.log1p(sample), np.log1p(highest), np.zeros_like(lowest)
     low, high = np.nanquantile(sample, [1.5 * _MOST, 1 - 1.5 * _MOST], axis=0)

@@ -19,6 +19,7 @@ from ..nn.likelihoods import ColumnSummary
 from ..nn.linear_tables import LinearTables
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows
+from .extremes import Extremes
 from .units import Bounds
 
 #: entries of a (rows, grid points) array that one chunk may hold: 16 MiB in float64
@@ -184,15 +185,8 @@ class RowSource:
 
     def varying_columns(self) -> np.ndarray:
         """Which columns have two different values, at least: (D,) of booleans."""
-        lowest, highest = np.full(self.n_features, np.inf), np.full(self.n_features, -np.inf)
-        for index in gen_batches(len(self), max(1, _DENSE_ENTRIES // self.n_features)):
-            block = self._read(index)
-            if sp.issparse(block):
-                least, most = (extreme.toarray().ravel() for extreme in (block.min(axis=0), block.max(axis=0)))
-            else:
-                least, most = np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)
-            lowest, highest = np.fmin(lowest, least), np.fmax(highest, most)
-        return highest > lowest
+        indices = gen_batches(len(self), max(1, _DENSE_ENTRIES // self.n_features))
+        return Extremes.of((self._read(index) for index in indices), self.n_features).vary
 
     def to(self, dtype: torch.dtype) -> RowSource:
         """The same source with rows of another dtype."""

@@ -119,8 +119,9 @@ class TableReader:
             return self.to_user(drawn)
         seed = int(torch.randint(np.iinfo(np.int32).max, (), generator=generator))
         log_sizes = None if context.log_size is None else context.log_size.numpy()
-        others = self.columns.draw(len(drawn), log_sizes, np.random.default_rng(seed))
-        return self.columns.spread(self.units.to_user_of(self.columns.kept, drawn), others)
+        completed = self.to_user(drawn)
+        completed[:, self.columns.left_out] = self.columns.draw(len(drawn), log_sizes, np.random.default_rng(seed))
+        return completed
 
     def drawn_context(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> RowContext[Tensor]:
         """The context of n simulated rows: size factors are log-normal, with the training table's moments."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from sklearn.utils import gen_batches
 
+from .extremes import Extremes
 from .validation import column_label
 
 #: least and largest value that every column is read with: (D,) each
@@ -63,12 +64,6 @@ class Units:
         """Values (..., D) in the model's units, in the user's."""
         return values if self.center is None else self.center + self.sizes * values
 
-    def to_user_of(self, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Values (..., C) of the columns with some numbers in the model's units, in the user's."""
-        if self.center is None or self.scale is None:
-            return values
-        return self.center[columns] + self.scale[columns] * values
-
     def check_reach(self, X: np.ndarray, feature_names: np.ndarray | None) -> None:
         """Raise if an entry is so far from its column's training values that no density can be computed."""
         if self.center is None or self.scale is None:
@@ -122,13 +117,9 @@ def standardization(
 
 def _range(X: np.ndarray, weights: np.ndarray | None, bounds: Bounds | None) -> tuple[np.ndarray, np.ndarray]:
     """The middle of every column and half of its range, (D,) each: 1 where there is none."""
-    lowest, highest = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
-    for block, w in _blocks(X, weights, bounds):
-        block = block[w > 0]
-        lowest = np.fmin(lowest, np.fmin.reduce(block, axis=0, initial=np.inf))
-        highest = np.fmax(highest, np.fmax.reduce(block, axis=0, initial=-np.inf))
-    known = highest >= lowest
-    lowest, highest = np.where(known, lowest, 0), np.where(known, highest, 0)
+    extremes = Extremes.of((block[w > 0] for block, w in _blocks(X, weights, bounds)), X.shape[1])
+    known = extremes.n_observed > 0
+    lowest, highest = (np.where(known, extreme, 0) for extreme in (extremes.lowest, extremes.highest))
     reach = 0.5 * highest - 0.5 * lowest
     return 0.5 * highest + 0.5 * lowest, np.where(reach > 0, reach, 1.0)
 
