@@ -19,6 +19,11 @@ Activation: TypeAlias = Literal["tanh", "relu", "softplus", "elu", "gelu"]
 InferenceName: TypeAlias = Literal["exact", "amortized"]
 Assignment: TypeAlias = Literal["collapsed", "noncollapsed", "fixed"]
 Integrator: TypeAlias = Literal["grid", "gauss-legendre"]
-SizeFactors: TypeAlias = Literal["sum"] | ArrayLike | Callable[[Any], ArrayLike] | None
+#: a rule for the sizes of samples, which holds for any table
+SizeRule: TypeAlias = Literal["sum"] | Callable[[Any], ArrayLike] | None
+#: such a rule, or the sizes themselves
+SizeFactors: TypeAlias = SizeRule | ArrayLike
+#: variables that condition, one row for each sample: an array, a Series or a data frame
+CovariatesLike: TypeAlias = Any
 #: callbacks of skorch, or pairs of a name and a callback
 Callbacks: TypeAlias = Sequence[Callback | tuple[str, Callback]] | None

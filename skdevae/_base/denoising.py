@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .._typing import TableLike
+from .._typing import CovariatesLike, TableLike
 from .own_settings import UnderOwnSettings
 
 if TYPE_CHECKING:
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 class DenoisingMixin(UnderOwnSettings):
     """Adds a ``predict`` that gives the table without its noise."""
 
-    def predict(self: LatentEstimator, X: TableLike) -> np.ndarray:  # type: ignore[misc]  # a mixin of such estimators
+    def predict(  # type: ignore[misc]  # a mixin of such estimators
+        self: LatentEstimator, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """The table as the model expects it, given each sample's latent: X without its noise, and without gaps.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
@@ -30,5 +35,5 @@ class DenoisingMixin(UnderOwnSettings):
             Expected value of every entry at the posterior mean of its sample's latent (and its size factor, where there
             are any), in the units of X.
         """
-        table, source, inference = self._for_inference(X)
+        table, source, inference = self._for_inference(X, size_factors, covariates)
         return table.in_user_units(inference.expected_table(source, inference.mean(source)))

@@ -6,7 +6,7 @@ import copy
 import inspect
 from abc import abstractmethod
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,22 +14,20 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
 
-from .._sklearn import Interval, StrOptions, available_if, check_parameters, validate_params
-from .._typing import Activation, Callbacks, RandomState, SizeFactors, TableLike
+from .._sklearn import Interval, StrOptions, available_if, check_parameters, check_sample_weight, validate_params
+from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
 from .._warnings import warn_user
-from ..inference import Inference, inference_for, slopes
+from ..inference import Inference, inference_for
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
-from ..nn.models import GenerativeModel, in_context
-from ..nn.priors import GaussianMixture
+from ..nn.models import GenerativeModel
 from ..table.columns import Columns, find_columns
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
-from ..table.size_factors import takes_size_factors
+from ..table.size_factors import settled_size_factors
 from ..table.source import RowSource
 from ..table.table import Table, TableReader, Values
 from ..table.validation import (
@@ -42,16 +40,10 @@ from ..table.validation import (
 )
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
-from ..training.seeds import generator_from, spawn_seeds
 from ..training.settings import FitSettings
-from .own_settings import UnderOwnSettings
 from .persistence import restored, stored
 from .posterior import Posterior
-
-SAMPLING_CONSTRAINTS = {
-    "n_samples": [Interval(Integral, 1, None, closed="left")],
-    "random_state": ["random_state"],
-}
+from .simulation import SimulationMixin, float64_like, require_density
 
 
 class Query(NamedTuple):
@@ -60,21 +52,6 @@ class Query(NamedTuple):
     table: Table
     source: RowSource
     inference: Inference
-
-
-def require_density(estimator: Any) -> bool:
-    """True where an estimator has a distribution of latents, and so a likelihood of X; else an AttributeError.
-
-    A plain autoencoder has none.
-    """
-    module = getattr(estimator, "module_", None)
-    variational = getattr(estimator, "variational", True) if module is None else module.variational
-    if not variational:
-        raise AttributeError(
-            "An autoencoder (variational=False) has no distribution of latents and so no likelihood of X: "
-            "conditional_log_likelihood says how well it reconstructs X. The rest needs variational=True."
-        )
-    return True
 
 
 def in_finite_nats(table: Table, values: Tensor) -> np.ndarray:
@@ -95,30 +72,7 @@ def is_fitted_state(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def _require_finite(values: np.ndarray, positions: Tensor | np.ndarray, columns: Columns) -> np.ndarray:
-    """Values (P, D, ...) at positions (P, Q) of the latent; a ValueError that names the first position without a value.
-
-    Columns that were never observed have none anywhere.
-    """
-    observed = np.delete(values, columns.unobserved, axis=1)
-    finite = np.isfinite(observed).reshape(len(values), -1).all(1)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        where = ", ".join(f"{coordinate:g}" for coordinate in positions[first].tolist())
-        raise ValueError(
-            f"At {np.count_nonzero(~finite)} of {len(finite)} positions the fitted curves leave the range of "
-            f"{values.dtype} numbers; the first is row {first}, z=({where}). Latents are in standard deviations of the "
-            "prior: ask for positions nearer to those of the data."
-        )
-    return values
-
-
-def _float64_like(module: GenerativeModel) -> Tensor:
-    """A tensor with the dtype of all inference, on the module's device."""
-    return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
-
-
-class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of all estimators: a fit that is whole or not there at all, and the answers of a fitted model.
 
     Subclasses fill in :meth:`_fit`, which works on an estimator without fitted state, and may set attributes as it goes
@@ -287,7 +241,7 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         """
         names = self._feature_names()
         columns = find_columns(X, self.likelihood, weights if held_out is None else (~held_out).astype(float), names)
-        if columns.kind == "binary" or takes_size_factors(size_factors, self.likelihood):
+        if columns.kind == "binary" or size_factors is not None:
             return columns, NO_OUTLIERS  # rows that differ in size are not comparable as they are
         outliers = find_outliers(X, columns.kind == "counts", columns.kept, weights)
         outliers.warn(names)
@@ -306,7 +260,13 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
         """How latents and likelihoods are inferred, with a float64 copy of the module."""
         return inference_for(self._float64_module(), self._settings().n_importance_samples)
 
-    def _for_inference(self, X: TableLike) -> Query:
+    def _sizes_of(self, given: ArrayLike | None, likelihood: str) -> SizeFactors:
+        """Size factors of a table's rows, given with them or by the estimator's rule; None without any."""
+        return settled_size_factors(self._settings().size_factors, given, likelihood, type(self).__name__)
+
+    def _for_inference(
+        self, X: TableLike, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> Query:
         check_is_fitted(self, "module_")
         own = self._parameter_constraints
         constraints = {name: own[name] for name in self._parameters_of_answers & own.keys()}
@@ -321,34 +281,66 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
                 )
             self._reader_.units.check_reach(X, self._feature_names())
         inference = self._inference()
-        table = self._reader_.read(X, size_factors=self._settings().size_factors)
-        return Query(table, table.source(_float64_like(inference.model)), inference)
+        sizes = self._sizes_of(size_factors, self._config_["likelihood"]["name"])
+        table = self._reader_.read(X, size_factors=sizes)
+        return Query(table, table.source(float64_like(inference.model)), inference)
 
-    def transform(self, X: TableLike) -> np.ndarray:
+    def transform(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Posterior mean of the latent.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`fit`; a row without any observed entry gets the prior's mean, with a warning.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
             In units of a standard normal prior's standard deviation; other priors have units of their own.
         """
-        table, source, inference = self._for_inference(X)
+        table, source, inference = self._for_inference(X, size_factors, covariates)
         return table.in_user_dtype(inference.mean(source))
+
+    def fit_transform(self, X: TableLike, y: Any = None, **facts: Any) -> np.ndarray:
+        """Fit the model, and return the latents of the samples.
+
+        Parameters
+        ----------
+        X, y
+            As for :meth:`fit`.
+        **facts
+            Passed on to :meth:`fit`, and those that :meth:`transform` takes to that.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            As :meth:`transform` gives them.
+        """
+        of_rows = {name: facts[name] for name in ("size_factors", "covariates") if name in facts}
+        return cast(Any, self).fit(X, y, **facts).transform(X, **of_rows)
 
     @available_if(require_density)
     @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
-    def posterior(self, X: TableLike, *, credible_level: float = 0.95) -> Posterior:
+    def posterior(
+        self,
+        X: TableLike,
+        *,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
+        credible_level: float = 0.95,
+    ) -> Posterior:
         """Posterior of the latent: mean, standard deviation and central credible interval of every sample.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
         credible_level : float, default=0.95
             Posterior probability of the interval from ``lower`` to ``upper``.
 
@@ -361,17 +353,21 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
             theirs is estimated from weighted draws, as in :meth:`score_samples`.
         """
-        table, source, inference = self._for_inference(X)
+        table, source, inference = self._for_inference(X, size_factors, covariates)
         return Posterior(*(table.in_user_dtype(field) for field in inference.posterior(source, credible_level)))
 
     @available_if(require_density)
-    def score_samples(self, X: TableLike) -> np.ndarray:
+    def score_samples(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Log-likelihood of every sample, integrated over the latent.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`. Missing entries are integrated out.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
@@ -386,11 +382,19 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             where posteriors have several modes, as under mixture priors. Where features choose between curves, each
             follows its most probable one.
         """
-        table, source, inference = self._for_inference(X)
+        table, source, inference = self._for_inference(X, size_factors, covariates)
         return in_finite_nats(table, inference.log_evidence(source))
 
     @available_if(require_density)
-    def score(self, X: TableLike, y: Any = None) -> float:
+    def score(
+        self,
+        X: TableLike,
+        y: Any = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
+    ) -> float:
         """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
 
         Parameters
@@ -399,22 +403,30 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             As for :meth:`transform`.
         y : ignored
             Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts in the mean. None means once.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
         score : float
             Higher is better, among models that are given the same size factors, if any.
         """
-        return float(self.score_samples(X).mean())
+        values = self.score_samples(X, size_factors=size_factors, covariates=covariates)
+        weights = check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
+        return float(np.average(values, weights=weights))
 
     @available_if(require_density)
-    def elbo(self, X: TableLike) -> float:
+    def elbo(self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None) -> float:
         """Evidence lower bound of the data, in nats per sample, without the divergence of the feature clusters.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
@@ -422,175 +434,29 @@ class LatentEstimator(UnderOwnSettings, ClassNamePrefixFeaturesOutMixin, Transfo
             Mean of ``E_q(z) E_q(w) log p(x | z, w) - KL(q(z | x) || p(z))``, with q(z | x) the encoder's for
             ``inference="amortized"`` and the optimal one for ``inference="exact"``.
         """
-        table, source, inference = self._for_inference(X)
+        table, source, inference = self._for_inference(X, size_factors, covariates)
         return float(in_finite_nats(table, inference.bound(source)).mean())
 
-    def conditional_log_likelihood(self, X: TableLike) -> float:
+    def conditional_log_likelihood(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> float:
         """log p(x | z) at the posterior mean of z, in nats per sample: the BasisDeVAE paper's predictive likelihood.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
         log_likelihood : float
             Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
         """
-        table, source, inference = self._for_inference(X)
+        table, source, inference = self._for_inference(X, size_factors, covariates)
         values = inference.conditional_log_likelihood(source, inference.mean(source))
         return float(in_finite_nats(table, values).mean())
-
-    # ---- from the latent to the table -------------------------------------------------------------------------------
-
-    def trajectories(self, z: ArrayLike) -> np.ndarray:
-        """Expected value of every feature along the latent.
-
-        Parameters
-        ----------
-        z : array-like of shape (n_points,) or (n_points, n_components)
-            Positions, in units of the prior's standard deviation.
-
-        Returns
-        -------
-        curves : ndarray of shape (n_points, n_features)
-            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
-
-        Raises
-        ------
-        ValueError
-            If z is so far out that an expected value is not a finite number.
-        """
-        module, positions = self._at_positions(z)
-        with torch.no_grad():
-            mean = module.likelihood.mean(module.predictive_curves(positions), positions)
-        with np.errstate(over="ignore"):
-            return _require_finite(self._reader_.to_user(mean.cpu().numpy()), positions, self._reader_.columns)
-
-    def derivatives(self, z: ArrayLike) -> np.ndarray:
-        """Rate of change of the expected value of every feature along the latent.
-
-        Parameters
-        ----------
-        z : array-like of shape (n_points,) or (n_points, n_components)
-            Positions, in units of the prior's standard deviation.
-
-        Returns
-        -------
-        rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
-            In the units of the training table per prior standard deviation. The last axis is there where the latent has
-            more than one component. Expected counts end at 2**53: there, their rate of change is 0.
-
-        Raises
-        ------
-        ValueError
-            If z is so far out that a rate is not a finite number.
-        """
-        module, positions = self._at_positions(z)
-        with torch.no_grad():
-            rates = slopes(lambda z: module.likelihood.mean(module.predictive_curves(z), z), positions)
-        by_column = self._reader_.columns.spread_rates(rates.cpu().numpy(), axis=1)
-        with np.errstate(over="ignore"):
-            in_user_units = by_column * np.reshape(self._reader_.units.sizes, (-1, 1))
-        _require_finite(in_user_units, positions, self._reader_.columns)
-        return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
-
-    def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
-        check_is_fitted(self, "module_")
-        n_components = self._n_features_out
-        with named_entries(z, "z"):
-            points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z", copy=True)
-        if points.ndim == 1 and n_components == 1:
-            points = points[:, None]
-        if points.ndim != 2 or points.shape[1] != n_components:
-            raise ValueError(
-                f"z has shape {points.shape}, but positions on this latent need shape (n_points, {n_components})."
-            )
-        module = self._float64_module()
-        return module, torch.from_numpy(points).to(_float64_like(module))
-
-    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
-        """Expected value of every feature for samples at given latents.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Latents, as :meth:`transform` returns them.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
-
-        Raises
-        ------
-        ValueError
-            If a latent is so far out that an expected value is not a finite number, in the precision of Z.
-        """
-        check_is_fitted(self, "module_")
-        with named_entries(Z, "Z"):
-            latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if latents.shape[1] != self._n_features_out:
-            raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
-        expected = self.trajectories(latents)
-        with np.errstate(over="ignore"):
-            return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
-
-    @available_if(require_density)
-    @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
-        """Draw samples from the fitted model: the latent from its prior, then the features.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of samples.
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws; the same seed gives the same samples.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
-        """
-        module, generator = self._for_sampling(random_state)
-        return self._simulated(module, module.latent_prior(), int(n_samples), generator)
-
-    @available_if(require_density)
-    @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
-    def sample_latent(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
-        """Draw latents from the prior.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of draws.
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws; :meth:`sample` with the same seed has the same latents.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            Latents, as :meth:`transform` returns them for data.
-        """
-        module, generator = self._for_sampling(random_state)
-        return module.latent_prior().draw(int(n_samples), generator)[0].numpy()
-
-    def _for_sampling(self, random_state: RandomState) -> tuple[GenerativeModel, torch.Generator]:
-        check_is_fitted(self, "module_")
-        return self._float64_module().cpu(), generator_from(spawn_seeds(random_state, 1)[0])
-
-    def _simulated(
-        self, module: GenerativeModel, prior: GaussianMixture, n_samples: int, generator: torch.Generator
-    ) -> np.ndarray:
-        """Rows in the user's units whose latents come from a prior."""
-        z, _ = prior.draw(n_samples, generator)
-        with torch.no_grad():
-            curves = module.predictive_curves(z)
-            context = self._reader_.drawn_context(n_samples, generator, z.dtype)
-            drawn = module.likelihood.sample(in_context(curves, context), z, generator)
-        return self._reader_.complete_sample(drawn.numpy(), context, generator)
 
     # ---- persistence ------------------------------------------------------------------------------------------------
 

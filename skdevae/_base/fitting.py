@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from .._sklearn import Interval, StrOptions, fit_context
-from .._typing import Integrator, LayerSizes, SizeFactors, TableLike
+from .._typing import CovariatesLike, Integrator, LayerSizes, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..inference import LatentPosterior
 from ..nn.latent_grid import GridStatistics
@@ -217,7 +217,15 @@ class LatentVariableModel(LatentEstimator):
     # ---- fitting ----------------------------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: TableLike, y: Any = None, *, orientation: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: TableLike,
+        y: Any = None,
+        *,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
+        orientation: ArrayLike | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -226,6 +234,14 @@ class LatentVariableModel(LatentEstimator):
             Samples in rows. NaN marks a missing entry of a dense table.
         y : ignored
             Present for API consistency.
+        size_factors : array-like of shape (n_samples,), default=None
+            Sizes of the samples: what their expected counts are multiplied by. Only their ratios matter. None leaves
+            them to the parameter of the same name. A model that is fitted with sizes needs those of the rows of every
+            table that it is asked about.
+        covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
+            Variables that condition and are not modelled: sex, site, batch, age. Columns that hold strings, booleans or
+            categories are categorical, others numeric. A model that is fitted with covariates needs those of the rows
+            of every table that it is asked about.
         orientation : array-like of shape (n_samples,), default=None
             A variable that should rise along the (first) axis: age or stage, say. It decides which end of the axis is
             up and nothing else. Overrides the parameter of the same name.
@@ -241,9 +257,16 @@ class LatentVariableModel(LatentEstimator):
             If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, or if the loss stops being finite. What an earlier fit has found then stays as it was.
         """
-        return self._fit_afresh(X, orientation=orientation)
+        return self._fit_afresh(X, size_factors=size_factors, covariates=covariates, orientation=orientation)
 
-    def _fit(self, X: TableLike, *, orientation: ArrayLike | None = None) -> None:
+    def _fit(
+        self,
+        X: TableLike,
+        *,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
+        orientation: ArrayLike | None = None,
+    ) -> None:
         X = self._validate(X, reset=True)
         names = self._feature_names()
         check_rows(X)
@@ -252,7 +275,7 @@ class LatentVariableModel(LatentEstimator):
         settings = self._settings()
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
         held_out = self._held_out(X.shape[0], split_seed)
-        table, used = self._learn(X, settings.size_factors, held_out)
+        table, used = self._learn(X, self._sizes_of(size_factors, self.likelihood), held_out)
         if held_out is not None:
             held_out = held_out[used]
             if not held_out.any() or held_out.all():  # what is left of a few rows without outliers

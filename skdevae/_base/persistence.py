@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from skorch.history import History
 
-from .._typing import SizeFactors
 from .._version import __version__
 from ..nn.models import build_model
 from ..table.columns import Columns
@@ -67,7 +66,7 @@ def _restored_parts(state: dict[str, Any], weights: dict[str, np.ndarray]) -> di
     return {
         "module_": module.eval().requires_grad_(False),
         "history_": History(state["history_"]),
-        "_reader_": _restored_reader(state["_reader_"], state.get("size_factors")),
+        "_reader_": _restored_reader(state["_reader_"]),
     }
 
 
@@ -105,11 +104,14 @@ def _plain_reader(reader: TableReader) -> dict[str, Any]:
     }
 
 
-def _restored_reader(plain: dict[str, Any], size_factors: SizeFactors) -> TableReader:
+def _restored_reader(plain: dict[str, Any]) -> TableReader:
     sizes = plain["sizes"]
+    if sizes is not None and "given_for" in sizes:  # older files kept the sizes, and a hash of their table
+        sizes = {**sizes, "is_given": sizes["given_for"] is not None}
+        del sizes["given_for"]
     return TableReader(
         Units(**plain["units"]),
-        None if sizes is None else SizeScale(**sizes).belonging_to(size_factors),
+        None if sizes is None else SizeScale(**sizes),
         Columns(**plain.get("columns", {})),  # older files know of no columns that are left out
     )
 

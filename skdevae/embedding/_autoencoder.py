@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._base.defaults import TrainingDefaults
-from .._base.estimator import require_density
 from .._base.fitting import LatentVariableModel
+from .._base.simulation import require_density
 from .._sklearn import Interval, StrOptions
-from .._typing import SizeFactors
+from .._typing import SizeRule
 from .._warnings import warn_user
 from ..nn.layers import NORMALIZATIONS
 from ..nn.likelihoods import LIKELIHOODS
@@ -64,7 +64,7 @@ class VariationalAutoencoder(LatentVariableModel):
     posterior_family: PosteriorFamily
     n_flows: int
     variational: bool
-    size_factors: SizeFactors
+    size_factors: SizeRule
     normalization: Normalization
     dropout: float
     linear_skip: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,20 +14,28 @@ from sklearn.base import ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._base.estimator import SAMPLING_CONSTRAINTS, LatentEstimator
-from .._base.posterior import Posterior
-from .._sklearn import Interval, StrOptions, fit_context, validate_params
-from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
-from ..inference.laplace import LaplaceInference, warn_unless_converged
+from .._base.estimator import LatentEstimator
+from .._sklearn import Interval, StrOptions, fit_context
+from .._typing import (
+    Activation,
+    Callbacks,
+    CovariatesLike,
+    LayerSizes,
+    LikelihoodName,
+    RandomState,
+    SizeRule,
+    TableLike,
+)
+from ..inference.laplace import warn_unless_converged
 from ..nn.models import MixtureModel
 from ..nn.regularized_mixture import COVARIANCE_TYPES
-from ..table.components import Projection
 from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.validation import check_rows
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
+from ._dgd_answers import RepresentationEstimator
 from ._dgd_fit import DecoderFit, fit_decoder, labels_of
 from ._dgd_parameters import DGDParameters
 from ._known_classes import known_components
@@ -35,7 +43,7 @@ from ._prior_mixture import PriorMixture
 from ._training_table import TrainingTable, checked_weights
 
 
-class DGDEmbedder(ClusterMixin, LatentEstimator):
+class DGDEmbedder(ClusterMixin, RepresentationEstimator):
     """Embed and cluster samples with a deep generative decoder: no encoder, and a learned mixture of Gaussians.
 
     Every sample has a representation z, found by optimisation. z follows a Gaussian mixture whose means, variances and
@@ -71,15 +79,14 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
         ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
         and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
-    size_factors : "sum", None, array-like of shape (n_samples,) or callable, default="sum"
+    size_factors : "sum", None or callable, default="sum"
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
         ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
-        to one. None gives all samples the same size. An array has one size per row of X; a callable computes them from
-        X (an array, or a CSR array). Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
-        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
-        median size. If sizes are an array, set those of another table by ``set_params(size_factors=...)`` before you
-        pass that table. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of
-        the training table's log sizes.
+        to one. None gives all samples the same size. A callable computes them from X
+        (an array, or a CSR array). Sizes of a table's own are passed with its rows: ``fit(X, size_factors=...)``. Only
+        the ratios of sizes matter. Likelihoods are those of the raw counts, given the sizes. Expected values along the
+        latent (``trajectories``, ``inverse_transform``) are those of a sample of median size. ``sample`` draws sizes
+        from a log-normal distribution with the mean and standard deviation of the training table's log sizes.
     latent_init : {"pca", "zero"}, default="pca"
         Where representations start: at principal components (for counts, those of log1p of normalised counts), or at
         zero, as published.
@@ -291,7 +298,7 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         representation: Literal["map", "variational"] = "map",
         supervised: bool = False,
         likelihood: LikelihoodName = "gaussian",
-        size_factors: SizeFactors = "sum",
+        size_factors: SizeRule = "sum",
         latent_init: Literal["pca", "zero"] = "pca",
         mixture_init: Literal["gmm", "kmeans", "softball"] | None = None,
         covariance_type: Literal["diag", "isotropic", "fixed"] = "diag",
@@ -361,7 +368,15 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
     # ---- fitting ----------------------------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: TableLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -372,6 +387,14 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
             Classes of the samples, with ``supervised=True``; otherwise it plays no part.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each sample counts. None means once.
+        size_factors : array-like of shape (n_samples,), default=None
+            Sizes of the samples: what their expected counts are multiplied by. Only their ratios matter. None leaves
+            them to the parameter of the same name. A model that is fitted with sizes needs those of the rows of every
+            table that it is asked about.
+        covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
+            Variables that condition and are not modelled: sex, site, batch, age. Columns that hold strings, booleans or
+            categories are categorical, others numeric. A model that is fitted with covariates needs those of the rows
+            of every table that it is asked about.
 
         Returns
         -------
@@ -385,9 +408,17 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
             other, if ``supervised`` has no class to learn from, or if the loss stops being finite. What an earlier fit
             has found then stays as it was.
         """
-        return self._fit_afresh(X, y=y, sample_weight=sample_weight)
+        return self._fit_afresh(X, y=y, sample_weight=sample_weight, size_factors=size_factors, covariates=covariates)
 
-    def _fit(self, X: TableLike, *, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> None:
+    def _fit(
+        self,
+        X: TableLike,
+        *,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
+    ) -> None:
         parameters = DGDParameters.of(self)
         parameters.check()
         X = self._validate(X, reset=True)
@@ -396,13 +427,14 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         component = None
         if self.supervised:
             self.classes_, component = known_components(y, weight)
-        columns, outliers = self._look_over(X, self.size_factors, weight)
+        sizes = self._sizes_of(size_factors, self.likelihood)
+        columns, outliers = self._look_over(X, sizes, weight)
         training = TrainingTable.learn(
             X,
             weight,
             component,
             likelihood=self.likelihood,
-            size_factors=self.size_factors,
+            size_factors=sizes,
             columns=columns,
             outliers=outliers,
         )
@@ -456,23 +488,16 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         check_is_fitted(self, "module_")
         return PriorMixture.of(copy.deepcopy(self.module_.mixture).double().mixture())
 
-    # ---- inference --------------------------------------------------------------------------------------------------
-
-    def _inference(self) -> LaplaceInference:
-        model = cast(MixtureModel, self._float64_module())
-        projection = None if self._projection_ is None else Projection(**self._projection_)
-        return LaplaceInference(model, self.n_importance_samples, projection, float(self.latent_tol))
-
     # ---- latents and clusters of samples ----------------------------------------------------------------------------
 
     def fit_predict(
-        self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None, **facts: Any
     ) -> np.ndarray:
         """Fit the model and return the cluster of every sample.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, **facts
             As for :meth:`fit`.
 
         Returns
@@ -480,16 +505,16 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         labels : ndarray of shape (n_samples,)
             ``labels_``.
         """
-        return self.fit(X, y, sample_weight=sample_weight).labels_
+        return self.fit(X, y, sample_weight=sample_weight, **facts).labels_
 
     def fit_transform(
-        self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: TableLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None, **facts: Any
     ) -> np.ndarray:
         """Fit the model and return the samples' representations.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, **facts
             As for :meth:`fit`.
 
         Returns
@@ -497,154 +522,4 @@ class DGDEmbedder(ClusterMixin, LatentEstimator):
         Z : ndarray of shape (n_samples, n_components)
             ``embedding_``.
         """
-        return self.fit(X, y, sample_weight=sample_weight).embedding_
-
-    def transform(self, X: TableLike) -> np.ndarray:
-        """Representations of samples: the modes of their posteriors. Decoder and mixture stay as they are.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`fit`; a row without any observed entry gets the mean of the densest component, with a warning.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            Within about ``latent_tol`` nats of the modes. Each row's search is its own: it does not depend on the other
-            rows.
-        """
-        return super().transform(X)
-
-    def predict(self, X: TableLike) -> np.ndarray:
-        """The most probable component of every sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Positions in ``weights_``, and of classes in ``classes_``.
-        """
-        return self.predict_proba(X).argmax(1)
-
-    def predict_proba(self, X: TableLike) -> np.ndarray:
-        """Probability of every component, given a sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_clusters_)
-            ``p(k | x)``: ``p(k | z)`` averaged over the posterior of the latent, by the draws of :meth:`score_samples`.
-            Each row adds up to one.
-        """
-        _, source, inference = self._for_inference(X)
-        return cast(LaplaceInference, inference).responsibilities(source).cpu().numpy()
-
-    def posterior(self, X: TableLike, *, credible_level: float = 0.95) -> Posterior:
-        """Laplace's approximation of the posterior: the representation, and the expected curvature there.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        credible_level : float, default=0.95
-            Posterior probability of the interval from ``lower`` to ``upper``.
-
-        Returns
-        -------
-        posterior : Posterior
-            With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact
-            for a linear gaussian decoder and one component.
-        """
-        return super().posterior(X, credible_level=credible_level)
-
-    # ---- likelihoods ------------------------------------------------------------------------------------------------
-
-    def score_samples(self, X: TableLike) -> np.ndarray:
-        """Log-likelihood of every sample, integrated over the latent.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`. Missing entries are integrated out.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X. With size factors it is that of the counts given these: it compares
-            with models of the same size factors alone, and with ``"sum"`` it does not add up to one over all x. It is
-            estimated from quasi-random draws, always the same ones, around every mode of a sample's posterior that is
-            found from several starts, and a few from the prior. Where they fit badly, others are taken. The estimate is
-            exact for a linear gaussian decoder and one component; otherwise a lower bound on average, with 500 draws
-            some thousandths of a nat too low. A warning tells if fewer than a tenth of a sample's draws are effective.
-        """
-        return super().score_samples(X)
-
-    def elbo(self, X: TableLike) -> float:
-        """Evidence lower bound with Laplace's approximation as the posterior, in nats per sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        elbo : float
-            Mean of ``E_q[log p(x, z) - log q(z)]``, from quasi-random draws. The less Gaussian the posteriors, the
-            farther it is below :meth:`score`.
-        """
-        return super().elbo(X)
-
-    def conditional_log_likelihood(self, X: TableLike) -> float:
-        """log p(x | z) at the representations, in nats per sample: the negative of the DGD paper's NLL.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-
-        Returns
-        -------
-        log_likelihood : float
-            Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
-        """
-        return super().conditional_log_likelihood(X)
-
-    # ---- simulation -------------------------------------------------------------------------------------------------
-
-    @validate_params(
-        {**SAMPLING_CONSTRAINTS, "cluster": [None, Interval(Integral, 0, None, closed="left")]},
-        prefer_skip_nested_validation=True,
-    )
-    def sample(self, n_samples: int = 1, random_state: RandomState = None, *, cluster: int | None = None) -> np.ndarray:
-        """Draw samples from the fitted model: the latent from the mixture, then the features.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of samples.
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws; the same seed gives the same samples.
-        cluster : int, default=None
-            The component that all of them come from. None draws from the whole mixture.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training table.
-        """
-        module, generator = self._for_sampling(random_state)
-        mixture = module.latent_prior()
-        if cluster is not None:
-            if cluster >= self.n_clusters_:
-                raise ValueError(f"cluster={cluster}, but the mixture has components 0 to {self.n_clusters_ - 1}.")
-            mixture = mixture.component(int(cluster))
-        return self._simulated(module, mixture, int(n_samples), generator)
+        return self.fit(X, y, sample_weight=sample_weight, **facts).embedding_

@@ -12,7 +12,7 @@ from .._typing import SizeFactors
 from ..nn.row_context import RowContext
 from ..table.columns import Columns
 from ..table.outliers import NO_OUTLIERS, Outliers
-from ..table.size_factors import belongs_to, count_means, given_sizes, log_size_factors, takes_size_factors
+from ..table.size_factors import count_means, given_sizes, log_size_factors
 from ..table.table import Table, TableReader, Values
 from ..table.validation import named_entries
 from ..table.weighted_rows import WeightedRows, weighted_rows
@@ -62,10 +62,10 @@ class TrainingTable:
         """The training table of samples (N, D) with weights (N,), and with the reader that it has taught."""
         weight = weight.copy()
         weight[outliers.rows] = 0
-        sizes = owner = None
-        if takes_size_factors(size_factors, likelihood):
+        sizes = None
+        if size_factors is not None:
             if not isinstance(size_factors, str):
-                sizes, owner = given_sizes(X, size_factors), belongs_to(size_factors, X)
+                sizes = given_sizes(X, size_factors)
             # This raises if a sample has no size, and names it by its number in X.
             log_size_factors(X, size_factors if sizes is None else sizes, count_means(X))
         rows = weighted_rows(columns.of(X), weight, component, sizes)
@@ -73,8 +73,8 @@ class TrainingTable:
         of_rows = size_factors
         if sizes is not None:
             values = sizes[rows.index]
-            # A function holds for any table. An array is the user's, whose owner is known.
-            of_rows = values if owner is not None else lambda _: values
+            # A function is a rule, which holds for any table.
+            of_rows = (lambda _: values) if callable(size_factors) else values
         table = TableReader.learn(
             distinct,
             likelihood,
@@ -82,7 +82,6 @@ class TrainingTable:
             outliers=replace(outliers, rows=NO_OUTLIERS.rows),
             size_factors=of_rows,
             context=RowContext(weight=rows.weights, component=None if component is None else component[rows.index]),
-            given_for=owner,
         )
         return cls(X, component, size_factors, rows, table, outliers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .._base.denoising import DenoisingMixin
-from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors
+from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeRule
 from ._autoencoder import (
     AutoencoderDefaults,
     Decoder,
@@ -70,15 +70,15 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
         ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
         and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
-    size_factors : "sum", None, array-like of shape (n_samples,) or callable, default=None
+    size_factors : "sum", None or callable, default=None
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
         ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
-        to one. None gives all samples the same size. An array has one size per row of X; a callable computes them from
-        X (an array, or a CSR array). Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
-        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
-        median size. If sizes are an array, set those of another table by ``set_params(size_factors=...)`` before you
-        pass that table. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of
-        the training table's log sizes. The encoder sees log1p of counts divided by their sizes.
+        to one. None gives all samples the same size. A callable computes them from X
+        (an array, or a CSR array). Sizes of a table's own are passed with its rows: ``fit(X, size_factors=...)``. Only
+        the ratios of sizes matter. Likelihoods are those of the raw counts, given the sizes. Expected values along the
+        latent (``trajectories``, ``inverse_transform``) are those of a sample of median size. ``sample`` draws sizes
+        from a log-normal distribution with the mean and standard deviation of the training table's log sizes. The
+        encoder sees log1p of counts divided by their sizes.
     hidden_layer_sizes : sequence of int, default=None
         Number of units in each hidden layer of the decoder's network. None means (64,), and no hidden layers for
         ``decoder="linear"``, which cannot have any.
@@ -221,7 +221,7 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         n_flows: int = 5,
         variational: bool = True,
         likelihood: LikelihoodName = "gaussian",
-        size_factors: SizeFactors = None,
+        size_factors: SizeRule = None,
         hidden_layer_sizes: LayerSizes | None = None,
         encoder_hidden_layer_sizes: LayerSizes = (64,),
         activation: Activation = "tanh",

@@ -7,11 +7,21 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import ClusterMixin
 
-from .._base.estimator import require_density
+from .._base.simulation import require_density
 from .._sklearn import Interval, available_if
-from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeFactors, TableLike
+from .._typing import (
+    Activation,
+    Callbacks,
+    CovariatesLike,
+    LayerSizes,
+    LikelihoodName,
+    RandomState,
+    SizeRule,
+    TableLike,
+)
 from ..inference.encoder import EncoderInference
 from ..table.source import RowSource
 from ..table.table import Table
@@ -82,15 +92,15 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
         ``"zinb"`` also learns a probability of excess zeros, whose logit is linear in z. ``"bernoulli"`` is for zeros
         and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
-    size_factors : "sum", None, array-like of shape (n_samples,) or callable, default="sum"
+    size_factors : "sum", None or callable, default="sum"
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
         ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
-        to one. None gives all samples the same size. An array has one size per row of X; a callable computes them from
-        X (an array, or a CSR array). Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
-        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
-        median size. If sizes are an array, set those of another table by ``set_params(size_factors=...)`` before you
-        pass that table. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of
-        the training table's log sizes. The encoder sees log1p of counts divided by their sizes.
+        to one. None gives all samples the same size. A callable computes them from X
+        (an array, or a CSR array). Sizes of a table's own are passed with its rows: ``fit(X, size_factors=...)``. Only
+        the ratios of sizes matter. Likelihoods are those of the raw counts, given the sizes. Expected values along the
+        latent (``trajectories``, ``inverse_transform``) are those of a sample of median size. ``sample`` draws sizes
+        from a log-normal distribution with the mean and standard deviation of the training table's log sizes. The
+        encoder sees log1p of counts divided by their sizes.
     decoder : {"mlp", "linear"}, default="mlp"
         How the decoder maps the latent to expected values, before the link of the likelihood: by a multilayer
         perceptron, or by a linear map. See ``linear_skip``.
@@ -256,7 +266,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         n_flows: int = 5,
         variational: bool = True,
         likelihood: LikelihoodName = "gaussian",
-        size_factors: SizeFactors = "sum",
+        size_factors: SizeRule = "sum",
         decoder: Decoder = "mlp",
         hidden_layer_sizes: LayerSizes | None = None,
         encoder_hidden_layer_sizes: LayerSizes = (128,),
@@ -394,7 +404,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
     # ---- clusters of samples ----------------------------------------------------------------------------------------
 
     @available_if(require_density)
-    def fit_predict(self, X: TableLike, y: Any = None) -> np.ndarray:
+    def fit_predict(self, X: TableLike, y: Any = None, **facts: Any) -> np.ndarray:
         """Fit the model and return the cluster of every sample.
 
         Parameters
@@ -403,32 +413,40 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
             As for :meth:`fit`.
         y : ignored
             Present for API consistency.
+        **facts
+            Passed on to :meth:`fit`.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
             ``labels_``.
         """
-        return self.fit(X).labels_
+        return self.fit(X, **facts).labels_
 
     @available_if(require_density)
-    def predict(self, X: TableLike) -> np.ndarray:
+    def predict(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """The most probable cluster of every sample.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
             Positions in the columns of :meth:`predict_proba`.
         """
-        return self.predict_proba(X).argmax(1)
+        return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
     @available_if(require_density)
-    def predict_proba(self, X: TableLike) -> np.ndarray:
+    def predict_proba(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Probability of every cluster for every sample.
 
         Clusters are the components of the prior, or what ``n_clusters`` merges them into.
@@ -437,6 +455,8 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
@@ -448,7 +468,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         ValueError
             If ``n_clusters`` is neither None nor a whole number between 1 and the number of the prior's components.
         """
-        _, source, inference = self._for_inference(X)
+        _, source, inference = self._for_inference(X, size_factors, covariates)
         return self._cluster_probabilities(cast(EncoderInference, inference), source)
 
     def _cluster_probabilities(self, inference: EncoderInference, source: RowSource) -> np.ndarray:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
@@ -38,8 +37,8 @@ class SizeScale:
         Mean of each column, by which the total of a row with missing entries is extrapolated.
     is_total : bool
         Whether a row's size factor is its own total.
-    given_for : tuple or None
-        Size factors given as an array, and a hash of the table that they belong to.
+    is_given : bool
+        Whether sizes were given with the training table's rows, and not by a rule that holds for any table.
     """
 
     log_unit: float
@@ -47,7 +46,7 @@ class SizeScale:
     log_sd: float
     count_means: np.ndarray
     is_total: bool
-    given_for: tuple[Any, str] | None
+    is_given: bool
 
     @classmethod
     def learn(
@@ -55,7 +54,6 @@ class SizeScale:
         X: np.ndarray | sp.csr_array,
         size_factors: SizeFactors,
         weights: np.ndarray | None = None,
-        given_for: tuple[Any, str] | None = None,
     ) -> tuple[SizeScale, np.ndarray]:
         """The scale of a training table whose rows have weights (N,), and its rows' log size factors on it: (N,)."""
         means = count_means(X, weights)
@@ -64,7 +62,7 @@ class SizeScale:
         mean = np.average(logs, weights=weights)
         sd = np.sqrt(np.average((logs - mean) ** 2, weights=weights))
         is_total = isinstance(size_factors, str)
-        return cls(unit, float(mean - unit), float(sd), means, is_total, given_for), logs - unit
+        return cls(unit, float(mean - unit), float(sd), means, is_total, _are_given(size_factors)), logs - unit
 
     def log_sizes(self, X: np.ndarray | sp.csr_array, size_factors: SizeFactors) -> np.ndarray:
         """Log size factors of a table's rows on the training table's scale: (N,).
@@ -72,18 +70,20 @@ class SizeScale:
         A row without any count, whose size would be its total, says nothing. It gets ``LOG_SIZE_OF_NOTHING``, with a
         warning.
         """
+        if self.is_given and not _are_given(size_factors):
+            raise ValueError(
+                "The model was fitted with size factors of its rows, fit(X, size_factors=...): pass those of the rows "
+                "of this X, too, as size_factors=... of the method that you call."
+            )
+        if not self.is_given and _are_given(size_factors):
+            raise ValueError(
+                "The model was fitted with a rule for size factors, its parameter size_factors: it holds for this X as "
+                "well. Leave size_factors=... out, or fit the model with fit(X, size_factors=...)."
+            )
         if size_factors is None:
             raise ValueError(
-                "The model was fitted with size factors: set_params(size_factors=...) those of the rows of this X, or "
-                "'sum'."
+                "The model was fitted with size factors: set_params(size_factors=...) to the rule that gives them."
             )
-        if self.given_for is not None:
-            sizes, table = self.given_for
-            if size_factors is sizes and joblib.hash(X) != table:
-                raise ValueError(
-                    "size_factors are still those of the training table's rows, and this X is another table: "
-                    "set_params(size_factors=...) those of its rows."
-                )
         if not isinstance(size_factors, str):
             return log_size_factors(X, size_factors, self.count_means) - self.log_unit
         totals = _totals(X, self.count_means)
@@ -95,15 +95,34 @@ class SizeScale:
             )
         return np.where(totals > 0, np.log(np.where(totals > 0, totals, 1)) - self.log_unit, LOG_SIZE_OF_NOTHING)
 
-    def belonging_to(self, size_factors: SizeFactors) -> SizeScale:
-        """The same scale, where size factors that equal those of the training table are the ones that it was given.
 
-        A file does not say that the parameter of an estimator and the array that it was fitted with are one object.
-        """
-        if self.given_for is None or size_factors is None or isinstance(size_factors, str) or callable(size_factors):
-            return self
-        given, table = self.given_for
-        return replace(self, given_for=(size_factors, table)) if np.array_equal(given, size_factors) else self
+def settled_size_factors(rule: SizeFactors, given: ArrayLike | None, likelihood: str, owner: str) -> SizeFactors:
+    """The size factors of a table's rows, given with them or by the rule that an estimator has; None without any.
+
+    Raises if the estimator has an array where a rule belongs. ``owner`` is the estimator's name.
+    """
+    if _are_given(rule):
+        raise ValueError(
+            f"size_factors of {owner} is an array, which belongs to the rows of one table. Pass it with these: fit"
+            "(X, size_factors=...), transform(X, size_factors=...) and so on. The parameter is a rule that holds for "
+            "any table: 'sum', a function of X, or None."
+        )
+    size_factors = rule if given is None else given
+    return size_factors if takes_size_factors(size_factors, likelihood) else None
+
+
+def check_without_sizes(size_factors: SizeFactors) -> None:
+    """Raise if rows come with size factors, to a model that has been fitted without."""
+    if _are_given(size_factors):
+        raise ValueError(
+            "size_factors are given, but the model was fitted without any: leave them out, or fit the model with "
+            "fit(X, size_factors=...)."
+        )
+
+
+def _are_given(size_factors: SizeFactors) -> bool:
+    """Whether size factors are those of some rows, and not a rule."""
+    return not (size_factors is None or isinstance(size_factors, str) or callable(size_factors))
 
 
 def takes_size_factors(size_factors: SizeFactors, likelihood: str) -> bool:
@@ -118,13 +137,6 @@ def takes_size_factors(size_factors: SizeFactors, likelihood: str) -> bool:
         f"size_factors are given, but likelihood={likelihood!r} has no counts for them to multiply. Leave them out, or "
         "choose 'poisson', 'nb' or 'zinb'."
     )
-
-
-def belongs_to(size_factors: SizeFactors, X: np.ndarray | sp.csr_array) -> tuple[Any, str] | None:
-    """Size factors given as an array together with a hash of their table; None for a rule that holds for any table."""
-    if isinstance(size_factors, str) or callable(size_factors):
-        return None
-    return size_factors, joblib.hash(X)
 
 
 def log_size_factors(X: np.ndarray | sp.csr_array, size_factors: SizeFactors, count_means: np.ndarray) -> np.ndarray:
@@ -198,8 +210,8 @@ def given_sizes(
         raise ValueError("size_factors must be numbers, one for each row of X.") from error
     if sizes.shape != (X.shape[0],):
         raise ValueError(
-            f"size_factors has shape {sizes.shape}, but X has {X.shape[0]} rows. Before another table is passed, "
-            "set_params(size_factors=...) those of its rows; in searches and cross-validation, where rows are "
-            "chosen for you, size_factors has to be 'sum', None, or a function of X."
+            f"size_factors has shape {sizes.shape}, but X has {X.shape[0]} rows: give one number for each row. In "
+            "searches and cross-validation, have size_factors sliced with X by scikit-learn's metadata routing, or use "
+            "size_factors='sum'."
         )
     return sizes

@@ -15,7 +15,7 @@ from ..nn.likelihoods import LIKELIHOODS
 from ..nn.row_context import EMPTY, RowContext
 from .columns import EVERY_COLUMN, Columns, find_columns
 from .outliers import NO_OUTLIERS, Outliers
-from .size_factors import SizeScale, belongs_to, takes_size_factors
+from .size_factors import SizeScale, check_without_sizes
 from .source import RowSource
 from .units import Bounds, Units
 
@@ -52,7 +52,6 @@ class TableReader:
         outliers: Outliers = NO_OUTLIERS,
         size_factors: SizeFactors = None,
         context: RowContext[np.ndarray] = EMPTY,
-        given_for: tuple[Any, str] | None = None,
     ) -> Table:
         """The training table, with the reader that it has taught.
 
@@ -69,17 +68,13 @@ class TableReader:
         outliers : Outliers
             What training sets aside. Units are those of the other rows.
         size_factors : "sum", array of shape (N,), callable or None
-            Those of the rows of X.
+            Those of the rows of X. None where the likelihood has no use for them.
         context : RowContext of arrays
             What else the rows carry.
-        given_for : tuple, optional
-            Where rows of a user's table were put into another order: the user's size factors and the hash of the user's
-            table (see :func:`~skdevae.table.size_factors.belongs_to`).
         """
         sizes = log_sizes = None
-        if takes_size_factors(size_factors, likelihood):
-            owner = belongs_to(size_factors, X) if given_for is None else given_for
-            sizes, log_sizes = SizeScale.learn(X, size_factors, context.weight, owner)
+        if size_factors is not None:
+            sizes, log_sizes = SizeScale.learn(X, size_factors, context.weight)
         if columns is None:
             columns = find_columns(X, likelihood, context.weight)
         units = Units()
@@ -96,6 +91,7 @@ class TableReader:
     def read(self, X: Values, *, size_factors: SizeFactors = None, context: RowContext[np.ndarray] = EMPTY) -> Table:
         """Another table, on the training table's scales."""
         if self.sizes is None:
+            check_without_sizes(size_factors)
             return Table(X, self, context)
         return Table(X, self, context.replaced(log_size=self.sizes.log_sizes(X, size_factors)))
 

@@ -7,12 +7,13 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
 from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions
-from .._typing import Assignment, TableLike
+from .._typing import Assignment, CovariatesLike, TableLike
 from ..inference.columns import column_evidence
 from ..metrics import coclustering_matrix
 from ..nn.cluster_prior import ASSIGNMENTS
@@ -85,7 +86,9 @@ class FeatureClusterer(LatentVariableModel):
 
     # ---- clusters of the columns ------------------------------------------------------------------------------------
 
-    def predict_proba(self, X: TableLike) -> np.ndarray:
+    def predict_proba(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Probability of each cluster for every column of X, judged on X itself.
 
         The curves of the fit place the rows of X on the axis. Then every column is judged anew, as in the fit. On
@@ -95,6 +98,8 @@ class FeatureClusterer(LatentVariableModel):
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
@@ -102,25 +107,29 @@ class FeatureClusterer(LatentVariableModel):
             One row for every *column* of X. Columns are in the order of the clusters. A column that was left out of the
             fit has the weights of the clusters.
         """
-        _, source, inference = self._for_inference(X)
+        _, source, inference = self._for_inference(X, size_factors, covariates)
         evidence = self._column_evidence(inference.model, source)
         probabilities = softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
         return self._with_constants(probabilities)
 
-    def predict(self, X: TableLike) -> np.ndarray:
+    def predict(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Most probable cluster of every column of X, judged on X itself.
 
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
 
         Returns
         -------
         labels : ndarray of shape (n_features,)
             Number of the cluster of every *column* of X; -1 for columns of which the fit has learned nothing.
         """
-        labels = self.predict_proba(X).argmax(1)
+        labels = self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
         return self._labels_with_constants(self._reader_.columns.of(labels))
 
     def feature_labels(self, threshold: float = 0.8) -> np.ndarray:

@@ -1,0 +1,228 @@
+"""Simulation: from the latent to the table, by the curves and the likelihood of a fitted model."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from .._sklearn import Interval, available_if, validate_params
+from .._typing import RandomState
+from ..inference import slopes
+from ..nn.models import GenerativeModel, in_context
+from ..nn.priors import GaussianMixture
+from ..table.columns import Columns
+from ..table.table import TableReader
+from ..table.validation import named_entries
+from ..training.seeds import generator_from, spawn_seeds
+from .own_settings import UnderOwnSettings
+
+SAMPLING_CONSTRAINTS = {
+    "n_samples": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+}
+
+
+def require_density(estimator: Any) -> bool:
+    """True where an estimator has a distribution of latents, and so a likelihood of X; else an AttributeError.
+
+    A plain autoencoder has none.
+    """
+    module = getattr(estimator, "module_", None)
+    variational = getattr(estimator, "variational", True) if module is None else module.variational
+    if not variational:
+        raise AttributeError(
+            "An autoencoder (variational=False) has no distribution of latents and so no likelihood of X: "
+            "conditional_log_likelihood says how well it reconstructs X. The rest needs variational=True."
+        )
+    return True
+
+
+def _require_finite(values: np.ndarray, positions: Tensor | np.ndarray, columns: Columns) -> np.ndarray:
+    """Values (P, D, ...) at positions (P, Q) of the latent; a ValueError that names the first position without a value.
+
+    Columns that were never observed have none anywhere.
+    """
+    observed = np.delete(values, columns.unobserved, axis=1)
+    finite = np.isfinite(observed).reshape(len(values), -1).all(1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        where = ", ".join(f"{coordinate:g}" for coordinate in positions[first].tolist())
+        raise ValueError(
+            f"At {np.count_nonzero(~finite)} of {len(finite)} positions the fitted curves leave the range of "
+            f"{values.dtype} numbers; the first is row {first}, z=({where}). Latents are in standard deviations of the "
+            "prior: ask for positions nearer to those of the data."
+        )
+    return values
+
+
+def float64_like(module: GenerativeModel) -> Tensor:
+    """A tensor with the dtype of all inference, on the module's device."""
+    return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
+
+
+class SimulationMixin(UnderOwnSettings):
+    """What a fitted model says of the table, given latents: expected values, their slopes, and simulated rows."""
+
+    _reader_: TableReader
+
+    @property
+    def _n_features_out(self) -> int:
+        raise NotImplementedError
+
+    def _float64_module(self) -> GenerativeModel:
+        raise NotImplementedError
+
+    def trajectories(self, z: ArrayLike) -> np.ndarray:
+        """Expected value of every feature along the latent.
+
+        Parameters
+        ----------
+        z : array-like of shape (n_points,) or (n_points, n_components)
+            Positions, in units of the prior's standard deviation.
+
+        Returns
+        -------
+        curves : ndarray of shape (n_points, n_features)
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+
+        Raises
+        ------
+        ValueError
+            If z is so far out that an expected value is not a finite number.
+        """
+        module, positions = self._at_positions(z)
+        with torch.no_grad():
+            mean = module.likelihood.mean(module.predictive_curves(positions), positions)
+        with np.errstate(over="ignore"):
+            return _require_finite(self._reader_.to_user(mean.cpu().numpy()), positions, self._reader_.columns)
+
+    def derivatives(self, z: ArrayLike) -> np.ndarray:
+        """Rate of change of the expected value of every feature along the latent.
+
+        Parameters
+        ----------
+        z : array-like of shape (n_points,) or (n_points, n_components)
+            Positions, in units of the prior's standard deviation.
+
+        Returns
+        -------
+        rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
+            In the units of the training table per prior standard deviation. The last axis is there where the latent has
+            more than one component. Expected counts end at 2**53: there, their rate of change is 0.
+
+        Raises
+        ------
+        ValueError
+            If z is so far out that a rate is not a finite number.
+        """
+        module, positions = self._at_positions(z)
+        with torch.no_grad():
+            rates = slopes(lambda z: module.likelihood.mean(module.predictive_curves(z), z), positions)
+        by_column = self._reader_.columns.spread_rates(rates.cpu().numpy(), axis=1)
+        with np.errstate(over="ignore"):
+            in_user_units = by_column * np.reshape(self._reader_.units.sizes, (-1, 1))
+        _require_finite(in_user_units, positions, self._reader_.columns)
+        return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
+
+    def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
+        check_is_fitted(self, "module_")
+        n_components = self._n_features_out
+        with named_entries(z, "z"):
+            points = check_array(np.atleast_1d(z), ensure_2d=False, dtype=np.float64, input_name="z", copy=True)
+        if points.ndim == 1 and n_components == 1:
+            points = points[:, None]
+        if points.ndim != 2 or points.shape[1] != n_components:
+            raise ValueError(
+                f"z has shape {points.shape}, but positions on this latent need shape (n_points, {n_components})."
+            )
+        module = self._float64_module()
+        return module, torch.from_numpy(points).to(float64_like(module))
+
+    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
+        """Expected value of every feature for samples at given latents.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latents, as :meth:`transform` returns them.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+
+        Raises
+        ------
+        ValueError
+            If a latent is so far out that an expected value is not a finite number, in the precision of Z.
+        """
+        check_is_fitted(self, "module_")
+        with named_entries(Z, "Z"):
+            latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if latents.shape[1] != self._n_features_out:
+            raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
+        expected = self.trajectories(latents)
+        with np.errstate(over="ignore"):
+            return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
+
+    @available_if(require_density)
+    @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
+        """Draw samples from the fitted model: the latent from its prior, then the features.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; the same seed gives the same samples.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+        """
+        module, generator = self._for_sampling(random_state)
+        return self._simulated(module, module.latent_prior(), int(n_samples), generator)
+
+    @available_if(require_density)
+    @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
+    def sample_latent(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
+        """Draw latents from the prior.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of draws.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; :meth:`sample` with the same seed has the same latents.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Latents, as :meth:`transform` returns them for data.
+        """
+        module, generator = self._for_sampling(random_state)
+        return module.latent_prior().draw(int(n_samples), generator)[0].numpy()
+
+    def _for_sampling(self, random_state: RandomState) -> tuple[GenerativeModel, torch.Generator]:
+        check_is_fitted(self, "module_")
+        return self._float64_module().cpu(), generator_from(spawn_seeds(random_state, 1)[0])
+
+    def _simulated(
+        self, module: GenerativeModel, prior: GaussianMixture, n_samples: int, generator: torch.Generator
+    ) -> np.ndarray:
+        """Rows in the user's units whose latents come from a prior."""
+        z, _ = prior.draw(n_samples, generator)
+        with torch.no_grad():
+            curves = module.predictive_curves(z)
+            context = self._reader_.drawn_context(n_samples, generator, z.dtype)
+            drawn = module.likelihood.sample(in_context(curves, context), z, generator)
+        return self._reader_.complete_sample(drawn.numpy(), context, generator)
