@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sklearn.base import _fit_context
 from sklearn.utils import _param_validation, metaestimators
+from sklearn.utils import _safe_indexing as take_rows_or_columns
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_monotonic_cst as check_monotonic_cst
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -22,6 +23,7 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "inside_available_if",
+    "take_rows_or_columns",
     "validate_params",
 ]
 

@@ -27,3 +27,7 @@ SizeFactors: TypeAlias = SizeRule | ArrayLike
 CovariatesLike: TypeAlias = Any
 #: callbacks of skorch, or pairs of a name and a callback
 Callbacks: TypeAlias = Sequence[Callback | tuple[str, Callback]] | None
+#: names or positions of columns of X, a mask, a mapping of them to "categorical" or "numeric", or a function of X
+ColumnChoice: TypeAlias = Any
+#: covariates of rows: a data frame, an array of rows or of labels, or a mapping of names to values
+CovariateTable: TypeAlias = Any

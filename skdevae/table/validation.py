@@ -51,10 +51,10 @@ def as_plain_table(X: Any) -> Any:
         if len(sparse) == X.shape[1] and any(dtype.fill_value != 0 for dtype in sparse):
             X = X.sparse.to_dense()
     if isinstance(X, np.ndarray):
-        _check_real("X", X.dtype)
+        check_real("X", X.dtype)
     elif hasattr(X, "__array__") and hasattr(X, "columns") and hasattr(X, "dtypes"):
         for column, dtype in enumerate(X.dtypes):
-            _check_real(f"{column_label(X.columns, column)} of X", dtype)
+            check_real(f"{column_label(X.columns, column)} of X", dtype)
     return X
 
 
@@ -75,7 +75,7 @@ def _check_names(names: pd.Index) -> None:
         raise ValueError(f"X has several columns named {repeated.tolist()[0]!r}{others}. Give each a name of its own.")
 
 
-def _check_real(name: str, dtype: Any) -> None:
+def check_real(name: str, dtype: Any) -> None:
     """Raise if a dtype of NumPy, pandas or polars is one of dates, times, durations or complex numbers."""
     kind, is_temporal = getattr(dtype, "kind", ""), getattr(dtype, "is_temporal", None)
     if kind in ("m", "M") or (callable(is_temporal) and is_temporal()):
