@@ -30,28 +30,40 @@ def starting_inputs(source: RowSource, inputs: Inputs, n: int, how: str, seed: i
 
 
 def _of_the_data(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
-    index = np.sort(random.permutation(len(source))[:n])
-    return torch.cat([inputs(rows.dense()) for _, rows in source.take(index).chunks(width=source.n_features)])
+    if source.context.weight is None:
+        index = random.permutation(len(source))[:n]
+    else:
+        shares = source.weights / source.total_weight
+        index = random.choice(len(source), min(n, len(source)), replace=False, p=shares)
+    return _seen(source.take(np.sort(index)), inputs)
 
 
-def _some_rows(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
+def _some_rows(source: RowSource, n: int, random: np.random.RandomState) -> RowSource:
     wanted = min(n * _ROWS_PER_CENTER, max(n, _MOST_ENTRIES // source.n_features))
-    return _of_the_data(source, inputs, min(len(source), wanted), random)
+    return source.take(np.sort(random.permutation(len(source))[:wanted]))
+
+
+def _seen(source: RowSource, inputs: Inputs) -> Tensor:
+    return torch.cat([inputs(rows.dense()) for _, rows in source.chunks(width=source.n_features)])
 
 
 def _centers(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
-    rows = _some_rows(source, inputs, n, random)
+    some = _some_rows(source, n, random)
+    rows = _seen(some, inputs)
     distinct = torch.unique(rows, dim=0)
     if len(distinct) <= n:
         return distinct[torch.arange(n) % len(distinct)]
     search = KMeans(n, init="random", n_init=1, max_iter=_STEPS, random_state=random)
-    return torch.from_numpy(search.fit(rows.cpu().numpy()).cluster_centers_).to(rows)
+    search.fit(rows.cpu().numpy(), sample_weight=some.context.weight)
+    return torch.from_numpy(search.cluster_centers_).to(rows)
 
 
 def _noise(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
-    rows = _some_rows(source, inputs, n, random)
+    some = _some_rows(source, n, random)
+    rows = _seen(some, inputs)
     noise = torch.from_numpy(random.standard_normal((n, source.n_features))).to(rows)
-    return rows.mean(0) + rows.std(0, correction=0) * noise
+    mean, sd = some.moments(rows)
+    return mean + sd * noise
 
 
 #: how -> rows: k-means centres, random rows, or noise with each column's mean and standard deviation

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..nn.behavior_evidence import behavior_evidence
 from ..nn.binned_columns import bin_columns, in_bins
-from ..nn.latent_grid import GridStatistics, LatentGrid, log_joint, side_by_side, summarize
+from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, side_by_side, summarize
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..nn.models.base import RULED_OUT
@@ -72,7 +72,7 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
         for _, rows in source.chunks(len(grid.points)):
             has_missing |= rows.observed is not None
             if has_free_noise:
-                squares += rows.dense().values.double().square().sum(0)
+                squares += counted(rows, rows.dense().values.double().square()).sum(0)
             yield rows, log_joint(rows, tables, grid)
 
     parts, latents = [], []
@@ -100,7 +100,7 @@ def sums_without(
         for group in groups:
             own = rows.of_columns(group)
             q = (joint - own.log_likelihood(tables.of_columns(group))).softmax(1)
-            here.append((summarize(own, q, log_mass, tables.positive is not None), q.sum(0)))
+            here.append((summarize(own, q, log_mass, tables.positive is not None), counted(own, q).sum(0)))
         pairs = zip(found, here, strict=True)
         found = [(sums + more, mass + added) for (sums, mass), (more, added) in pairs] if found else here
     return found

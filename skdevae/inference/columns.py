@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..nn.latent_grid import GridStatistics, LatentGrid, log_joint, summarize, total
+from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, summarize, total
 from ..nn.models import GenerativeModel, in_context
 from ..nn.rows import DenseRows
 from ..table.source import RowSource
@@ -56,11 +56,13 @@ def _summed_over_rows(model: GenerativeModel, rows: DenseRows, candidates: Tenso
     likelihood = model.likelihood
     if not likelihood.is_linear:
         log_prob = likelihood.log_prob(rows.values[:, None], candidates, z[:, None, None, :])
-        return (log_prob if rows.observed is None else torch.where(rows.observed[:, None] > 0, log_prob, 0.0)).sum(0)
+        if rows.observed is not None:
+            log_prob = torch.where(rows.observed[:, None] > 0, log_prob, 0.0)
+        return counted(rows, log_prob).sum(0)
     at_rows = GridStatistics(
-        rows.values,
-        (rows.values > 0).to(rows.values) if likelihood.has_positive_term else None,
-        torch.ones_like(rows.values) if rows.observed is None else rows.observed,
+        counted(rows, rows.values),
+        counted(rows, (rows.values > 0).to(rows.values)) if likelihood.has_positive_term else None,
+        counted(rows, torch.ones_like(rows.values) if rows.observed is None else rows.observed),
         torch.zeros(()),
         len(rows),
     )

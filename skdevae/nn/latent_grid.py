@@ -78,15 +78,15 @@ class GridStatistics:
         Number of observed samples. (P, 1) where no entry is missing.
     divergence : scalar Tensor
         Sum of KL(q(z) || p(z)).
-    n_rows : int
-        Number of samples.
+    n_rows : float
+        Number of samples, or their total weight.
     """
 
     weighted: Tensor
     positive: Tensor | None
     mass: Tensor
     divergence: Tensor
-    n_rows: int
+    n_rows: float
 
     def __add__(self, other: GridStatistics) -> GridStatistics:
         return GridStatistics(
@@ -178,11 +178,22 @@ def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: f
     return rows.log_likelihood(tables) / temperature + grid.log_mass
 
 
+def counted(rows: Rows, values: Tensor) -> Tensor:
+    """Values (B, ...) of rows, each times its row's weight: the terms of a sum in which a row of weight w is w rows."""
+    weight = rows.context.weight
+    return values if weight is None else values * weight.to(values).view(-1, *[1] * (values.ndim - 1))
+
+
 def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> GridStatistics:
-    """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass`` (P,)."""
-    weighted, positive, mass = rows.expectations(q, with_positive)
-    divergence = torch.special.xlogy(q, q).sum() - (q @ log_mass).sum()
-    return GridStatistics(weighted, positive, mass, divergence, len(rows))
+    """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass`` (P,).
+
+    A row of weight w counts as w rows.
+    """
+    counts, weight = counted(rows, q), rows.context.weight
+    weighted, positive, mass = rows.expectations(counts, with_positive)
+    divergence = torch.special.xlogy(counts, q).sum() - (counts @ log_mass).sum()
+    n_rows = len(rows) if weight is None else float(weight.sum())
+    return GridStatistics(weighted, positive, mass, divergence, n_rows)
 
 
 def bumps_around(centers: Tensor, points: Tensor, width: float) -> Tensor:

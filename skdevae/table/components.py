@@ -11,11 +11,12 @@ import scipy.sparse as sp
 import torch
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from ..nn.latent_grid import counted
 from .size_factors import weighted_median
 from .source import DenseRows, RowSource, SparseRows, summarize_columns
 
@@ -158,26 +159,46 @@ def principal_components(source: RowSource, counts: bool, n_components: int) -> 
     return principal_projection(source, counts, n_components + _MORE_COMPONENTS)(source)
 
 
-def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Values replaced by the standard normal quantiles of their ranks."""
-    return norm.ppf((rankdata(values) - 0.5) / len(values))
+def ranks(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The weight of all values (N,) that are smaller, and half of that of all equal ones, the value itself included.
+
+    Weights (N,) say how often each value counts. With weights of one this is the rank, less a half.
+    """
+    weights = np.ones(len(values)) if weights is None else weights
+    _, which = np.unique(values, return_inverse=True)
+    of_values = np.bincount(which, weights)
+    return (np.cumsum(of_values) - 0.5 * of_values)[which]
 
 
-def starting_positions(scores: np.ndarray, n_components: int, restart: int, seed: int) -> np.ndarray:
-    """A first guess of every sample's latent, (N, Q): leading components, or for restarts random mixtures of them."""
+def normal_scores(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Values (N,), each counted as often as its weight (N,) says, as the standard normal quantiles of their ranks."""
+    return norm.ppf(ranks(values, weights) / (len(values) if weights is None else weights.sum()))
+
+
+def starting_positions(
+    scores: np.ndarray, n_components: int, restart: int, seed: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """A first guess of every sample's latent, (N, Q): leading components, or for restarts random mixtures of them.
+
+    ``weights`` (N,) say how often each sample counts.
+    """
     mixture = np.eye(scores.shape[1], n_components)
     if restart > 0:
         mixture = check_random_state(seed).standard_normal(mixture.shape)
     # A table with fewer columns than the latent has components leaves some of them to be found from noise.
     mixed = scores @ mixture
-    return np.column_stack([normal_scores(column) for column in mixed.T])
+    return np.column_stack([normal_scores(column, weights) for column in mixed.T])
 
 
-def landmarks(positions: np.ndarray, seed: int) -> np.ndarray:
-    """Places where samples are dense, (P, Q), for positions (N, Q) of more dimensions than a grid can have."""
+def landmarks(positions: np.ndarray, seed: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Places where samples are dense, (P, Q), for positions (N, Q) of more dimensions than a grid can have.
+
+    ``weights`` (N,) say how often each sample counts.
+    """
     n_distinct = len(np.unique(positions, axis=0))
     n_landmarks = min(_MOST_LANDMARKS, max(1, n_distinct // _SAMPLES_PER_LANDMARK))
-    return KMeans(n_landmarks, n_init=1, max_iter=20, random_state=seed).fit(positions).cluster_centers_
+    search = KMeans(n_landmarks, n_init=1, max_iter=20, random_state=seed)
+    return search.fit(positions, sample_weight=weights).cluster_centers_
 
 
 def projection_onto(
@@ -185,30 +206,32 @@ def projection_onto(
 ) -> tuple[Tensor, Tensor]:
     """A linear map from ``inputs(rows)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
 
-    It has the positions' mean and a standard deviation of 1 over the table.
+    It has the positions' mean and a standard deviation of 1 over the table. Rows count as often as their weights say.
     """
-    centered = positions - positions.mean(0)
+    center = source.mean(positions)
+    centered = positions - center
 
-    def blocks() -> Iterator[tuple[slice, Tensor]]:
+    def blocks() -> Iterator[tuple[slice, DenseRows]]:
         for index, rows in source.chunks(width=source.n_features):
-            yield index, inputs(rows.dense())
+            yield index, rows.dense()
 
-    weights = torch.stack([block.T @ centered[index] for index, block in blocks()]).sum(0)
-    projected = torch.cat([block @ weights for _, block in blocks()])
-    scale = projected.std(0, correction=0).clamp(min=1e-12)
-    return weights / scale, positions.mean(0) - projected.mean(0) / scale
+    weights = torch.stack([counted(rows, inputs(rows)).T @ centered[index] for index, rows in blocks()]).sum(0)
+    projected = torch.cat([inputs(rows) @ weights for _, rows in blocks()])
+    middle, sd = source.moments(projected)
+    scale = sd.clamp(min=1e-12)
+    return weights / scale, center - middle / scale
 
 
 def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every feature with the positions of the samples, over observed entries: (D,)."""
-    z = torch.from_numpy(positions).double()
-    powers = torch.stack([torch.ones_like(z), z, z**2], 1).to(source.like.device)
+    """Pearson correlation of every feature with the positions of the (weighted) rows, over observed entries: (D,)."""
+    z, weight = torch.from_numpy(positions).double(), torch.from_numpy(source.weights)
+    powers = torch.stack([weight, weight * z, weight * z**2], 1).to(source.like.device)
     chunks = source.to(torch.float64).chunks()
     sums = [rows.expectations(powers[index], with_positive=False) for index, rows in chunks]
     x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0)
     n, z1, z2 = torch.stack([mass.expand_as(weighted) for weighted, _, mass in sums]).sum(0)
     sum_of_squares = summarize_columns(source, counts=False).sum_of_squares.double()
-    n = n.clamp(min=1)
+    n = n.clamp(min=torch.finfo(n.dtype).tiny)
     covariance = xz - x * z1 / n
     variance = (sum_of_squares - x**2 / n).clamp(min=0) * (z2 - z1**2 / n).clamp(min=0)
     correlation = torch.where(variance > 0, covariance / variance.clamp(min=1e-300).sqrt(), 0.0)

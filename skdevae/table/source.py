@@ -130,6 +130,31 @@ class RowSource:
         return np.ones(len(self)) if self.context.weight is None else self.context.weight
 
     @property
+    def total_weight(self) -> float:
+        """How many rows there are, each counted as often as its weight says."""
+        return float(len(self) if self.context.weight is None else self.context.weight.sum())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of values (N, ...) of the rows, each counted as often as its weight says: (...)."""
+        if self.context.weight is None:
+            return values.mean(0)
+        weight = torch.from_numpy(self.context.weight).to(values)
+        return torch.tensordot(weight, values, 1) / weight.sum()
+
+    def moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of values (N, ...) of the rows, by weight: (...) each."""
+        mean = self.mean(values)
+        if self.context.weight is None:
+            return mean, values.std(0, correction=0)
+        return mean, self.mean((values - mean).square()).sqrt()
+
+    def with_relative_weights(self) -> RowSource:
+        """The source with weights of mean one, so that a batch's plain mean is on average the mean over all rows."""
+        if self.context.weight is None:
+            return self
+        return replace(self, context=self.context.replaced(weight=self.weights * (len(self) / self.total_weight)))
+
+    @property
     def n_stored(self) -> int:
         """Entries that a pass over the table touches."""
         return int(np.size(self.table.data if sp.issparse(self.table) else self.table))
@@ -223,13 +248,16 @@ def summarize_columns(source: RowSource, counts: bool) -> ColumnSummary:
     n_observed = np.zeros(source.n_features)
     sum_of_squares = np.zeros(source.n_features)
     keys, multiplicities = [np.empty((0, 2))], [np.empty(0)]
-    for _, rows in source.chunks():
-        _, column, value = rows.nonzero()
+    weights = source.weights
+    for index, rows in source.chunks():
+        row, column, value = rows.nonzero()
         j, x = column.cpu().numpy(), value.cpu().numpy().astype(np.float64)
-        n_observed += len(rows) if rows.observed is None else rows.observed.sum(0).cpu().numpy()
-        sum_of_squares += np.bincount(j, weights=x**2, minlength=source.n_features)
+        w = weights[index]
+        of_entries = w[row.cpu().numpy()]
+        n_observed += w.sum() if rows.observed is None else w @ rows.observed.cpu().numpy()
+        sum_of_squares += np.bincount(j, weights=of_entries * x**2, minlength=source.n_features)
         if counts:
-            key, multiplicity = _count_pairs(j, x)
+            key, multiplicity = _count_pairs(j, x, None if source.context.weight is None else of_entries)
             keys.append(key)
             multiplicities.append(multiplicity)
     key, first = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
@@ -243,8 +271,13 @@ def summarize_columns(source: RowSource, counts: bool) -> ColumnSummary:
     )
 
 
-def _count_pairs(column: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct (column, value) pairs, (M, 2), and how often each occurs."""
+def _count_pairs(column: np.ndarray, value: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct (column, value) pairs, (M, 2), and how often each occurs, where entries have weights."""
     width = int(value.max(initial=0)) + 1
-    key, multiplicity = np.unique(column * width + value.astype(np.int64), return_counts=True)
+    keys = column * width + value.astype(np.int64)
+    if weights is None:  # no entry need be found again
+        key, multiplicity = np.unique(keys, return_counts=True)
+    else:
+        key, which = np.unique(keys, return_inverse=True)
+        multiplicity = np.bincount(which, weights, minlength=len(key))
     return np.column_stack([key // width, key % width]).astype(np.float64), multiplicity

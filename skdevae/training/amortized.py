@@ -102,4 +102,4 @@ def _bound(module: AmortizedModel, source: RowSource, gamma: float) -> float:
         of_the_model = module.log_prior() - gamma * module.assignment.divergence()
     # The mean over many rows needs fewer draws of each.
     n_draws = int(np.clip(_BOUND_ENTRIES // (len(source) * source.n_features), *_BOUND_DRAWS))
-    return float(amortized_elbo(module, source, n_draws).mean() + of_the_model / len(source))
+    return float(source.mean(amortized_elbo(module, source, n_draws)) + of_the_model / source.total_weight)

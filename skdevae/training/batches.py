@@ -42,7 +42,7 @@ class ShuffledRows:
     """
 
     def __init__(self, source: RowSource, n_components: int, batch_size: int, generator: torch.Generator):
-        self._source = source
+        self._source = source.with_relative_weights()
         self._n_components = n_components
         self._batch_size = batch_size
         self._generator = generator
@@ -78,7 +78,7 @@ class RowsInOrder:
     """Minibatches for validation: the same ones with the same noise in every epoch, so that losses can be compared."""
 
     def __init__(self, source: RowSource, n_components: int, batch_size: int, seed: int):
-        self._source = source
+        self._source = source.with_relative_weights()
         self._n_components = n_components
         self._batch_size = batch_size
         self._seed = seed

@@ -23,7 +23,7 @@ class Annealing(Callback):
     by when q(z) starts.
     """
 
-    def __init__(self, n_samples: int, hottest: float, n_epochs: int):
+    def __init__(self, n_samples: float, hottest: float, n_epochs: int):
         self.n_samples = n_samples
         self.hottest = hottest
         self.n_epochs = n_epochs

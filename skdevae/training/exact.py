@@ -95,7 +95,7 @@ def _train(
     """One run from a fresh module, whose q(z) starts at a temperature."""
     module.is_judged = False
     judge = judge_of(module, source, grid)
-    schedules: list[Callback] = [Annealing(len(source), hottest, options.annealed_epochs)]
+    schedules: list[Callback] = [Annealing(source.total_weight, hottest, options.annealed_epochs)]
     if judge is not None and not source.is_large:
         last = (options.annealed_epochs + options.max_epochs) // 2
         schedules.append(Judgement(judge, options.annealed_epochs, last))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..encoders import GaussianEncoder
+from ..latent_grid import counted
 from ..layers import without_batch_effects
 from ..losses import LossTerms
 from ..posteriors import Encoding, GaussianPosterior
@@ -91,16 +92,19 @@ class AmortizedModel(GenerativeModel):
         return log_q - prior.log_density(z)
 
     def forward(self, rows: DenseRows, noise: Tensor) -> LossTerms:
-        """The objective on a batch, with z drawn through standard normal ``noise`` (B, Q)."""
+        """The objective on a batch, with z drawn through standard normal ``noise`` (B, Q).
+
+        The rows' weights are relative to their mean over the table.
+        """
         encoding = self.encoder(rows)
         if self.variational:
             z, log_q = self.posterior_family.draw(encoding, noise)
-            latent = self.divergence(encoding, z, log_q, self.latent_prior()).mean()
+            latent = counted(rows, self.divergence(encoding, z, log_q, self.latent_prior())).mean()
         else:
             z, latent = encoding.mean, torch.zeros_like(encoding.mean[0, 0])
         weight = self.divergence_weight if self.training else 1.0
         return LossTerms(
-            reconstruction=-self.log_likelihood(rows, z).mean(),
+            reconstruction=-counted(rows, self.log_likelihood(rows, z)).mean(),
             latent=latent,
             clusters=self.assignment.divergence(),
             parameters=-self.log_prior(),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...inference.behaviors import sums_without
-from ...nn.latent_grid import GridStatistics, LatentGrid, log_joint
+from ...nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint
 from ...nn.linear_tables import LinearTables
 from ...nn.rows import Rows
 from ...table.components import normal_scores
@@ -84,6 +84,8 @@ class GaussianAxis:
         The points of the latent, as tensors.
     sum_of_squares : ndarray of shape (D,)
         That of every column.
+    weights : ndarray of shape (N,)
+        How often each row counts.
     """
 
     def __init__(self, source: RowSource, grid: ShapeGrid):
@@ -92,6 +94,7 @@ class GaussianAxis:
         self.latent = LatentGrid.standard_normal(len(grid.points), float(grid.points[-1])).to(source.like)
         summary = summarize_columns(source.to(torch.float64), counts=False)
         self.sum_of_squares = summary.sum_of_squares.cpu().numpy()
+        self.weights = source.weights
         self._n_observed = summary.n_observed.cpu().numpy()
 
     def sums(self, curves: Array, noise_variances: Array, power: float = 1.0) -> AxisSums:
@@ -143,11 +146,11 @@ class GaussianAxis:
         for rows, joint in chunks:
             normalizer = joint.logsumexp(1, keepdim=True)
             q = (joint - normalizer).exp()
-            weighted_here, _, mass_here = rows.expectations(q, with_positive=False)
+            weighted_here, _, mass_here = rows.expectations(counted(rows, q), with_positive=False)
             mass = mass + mass_here.cpu().numpy()  # grows to (P, D) at the first chunk with missing entries
             weighted += weighted_here.cpu().numpy()
             means.append((q @ self.latent.points).cpu().numpy())
-            log_normalizer += float(normalizer.double().sum())
+            log_normalizer += float(counted(rows, normalizer.double()).sum())
         return AxisSums(mass, weighted, np.concatenate(means)[:, 0].astype(np.float64), log_normalizer)
 
 
@@ -169,7 +172,7 @@ def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
         curves = free_curves(grid, kernel @ sums.mass + 1e-9, kernel @ sums.weighted, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
         sums = axis.sums(curves, noise_variances, first_power ** (1 - progress))
-    sums = axis.sums_around(normal_scores(sums.means), _SPREAD_WIDTH)
+    sums = axis.sums_around(normal_scores(sums.means, axis.weights), _SPREAD_WIDTH)
     for _ in range(_POLISHING_ROUNDS):
         curves = free_curves(grid, sums.mass, sums.weighted, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)

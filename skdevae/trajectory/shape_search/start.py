@@ -20,9 +20,10 @@ from torch import Tensor
 
 from ...nn.cluster_prior import ClusterAssignment
 from ...nn.copies import BasisDecoder, BehaviorBasis
-from ...nn.latent_grid import GridStatistics, LatentGrid, summarize, total
+from ...nn.latent_grid import GridStatistics, LatentGrid, counted, summarize, total
 from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
+from ...nn.row_context import RowContext
 from ...table.components import normalized_counts
 from ...table.source import RowSource
 from ...table.weighted_rows import weighted_rows
@@ -219,8 +220,10 @@ def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSou
     if not counts:
         return table.of_columns(columns)
     values = normalized_counts(table)[:, columns]
-    scale = values.std(0)
-    return RowSource(values, values.mean(0), np.where(scale > 0, scale, 1.0), table.like)
+    weight = table.context.weight
+    center = np.average(values, axis=0, weights=weight)
+    scale = np.sqrt(np.average((values - center) ** 2, axis=0, weights=weight))
+    return RowSource(values, center, np.where(scale > 0, scale, 1.0), table.like, RowContext(weight=weight))
 
 
 def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) -> tuple[GridStatistics, LatentGrid]:
@@ -269,7 +272,7 @@ def _log_likelihoods(
         return
     q = torch.from_numpy(start.found.posterior).to(curves)
     for index, rows in start.table.chunks(width=curves.numel()):
-        yield (q[index] * likelihood.pair_log_prob(rows, curves, z)).sum()
+        yield (counted(rows, q[index]) * likelihood.pair_log_prob(rows, curves, z)).sum()
 
 
 def _put_copies(decoder: BasisDecoder, grid: ShapeGrid, functions: Array, information: Array, response: Array) -> None:
