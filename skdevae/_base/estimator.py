@@ -123,6 +123,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     #: Whether expected values follow the curves alone, so that a feature behaves as its curve does. Otherwise a
     #: likelihood may depend on the latent by other ways, as by excess zeros.
     _features_follow_curves: ClassVar[bool] = False
+    #: Whether dispersions grow with the size of a sample. The log-likelihood is then linear in sizes too.
+    _scales_dispersion: ClassVar[bool] = False
     #: parameters that a fitted model reads, where the estimator has them: they may have been set since the fit
     _parameters_of_answers: ClassVar[frozenset[str]] = frozenset({"n_importance_samples", "latent_tol", "size_factors"})
     #: constraints of estimators with size factors
@@ -174,6 +176,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         """Name (in ``LIKELIHOODS``) and constructor arguments of the likelihood."""
         n_components = 0 if self._features_follow_curves else self._settings().n_components
         options = LIKELIHOODS[self.likelihood].options(noise_floor=self.noise_floor, n_components=n_components)
+        if LIKELIHOODS[self.likelihood].has_dispersion:
+            options["scales_dispersion"] = self._scales_dispersion
         return {"name": self.likelihood, **options}
 
     def _store_results(self) -> None:

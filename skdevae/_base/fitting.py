@@ -23,9 +23,10 @@ from ..inference import LatentPosterior
 from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
+from ..table.column_summary import summarize_columns
 from ..table.components import landmarks, principal_components, starting_positions
 from ..table.precision import training_dtype
-from ..table.source import RowSource, summarize_columns
+from ..table.source import RowSource
 from ..table.table import Table, TableReader, Values
 from ..table.validation import check_layer_sizes, check_rows
 from ..training.amortized import fit_amortized
@@ -275,7 +276,7 @@ class LatentVariableModel(LatentEstimator):
         settings = self._settings()
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
         held_out = self._held_out(X.shape[0], split_seed)
-        table, used = self._learn(X, self._sizes_of(size_factors, self.likelihood), held_out)
+        table, used = self._learn(X, self._settled_sizes(size_factors), held_out)
         if held_out is not None:
             held_out = held_out[used]
             if not held_out.any() or held_out.all():  # what is left of a few rows without outliers
@@ -298,6 +299,17 @@ class LatentVariableModel(LatentEstimator):
                 f"columns.{self._advice_without_axis()}",
                 ConvergenceWarning,
             )
+
+    def _settled_sizes(self, given: ArrayLike | None) -> SizeFactors:
+        """Size factors of the training table; a ValueError where exact inference has no use for them."""
+        sizes = self._sizes_of(given, self.likelihood)
+        if sizes is not None and self._resolved_inference() == "exact" and self.likelihood == "zinb":
+            raise ValueError(
+                "inference='exact' has no size factors with likelihood='zinb': an excess zero says nothing of a "
+                "sample's size, so the log-likelihood is not linear in it. Choose likelihood='nb', "
+                "inference='amortized', or size_factors=None."
+            )
+        return sizes
 
     def _learn(self, X: Values, size_factors: SizeFactors, held_out: np.ndarray | None) -> tuple[Table, np.ndarray]:
         """The rows of a training table that the fit uses, and their numbers; and how tables are read from now on."""
@@ -371,8 +383,7 @@ class LatentVariableModel(LatentEstimator):
     ) -> Fit:
         """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
         start = torch.from_numpy(positions).to(source.like)
-        lists_counts = module.likelihood.counts and source.context.log_size is None
-        summary = summarize_columns(source.normalized(), lists_counts)
+        summary = summarize_columns(source, counts=module.likelihood.counts and not module.amortized)
         settings, defaults = self._settings(), self._training_defaults
         fits: list[Fit] = []
         costs: list[float] = []

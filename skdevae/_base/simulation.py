@@ -15,7 +15,7 @@ from torch import Tensor
 from .._sklearn import Interval, available_if, validate_params
 from .._typing import RandomState
 from ..inference import slopes
-from ..nn.models import GenerativeModel, in_context
+from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..table.columns import Columns
 from ..table.table import TableReader
@@ -224,5 +224,6 @@ class SimulationMixin(UnderOwnSettings):
         with torch.no_grad():
             curves = module.predictive_curves(z)
             context = self._reader_.drawn_context(n_samples, generator, z.dtype)
-            drawn = module.likelihood.sample(in_context(curves, context), z, generator)
+            likelihood, curves = module.in_context(curves, context)
+            drawn = likelihood.sample(curves, z, generator)
         return self._reader_.complete_sample(drawn.numpy(), context, generator)

@@ -81,12 +81,12 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None or callable, default="sum"
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
-        ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
-        to one. None gives all samples the same size. A callable computes them from X
-        (an array, or a CSR array). Sizes of a table's own are passed with its rows: ``fit(X, size_factors=...)``. Only
-        the ratios of sizes matter. Likelihoods are those of the raw counts, given the sizes. Expected values along the
-        latent (``trajectories``, ``inverse_transform``) are those of a sample of median size. ``sample`` draws sizes
-        from a log-normal distribution with the mean and standard deviation of the training table's log sizes.
+        None gives all samples the same size. ``"sum"`` takes each sample's total count, which then must not be zero. A
+        callable computes them from X (an array, or a CSR array). Sizes of a table's own are passed with its rows:
+        ``fit(X, size_factors=...)``. Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
+        training table's log sizes. With ``"sum"`` the decoder gives shares that add up to one.
     latent_init : {"pca", "zero"}, default="pca"
         Where representations start: at principal components (for counts, those of log1p of normalised counts), or at
         zero, as published.

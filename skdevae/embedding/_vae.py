@@ -72,13 +72,13 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         and ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
     size_factors : "sum", None or callable, default=None
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
-        ``"sum"`` takes each sample's total count, which then must not be zero, and the decoder gives shares that add up
-        to one. None gives all samples the same size. A callable computes them from X
-        (an array, or a CSR array). Sizes of a table's own are passed with its rows: ``fit(X, size_factors=...)``. Only
-        the ratios of sizes matter. Likelihoods are those of the raw counts, given the sizes. Expected values along the
-        latent (``trajectories``, ``inverse_transform``) are those of a sample of median size. ``sample`` draws sizes
-        from a log-normal distribution with the mean and standard deviation of the training table's log sizes. The
-        encoder sees log1p of counts divided by their sizes.
+        None gives all samples the same size. ``"sum"`` takes each sample's total count, which then must not be zero. A
+        callable computes them from X (an array, or a CSR array). Sizes of a table's own are passed with its rows:
+        ``fit(X, size_factors=...)``. Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
+        training table's log sizes. With ``"sum"`` the decoder gives shares that add up to one. The encoder sees log1p
+        of counts divided by their sizes.
     hidden_layer_sizes : sequence of int, default=None
         Number of units in each hidden layer of the decoder's network. None means (64,), and no hidden layers for
         ``decoder="linear"``, which cannot have any.

@@ -69,7 +69,7 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
 
     def located() -> Iterator[tuple[Rows, Tensor]]:
         nonlocal squares, has_missing
-        for _, rows in source.chunks(len(grid.points)):
+        for _, rows in source.on_grid(model).chunks(len(grid.points)):
             has_missing |= rows.observed is not None
             if has_free_noise:
                 squares += counted(rows, rows.dense().values.double().square()).sum(0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, summarize, total
-from ..nn.models import GenerativeModel, in_context
+from ..nn.likelihoods import Likelihood, LinearLikelihood
+from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows
 from ..table.source import RowSource
 from .base import narrow_chunks, share_a_grid
@@ -36,7 +39,7 @@ def _evidence_on_grid(model: GenerativeModel, source: RowSource) -> Tensor:
     tables = model.predictive_tables(grid.points)
     statistics = total(
         summarize(rows, log_joint(rows, tables, grid).softmax(1), grid.log_mass, tables.positive is not None)
-        for _, rows in source.chunks(width=len(grid.points))
+        for _, rows in source.on_grid(model).chunks(width=len(grid.points))
     )
     return model.expected_log_likelihood(statistics, grid.points)
 
@@ -47,18 +50,19 @@ def _evidence_at_means(model: GenerativeModel, source: RowSource) -> Tensor:
     evidence = torch.zeros_like(model.assignment.responsibilities.T)
     for index, rows in narrow_chunks(model, source):
         z, dense = positions[index], rows.dense()
-        evidence += _summed_over_rows(model, dense, in_context(model.curves(z), dense.context), z)
+        likelihood, curves = model.candidates_in_context(model.curves(z), dense.context)
+        evidence += _summed_over_rows(likelihood, dense, curves, z)
     return evidence
 
 
-def _summed_over_rows(model: GenerativeModel, rows: DenseRows, candidates: Tensor, z: Tensor) -> Tensor:
+def _summed_over_rows(likelihood: Likelihood, rows: DenseRows, candidates: Tensor, z: Tensor) -> Tensor:
     """Log-likelihood of each column under candidates (B, K, D) at the rows' own z (B, Q): (K, D)."""
-    likelihood = model.likelihood
     if not likelihood.is_linear:
         log_prob = likelihood.log_prob(rows.values[:, None], candidates, z[:, None, None, :])
         if rows.observed is not None:
             log_prob = torch.where(rows.observed[:, None] > 0, log_prob, 0.0)
         return counted(rows, log_prob).sum(0)
+    linear = cast(LinearLikelihood, likelihood)
     at_rows = GridStatistics(
         counted(rows, rows.values),
         counted(rows, (rows.values > 0).to(rows.values)) if likelihood.has_positive_term else None,
@@ -66,4 +70,5 @@ def _summed_over_rows(model: GenerativeModel, rows: DenseRows, candidates: Tenso
         torch.zeros(()),
         len(rows),
     )
-    return at_rows.expected_log_likelihood(model.linear_likelihood.tables(candidates, z))
+    own = (parameter if parameter.ndim == 1 else parameter[:, None] for parameter in linear.own_parameters())
+    return at_rows.expected_log_likelihood(linear.coefficients(candidates, z[:, None, None, :], *own))

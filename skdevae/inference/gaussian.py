@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..nn.latent_grid import standard_normal_log_density
-from ..nn.models import GenerativeModel, in_context
+from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..nn.rows import DenseRows
 from .slopes import slopes
@@ -91,7 +91,8 @@ def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: Gaussia
 def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
     """Curvature of ``-log p(z | x)`` near z (B, Q): the prior's precision and each row's information: (B, Q, Q)."""
     gradients = slopes(model.predictive_curves, z)
-    information = model.likelihood.information(in_context(model.predictive_curves(z), rows.context), z)
+    likelihood, curves = model.in_context(model.predictive_curves(z), rows.context)
+    information = likelihood.information(curves, z)
     # Far out a log link overflows, and a search may look there.
     information = information.clamp(max=math.sqrt(torch.finfo(z.dtype).max))
     if rows.observed is not None:

@@ -18,8 +18,8 @@ from .importance import sampled_log_evidence
 class GridInference(Inference):
     """The latent is integrated on grids that all rows share, to a stated accuracy.
 
-    The likelihood has to be linear in the data, and the same function of the latent for all rows: no size factors. The
-    prior is the standard normal. Posteriors too narrow for any grid of two dimensions have their evidence sampled.
+    The likelihood has to be linear in the data, and in the rows' size factors where there are any. The prior is the
+    standard normal. Posteriors too narrow for any grid of two dimensions have their evidence sampled.
     """
 
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
@@ -48,7 +48,7 @@ class GridInference(Inference):
         return exact_posterior(self.model, source, self.model.predictive_tables, credible_level)
 
     def _with_constants(self, source: RowSource, evidence: Tensor) -> Tensor:
-        for index, rows in source.chunks():
+        for index, rows in source.on_grid(self.model).chunks():
             evidence[index] += self.model.likelihood.row_constant(rows)
         return evidence
 
@@ -63,11 +63,11 @@ def exact_posterior(
     """Posterior of every row's latent under the coefficients that ``tables`` gives at points z (P, Q)."""
     if not share_a_grid(model, source):
         raise ValueError(
-            "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and rows "
-            "without size factors."
+            "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and in "
+            "the size factors of rows that have some."
         )
     ladder = GridLadder(tables, model.z_max, model.n_components, source.n_features, source.like)
-    posterior = latent_posterior(source, ladder, credible_level)
+    posterior = latent_posterior(source.on_grid(model), ladder, credible_level)
     for index, rows in source.chunks():
         empty = without_entries(rows, source.like).nonzero()[:, 0]
         of_the_prior = LatentPosterior.of_the_prior(len(empty), model.n_components, source.like, credible_level)

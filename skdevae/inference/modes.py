@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..nn.models import GenerativeModel, in_context
+from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..nn.representations import component_log_density
 from ..nn.rows import DenseRows
@@ -193,9 +193,9 @@ class _NegativeLogJoint:
 
     def value(self, z: Tensor) -> Tensor:
         rows = self._rows
-        curves = in_context(self._model.predictive_curves(z), rows.context)
-        likelihood = self._model.likelihood.row_log_prob(rows, curves, z, with_constant=False)
-        return -likelihood - _log_prior(self._prior, z, rows.context.component)
+        likelihood, curves = self._model.in_context(self._model.predictive_curves(z), rows.context)
+        log_prob = likelihood.row_log_prob(rows, curves, z, with_constant=False)
+        return -log_prob - _log_prior(self._prior, z, rows.context.component)
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -252,7 +252,7 @@ class ModeFinder:
             in_order = row.argsort(stable=True)
             row, point, start = row[in_order], point[in_order], start[in_order]
         found = minimize_rows(objective.take(row), start, self._covariances[point], _MAX_STEPS, self._tolerance)
-        value = found.value - self._model.likelihood.row_constant(rows)[row]
+        value = found.value - self._model.likelihood_of(rows.context).row_constant(rows)[row]
         return Hills(row, found.position, value, found.converged)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..nn.models import GenerativeModel, in_context
+from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..nn.row_context import RowContext
 from ..nn.rows import DenseRows
@@ -58,19 +58,24 @@ class StartingPoints:
     def log_joint(self, rows: DenseRows) -> Tensor:
         """log p(x, z) of every row at every point, but for the row's constant: (B, P).
 
-        Size factors are rounded to 5 %, so that rows share the curves at the points.
+        Where the likelihood knows no exposure, size factors are rounded to 5 %, so that rows share the curves at the
+        points.
         """
         points, log_size, component = self.points, rows.context.log_size, rows.context.component
         pair_log_prob = self._model.likelihood.pair_log_prob
+        exposure = self._model.exposure(rows.context)
         if log_size is None:
             likelihood = pair_log_prob(rows, self.curves, points)
+        elif exposure is not None:
+            likelihood = pair_log_prob(rows.exposed(exposure), self.curves, points)
         else:
             likelihood = torch.empty(len(rows), len(points)).to(points)
             rounded = torch.round(log_size / _ROUNDED_SIZE)
             for step in rounded.unique():
                 shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(points)))
                 these = (rounded == step).nonzero()[:, 0]
-                likelihood[these] = pair_log_prob(rows.take(these), in_context(self.curves, shared), points)
+                of_these, curves = self._model.in_context(self.curves, shared)
+                likelihood[these] = of_these.pair_log_prob(rows.take(these), curves, points)
         if component is None:
             return likelihood + self._prior.log_density(points)
         joint = self._prior.log_joint(points)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from .exposure import Exposure, mass_of, weighted_zero
 from .linear_tables import LinearTables
 from .row_context import EMPTY, RowContext
 
@@ -17,17 +18,22 @@ class Rows(Protocol):
     observed: Tensor | None
     #: what the rows carry beside their entries
     context: RowContext[Tensor]
+    #: what their expected counts are multiplied by; None where nothing is
+    exposure: Exposure | None
 
     def __len__(self) -> int: ...
 
     def log_likelihood(self, tables: LinearTables) -> Tensor:
-        """``zero + x slope + 1[x > 0] positive`` summed over observed features, for tables (P, D): (B, P)."""
+        """``E zero + x slope + 1[x > 0] positive`` summed over observed features, for tables (P, D): (B, P).
+
+        E is the exposure, 1 where rows have none.
+        """
         ...
 
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Sums over rows of x, 1[x > 0] and the observation mask, weighted by q (B, P).
+        """Sums over rows of x, 1[x > 0] and the exposures of observed entries, weighted by q (B, P).
 
-        Each is (P, D); the mask's is (P, 1) where nothing is missing.
+        Each is (P, D); that of the exposures is (P, 1) where it is the same for all features.
         """
         ...
 
@@ -60,6 +66,8 @@ class DenseRows:
         What the rows carry beside their entries.
     entries : tuple of Tensor, default=None
         What :meth:`nonzero` finds, where that is known already.
+    exposure : Exposure, default=None
+        What expected counts are multiplied by.
     """
 
     def __init__(
@@ -68,10 +76,12 @@ class DenseRows:
         observed: Tensor | None,
         context: RowContext[Tensor] = EMPTY,
         entries: tuple[Tensor, Tensor, Tensor] | None = None,
+        exposure: Exposure | None = None,
     ):
         self.values = values
         self.observed = observed
         self.context = context
+        self.exposure = exposure
         self._entries = entries
 
     def __len__(self) -> int:
@@ -80,25 +90,31 @@ class DenseRows:
     def log_likelihood(self, tables: LinearTables) -> Tensor:
         """See :class:`Rows`."""
         total = self.values @ tables.slope.T
-        total += tables.zero.sum(1) if self.observed is None else self.observed @ tables.zero.T
+        total += weighted_zero(tables.zero, self.observed, self.exposure)
         if tables.positive is not None:
             total += self._positive() @ tables.positive.T
         return total
 
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
         """See :class:`Rows`."""
-        mass = q.sum(0)[:, None] if self.observed is None else q.T @ self.observed
+        mass = mass_of(q, self.observed, self.exposure)
         return q.T @ self.values, q.T @ self._positive() if with_positive else None, mass
+
+    def exposed(self, exposure: Exposure) -> DenseRows:
+        """The same rows with an exposure."""
+        return DenseRows(self.values, self.observed, self.context, self._entries, exposure)
 
     def take(self, index: Any) -> DenseRows:
         """See :class:`Rows`."""
         observed = None if self.observed is None else self.observed[index]
-        return DenseRows(self.values[index], observed, self.context.take(index))
+        exposure = None if self.exposure is None else self.exposure.take(index)
+        return DenseRows(self.values[index], observed, self.context.take(index), exposure=exposure)
 
     def of_columns(self, columns: Tensor) -> DenseRows:
         """See :class:`Rows`."""
         observed = None if self.observed is None else self.observed[:, columns]
-        return DenseRows(self.values[:, columns], observed, self.context)
+        exposure = None if self.exposure is None else self.exposure.of_columns(columns)
+        return DenseRows(self.values[:, columns], observed, self.context, exposure=exposure)
 
     def dense(self) -> DenseRows:
         """See :class:`Rows`."""

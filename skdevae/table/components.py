@@ -17,8 +17,9 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from ..nn.latent_grid import counted
+from .column_summary import summarize_columns
 from .size_factors import weighted_median
-from .source import DenseRows, RowSource, SparseRows, summarize_columns
+from .source import DenseRows, RowSource, SparseRows
 
 #: components, beside those that a fit starts from, that restarts draw their starting axes from
 _MORE_COMPONENTS = 2

@@ -15,8 +15,9 @@ import torch
 from sklearn.utils import gen_batches
 from torch import Tensor
 
-from ..nn.likelihoods import ColumnSummary
+from ..nn.exposure import Exposure, mass_of, weighted_zero
 from ..nn.linear_tables import LinearTables
+from ..nn.models import GenerativeModel
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows
 from .extremes import Extremes
@@ -33,10 +34,17 @@ _LARGE_TABLE = 2_000_000
 class SparseRows:
     """Rows of counts as a scipy CSR matrix; the products are scipy's."""
 
-    def __init__(self, values: sp.csr_array, like: Tensor, context: RowContext[Tensor] = EMPTY):
+    def __init__(
+        self,
+        values: sp.csr_array,
+        like: Tensor,
+        context: RowContext[Tensor] = EMPTY,
+        exposure: Exposure | None = None,
+    ):
         self.values = values
         self.observed: Tensor | None = None
         self.context = context
+        self.exposure = exposure
         self._like = like
 
     def __len__(self) -> int:
@@ -44,7 +52,8 @@ class SparseRows:
 
     def log_likelihood(self, tables: LinearTables) -> Tensor:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        total = self._tensor(self.values @ self._array(tables.slope.T)) + tables.zero.sum(1)
+        total = self._tensor(self.values @ self._array(tables.slope.T))
+        total += weighted_zero(tables.zero, None, self.exposure)
         if tables.positive is not None:
             total += self._tensor(self._positive() @ self._array(tables.positive.T))
         return total
@@ -54,19 +63,22 @@ class SparseRows:
         weights = self._array(q)
         weighted = self._tensor((self.values.T @ weights).T)
         positive = self._tensor((self._positive().T @ weights).T) if with_positive else None
-        return weighted, positive, q.sum(0)[:, None]
+        return weighted, positive, mass_of(q, None, self.exposure)
 
     def take(self, index: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index))
+        exposure = None if self.exposure is None else self.exposure.take(index)
+        return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index), exposure)
 
     def of_columns(self, columns: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context)
+        exposure = None if self.exposure is None else self.exposure.of_columns(columns)
+        return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context, exposure)
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
-        return DenseRows(self._tensor(self.values.toarray()), None, self.context, self.nonzero())
+        dense = self._tensor(self.values.toarray())
+        return DenseRows(dense, None, self.context, self.nonzero(), self.exposure)
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""
@@ -105,6 +117,9 @@ class RowSource:
         Numbers of the columns of the table that are read; None reads all.
     bounds : pair of ndarrays of shape (n_features,), default=None
         Least and largest value with which each column is read, on the scale of the table.
+    model : GenerativeModel, default=None
+        Whose likelihood is evaluated on grids that all rows share: what rows carry beside their entries is then part of
+        the rows, as their exposure.
     """
 
     table: np.ndarray | sp.csr_array
@@ -115,6 +130,7 @@ class RowSource:
     divides_sizes: bool = False
     columns: np.ndarray | None = None
     bounds: Bounds | None = None
+    model: GenerativeModel | None = None
 
     def __len__(self) -> int:
         return self.table.shape[0]
@@ -176,12 +192,13 @@ class RowSource:
             factor = np.exp(-carried.log_size)
             carried = carried.replaced(log_size=None)
         context = carried.tensors(self.like)
+        exposure = None if self.model is None else self.model.exposure(context)
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
             values = sp.csr_array(self._read(index), dtype=dtype)
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
-            return SparseRows(values, self.like, context)
+            return SparseRows(values, self.like, context, exposure)
         block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:
             block -= self.center
@@ -193,7 +210,7 @@ class RowSource:
         if missing.any():
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
-        return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
+        return DenseRows(torch.from_numpy(block).to(self.like), observed, context, exposure=exposure)
 
     def _read(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
         """Some rows, on the scale of the table."""
@@ -232,6 +249,10 @@ class RowSource:
         """The source with its counts divided by their size factors, as they are read."""
         return replace(self, divides_sizes=True)
 
+    def on_grid(self, model: GenerativeModel) -> RowSource:
+        """The source with rows as grids of the latent see them that all rows share."""
+        return replace(self, model=model)
+
     def chunks(self, width: int = 0, most_rows: int | None = None) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
         """All rows in order, in chunks that keep memory bounded beside arrays of shape (rows, width)."""
         n_rows = _CHUNK_ENTRIES // max(width, 1)
@@ -241,43 +262,3 @@ class RowSource:
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
             yield index, self.rows(index)
-
-
-def summarize_columns(source: RowSource, counts: bool) -> ColumnSummary:
-    """What the likelihood's constants need to know of the table: sums by column and, for counts, distinct values."""
-    n_observed = np.zeros(source.n_features)
-    sum_of_squares = np.zeros(source.n_features)
-    keys, multiplicities = [np.empty((0, 2))], [np.empty(0)]
-    weights = source.weights
-    for index, rows in source.chunks():
-        row, column, value = rows.nonzero()
-        j, x = column.cpu().numpy(), value.cpu().numpy().astype(np.float64)
-        w = weights[index]
-        of_entries = w[row.cpu().numpy()]
-        n_observed += w.sum() if rows.observed is None else w @ rows.observed.cpu().numpy()
-        sum_of_squares += np.bincount(j, weights=of_entries * x**2, minlength=source.n_features)
-        if counts:
-            key, multiplicity = _count_pairs(j, x, None if source.context.weight is None else of_entries)
-            keys.append(key)
-            multiplicities.append(multiplicity)
-    key, first = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
-    multiplicity = np.bincount(first.ravel(), weights=np.concatenate(multiplicities), minlength=len(key))
-    return ColumnSummary(
-        n_observed=torch.from_numpy(n_observed).to(source.like),
-        sum_of_squares=torch.from_numpy(sum_of_squares).to(source.like),
-        column=torch.from_numpy(key[:, 0].astype(np.int64)).to(source.like.device),
-        value=torch.from_numpy(key[:, 1].copy()).to(source.like),
-        multiplicity=torch.from_numpy(multiplicity).to(source.like),
-    )
-
-
-def _count_pairs(column: np.ndarray, value: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct (column, value) pairs, (M, 2), and how often each occurs, where entries have weights."""
-    width = int(value.max(initial=0)) + 1
-    keys = column * width + value.astype(np.int64)
-    if weights is None:  # no entry need be found again
-        key, multiplicity = np.unique(keys, return_counts=True)
-    else:
-        key, which = np.unique(keys, return_inverse=True)
-        multiplicity = np.bincount(which, weights, minlength=len(key))
-    return np.column_stack([key // width, key % width]).astype(np.float64), multiplicity

@@ -135,7 +135,8 @@ class ExpectationSteps:
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
     """The E-step over a whole table."""
     tables = module.tables_on(grid)
-    return total(module.expected_statistics(rows, tables, grid) for _, rows in source.chunks(len(grid.points)))
+    chunks = source.on_grid(module).chunks(len(grid.points))
+    return total(module.expected_statistics(rows, tables, grid) for _, rows in chunks)
 
 
 def starting_statistics(

@@ -13,7 +13,8 @@ from ..nn.binned_columns import in_bins
 from ..nn.latent_grid import LatentGrid
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
-from ..table.source import RowSource, summarize_columns
+from ..table.column_summary import summarize_columns
+from ..table.source import RowSource
 from .batches import ExpectationSteps, expected_statistics
 from .behaviors import judge_of
 from .callbacks import Annealing, Judgement, KeptAxis

@@ -21,6 +21,7 @@ from .._typing import (
     LayerSizes,
     LikelihoodName,
     RandomState,
+    SizeRule,
 )
 from ..inference.base import share_a_grid
 from ..inference.behaviors import evidence_of_behaviors
@@ -76,6 +77,15 @@ class BasisDeVAEClusterer(FeatureClusterer):
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
         ``"zinb"`` also learns a probability of excess zeros, the same for every z. ``"bernoulli"`` is for zeros and
         ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
+    size_factors : "sum", None or callable, default=None
+        Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
+        None gives all samples the same size. ``"sum"`` takes each sample's total count, which then must not be zero. A
+        callable computes them from X (an array, or a CSR array). Sizes of a table's own are passed with its rows:
+        ``fit(X, size_factors=...)``. Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
+        training table's log sizes. With ``"nb"``, a sample of size s has s times the dispersion: it is like the sum of
+        s samples of size 1. Exact inference takes sizes with ``"poisson"`` and ``"nb"``.
     inference : {"exact", "amortized"}, default="exact"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -266,6 +276,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         leveling_off: Literal["plateau", "turn"] = "plateau",
         alpha: float = 0.1,
         likelihood: LikelihoodName = "gaussian",
+        size_factors: SizeRule = None,
         inference: InferenceName = "exact",
         assignment: Assignment = "collapsed",
         integrator: Integrator = "grid",
@@ -300,6 +311,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         self.leveling_off = leveling_off
         self.alpha = alpha
         self.likelihood = likelihood
+        self.size_factors = size_factors
         self.inference = inference
         self.assignment = assignment
         self.integrator = integrator

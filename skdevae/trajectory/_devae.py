@@ -11,7 +11,16 @@ from numpy.typing import ArrayLike
 from .._base.denoising import DenoisingMixin
 from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions, check_monotonic_cst
-from .._typing import Activation, Callbacks, InferenceName, Integrator, LayerSizes, LikelihoodName, RandomState
+from .._typing import (
+    Activation,
+    Callbacks,
+    InferenceName,
+    Integrator,
+    LayerSizes,
+    LikelihoodName,
+    RandomState,
+    SizeRule,
+)
 from ..nn.likelihoods import LIKELIHOODS
 from ..training.exact import MAX_EXACT_COMPONENTS
 
@@ -44,6 +53,15 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         negative binomial) are for counts and have a log link. ``"nb"`` and ``"zinb"`` learn one dispersion per feature;
         ``"zinb"`` also learns a probability of excess zeros, the same for every z. ``"bernoulli"`` is for zeros and
         ones and has a logit link. All but ``"gaussian"`` accept sparse tables.
+    size_factors : "sum", None or callable, default=None
+        Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
+        None gives all samples the same size. ``"sum"`` takes each sample's total count, which then must not be zero. A
+        callable computes them from X (an array, or a CSR array). Sizes of a table's own are passed with its rows:
+        ``fit(X, size_factors=...)``. Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
+        the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
+        median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
+        training table's log sizes. With ``"nb"``, a sample of size s has s times the dispersion: it is like the sum of
+        s samples of size 1. Exact inference takes sizes with ``"poisson"`` and ``"nb"``.
     inference : {"auto", "exact", "amortized"}, default="auto"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -177,9 +195,11 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
     """
 
     _features_follow_curves: ClassVar[bool] = True
+    _scales_dispersion: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,
+        **LatentVariableModel._size_factor_constraints,
         "weight_precision": [None, Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "monotonic_cst": [None, "array-like", dict, StrOptions(set(_DIRECTIONS))],
@@ -193,6 +213,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         *,
         monotonic_cst: Literal["increasing", "decreasing"] | ArrayLike | dict[str, int] | None = None,
         likelihood: LikelihoodName = "gaussian",
+        size_factors: SizeRule = None,
         inference: Literal["auto"] | InferenceName = "auto",
         integrator: Integrator = "grid",
         n_knots: int = 65,
@@ -223,6 +244,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         self.n_components = n_components
         self.monotonic_cst = monotonic_cst
         self.likelihood = likelihood
+        self.size_factors = size_factors
         self.inference = inference
         self.integrator = integrator
         self.n_knots = n_knots

@@ -29,9 +29,11 @@ class FeatureClusterer(LatentVariableModel):
     gamma: float
 
     _features_follow_curves: ClassVar[bool] = True
+    _scales_dispersion: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,
+        **LatentVariableModel._size_factor_constraints,
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "assignment": [StrOptions(set(ASSIGNMENTS))],
         "gamma": [Interval(Real, 0, None, closed="neither")],

@@ -184,10 +184,11 @@ def test_tables_in_parts_are_the_tables(monkeypatch):
         assert_agree(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
-def test_rows_with_size_factors_share_no_grid():
-    model = random_model("exact", "nb", n_components=1)
-    sized = source_of(random_table("nb", 3), log_size=np.zeros(3))
-    with pytest.raises(ValueError, match="rows without size factors"):
+@pytest.mark.parametrize("likelihood", ["nb", "zinb"])
+def test_rows_with_size_factors_share_no_grid_unless_dispersions_scale(likelihood):
+    model = random_model("exact", likelihood, n_components=1)
+    sized = source_of(random_table(likelihood, 3), log_size=np.zeros(3))
+    with pytest.raises(ValueError, match="linear in the data, and in the size factors"):
         exact_posterior(model, sized, model.predictive_tables)
 
 

@@ -11,7 +11,8 @@ from scipy import stats
 from scipy.special import expit, log_expit
 
 from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
-from skdevae.table.source import RowSource, summarize_columns
+from skdevae.table.column_summary import summarize_columns
+from skdevae.table.source import RowSource
 
 ON_TWO_AXES = "zinb on two axes"
 ALIKE = "zinb with the same excess zeros for every z"
@@ -85,9 +86,9 @@ def _source(table):
 
 def _constant(likelihood, x):
     """``constant(x)`` of every entry of a table: what an entry adds to that of zero, plus that of zero."""
-    column = torch.arange(x.shape[1]).expand_as(x)
+    own = (parameter.expand_as(x) for parameter in likelihood.own_parameters())
     row_of_zeros = summarize_columns(_source(np.zeros((1, x.shape[1]))), counts=likelihood.counts)
-    return likelihood.entry_constant(x, column) + likelihood.column_constant(row_of_zeros)
+    return likelihood.entry_constant(x, *own) + likelihood.column_constant(row_of_zeros)
 
 
 def _log_density(likelihood, tables, x):
@@ -223,7 +224,7 @@ def test_expected_log_likelihood_of_rows_averages_over_behaviors(name, missing):
 def test_zero_counts_have_no_constant(name):
     # what lets sparse tables skip them
     likelihood = _likelihood(name, 4)
-    constant = likelihood.entry_constant(torch.zeros(4, dtype=torch.float64), torch.arange(4))
+    constant = likelihood.entry_constant(torch.zeros(4, dtype=torch.float64), *likelihood.own_parameters())
     torch.testing.assert_close(constant, torch.zeros_like(constant))
 
 

@@ -14,7 +14,8 @@ from scipy.special import expit, logsumexp, softmax
 from skdevae.nn.latent_grid import LatentGrid, bumps_around, log_joint, summarize
 from skdevae.nn.losses import LossTerms
 from skdevae.nn.models import ExactModel, base, build_model
-from skdevae.table.source import RowSource, summarize_columns
+from skdevae.table.column_summary import summarize_columns
+from skdevae.table.source import RowSource
 
 FLOAT64 = torch.zeros((), dtype=torch.float64)
 D = 4

@@ -7,7 +7,8 @@ import torch
 
 from skdevae.nn.linear_tables import LinearTables
 from skdevae.table import source as rows_module
-from skdevae.table.source import RowSource, summarize_columns
+from skdevae.table.column_summary import summarize_columns
+from skdevae.table.source import RowSource
 
 N, D, P = 23, 6, 5
 FLOAT64 = torch.zeros((), dtype=torch.float64)

@@ -32,6 +32,11 @@ class Likelihood(nn.Module):
     has_positive_term = False
     #: whether the likelihood depends on z by other ways than the curves
     sees_latent = False
+    #: Whether the linear form holds for rows with an exposure E as ``E zero(z) + x slope(z)``, with a constant of x and
+    #: E: see :mod:`~skdevae.nn.exposure`.
+    takes_exposure = False
+    #: whether there is a dispersion, which may scale with what expected counts are multiplied by
+    has_dispersion = False
 
     @classmethod
     def options(cls, *, noise_floor: float, n_components: int) -> dict[str, Any]:
@@ -45,6 +50,13 @@ class Likelihood(nn.Module):
     def log_prob(self, x: Tensor, curves: Tensor, z: Tensor) -> Tensor:
         """Log density or probability of every entry x (..., D), for curves (..., D)."""
         raise NotImplementedError
+
+    def shifted(self, offset: Tensor) -> Likelihood:
+        """The likelihood of rows whose curves have been shifted by an offset (B, 1) or (B, D), or (B, 1, D).
+
+        Another one only where the feature's own parameters go with it. Arguments of the result are curves (..., B, D).
+        """
+        return self
 
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         """Expected (Fisher) information about the curve in one entry: as ``curves`` (P, D), never negative."""

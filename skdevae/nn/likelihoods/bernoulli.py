@@ -25,7 +25,7 @@ class Bernoulli(CountLikelihood):
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         return torch.sigmoid(curves) * torch.sigmoid(-curves)
 
-    def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
+    def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:

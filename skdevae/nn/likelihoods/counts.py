@@ -28,29 +28,36 @@ class CountLikelihood(LinearLikelihood):
         self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
     ) -> Tensor:
         if len(phi) == 1 and not with_constant:  # nothing then needs the list of entries that are not zero
-            return self.row_log_prob_from(rows, self.tables(curves[:, 0], z), with_constant)
+            return self.row_log_prob(rows, curves[:, 0], z, with_constant)
         # log p(0) for every entry, the rest for the few that are not zero
-        own = self.own_parameters()
-        total = self._expected_log_zero(rows.observed, curves, z, phi)
+        own = tuple(parameter if parameter.ndim == 1 else parameter[:, None] for parameter in self.own_parameters())
+        total = self._expected_log_zero(rows.observed, curves, z, phi, own)
         row, column, value = rows.nonzero()
         at_entries = curves.transpose(0, 1)[:, row, column]  # (K, M)
         latents = z[row] if self.sees_latent else z  # a gather that most likelihoods do without
-        tables = self.coefficients(at_entries, latents, *(parameter[column] for parameter in own))
+        own_at_entries = self._own_of(column, row)
+        tables = self.coefficients(at_entries, latents, *own_at_entries)
         beyond_zero = value * tables.slope
         if tables.positive is not None:
             beyond_zero = beyond_zero + tables.positive
         shared = beyond_zero[0] if len(phi) == 1 else (beyond_zero * phi[:, column]).sum(0)
-        entries = shared + self.entry_constant(value, column) if with_constant else shared
+        entries = shared + self.entry_constant(value, *own_at_entries) if with_constant else shared
         return total.index_add(0, row, entries)
 
-    def _expected_log_zero(self, observed: Tensor | None, curves: Tensor, z: Tensor, phi: Tensor) -> Tensor:
+    def _expected_log_zero(
+        self, observed: Tensor | None, curves: Tensor, z: Tensor, phi: Tensor, own: tuple[Tensor, ...]
+    ) -> Tensor:
         """Log probability that all observed features of each row are zero, averaged over q(w): (B,)."""
         # In blocks of rows that a processor's cache can hold from one elementwise operation to the next.
         n_rows = max(1, _CACHED_ENTRIES // phi.numel())
         masks = [None] * len(z) if observed is None else observed.split(n_rows)
         totals = []
+        start = 0
         for part, z_part, mask in zip(curves.split(n_rows), z.split(n_rows), masks, strict=False):
-            log_zero = self.log_zero(part, z_part[:, None, None, :], *self.own_parameters())
+            these = slice(start, start + len(part))
+            own_part = (parameter if parameter.ndim == 1 else parameter[these] for parameter in own)
+            log_zero = self.log_zero(part, z_part[:, None, None, :], *own_part)
+            start += len(part)
             if mask is None:
                 totals.append(log_zero.flatten(1) @ phi.flatten())
             else:

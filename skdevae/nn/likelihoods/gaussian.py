@@ -53,13 +53,14 @@ class Gaussian(LinearLikelihood):
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         return (self.scale**-2).expand_as(curves)
 
-    def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
-        return -0.5 * (x / self.scale[column]) ** 2
+    def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
+        (scale,) = own
+        return -0.5 * (x / scale) ** 2
 
     def constant_at_zero(self) -> Tensor:
         return -self._log_normalizer()
 
-    def column_constant(self, summary: ColumnSummary) -> Tensor:
+    def column_constant(self, summary: ColumnSummary, log_exposure: Tensor | None = None) -> Tensor:
         return -0.5 * summary.sum_of_squares * self.scale**-2 - summary.n_observed * self._log_normalizer()
 
     def row_constant(self, rows: Rows) -> Tensor:

@@ -30,7 +30,8 @@ class ColumnSummary:
     """What the constants of a log-likelihood need to know of a table, summed over its rows.
 
     ``n_observed`` and ``sum_of_squares`` are (D,). The distinct non-zero counts of each column, which for real counts
-    are few, are listed as triples (``column``, ``value``, ``multiplicity``).
+    are few, are listed as triples (``column``, ``value``, ``multiplicity``). Where rows have size factors, a count is
+    listed once for each of some groups of rows of like size, with their mean ``log_size``.
     """
 
     n_observed: Tensor
@@ -38,6 +39,7 @@ class ColumnSummary:
     column: Tensor
     value: Tensor
     multiplicity: Tensor
+    log_size: Tensor | None = None
 
 
 class LinearLikelihood(Likelihood):
@@ -55,9 +57,17 @@ class LinearLikelihood(Likelihood):
         """The linear form at some curves, given :meth:`own_parameters` and z in shapes that broadcast with them."""
         raise NotImplementedError
 
-    def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
-        """``constant(x) - constant(0)`` for single entries x of the given columns."""
+    def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
+        """``constant(x) - constant(0)`` for single entries x, given :meth:`own_parameters` of each."""
         raise NotImplementedError
+
+    def shifted_own(self, own: tuple[Tensor, ...], offset: Tensor) -> tuple[Tensor, ...]:
+        """The feature's own parameters where its curve is shifted by an offset, in shapes that broadcast."""
+        return own
+
+    def exposed_constant(self, x: Tensor, log_exposure: Tensor, *own: Tensor) -> Tensor:
+        """``constant(x) - constant(0)`` for single entries with an exposure, where ``slope`` knows nothing of it."""
+        return self.entry_constant(x, *self.shifted_own(own, log_exposure))
 
     def constant_at_zero(self) -> Tensor:
         """``constant(0)`` of every feature: (D,), or a scalar."""
@@ -83,11 +93,11 @@ class LinearLikelihood(Likelihood):
         log_prob = tables.zero + x * tables.slope
         if tables.positive is not None:
             log_prob = log_prob + torch.where(x > 0, tables.positive, 0.0)
-        columns = torch.arange(x.shape[-1], device=x.device).expand(x.shape)
-        return log_prob + self.entry_constant(x, columns) + self.constant_at_zero()
+        own = (parameter.expand(x.shape) for parameter in self.own_parameters())
+        return log_prob + self.entry_constant(x, *own) + self.constant_at_zero()
 
     def row_log_prob(self, rows: DenseRows, curves: Tensor, z: Tensor, with_constant: bool = True) -> Tensor:
-        tables = self.tables(curves.flatten(0, -2), z.flatten(0, -2)).unflatten(curves.shape[:-1])
+        tables = self.coefficients(curves, z[..., None, :], *self.own_parameters())
         return self.row_log_prob_from(rows, tables, with_constant)
 
     def row_log_prob_from(self, rows: DenseRows, tables: LinearTables, with_constant: bool = True) -> Tensor:
@@ -101,20 +111,37 @@ class LinearLikelihood(Likelihood):
     def expected_row_log_prob(
         self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
     ) -> Tensor:
-        return self.row_log_prob_from(rows, self.tables(curves, z).average(phi), with_constant)
+        own = (parameter if parameter.ndim == 1 else parameter[:, None] for parameter in self.own_parameters())
+        tables = self.coefficients(curves, z[:, None, None, :], *own)
+        return self.row_log_prob_from(rows, tables.average(phi), with_constant)
 
     def pair_log_prob(self, rows: Rows, curves: Tensor, z: Tensor) -> Tensor:
         return rows.log_likelihood(self.tables(curves, z))
 
     # ---- constants --------------------------------------------------------------------------------------------------
 
-    def column_constant(self, summary: ColumnSummary) -> Tensor:
-        """``constant`` summed over the rows of a table: (D,)."""
-        entries = summary.multiplicity * self.entry_constant(summary.value, summary.column)
+    def column_constant(self, summary: ColumnSummary, log_exposure: Tensor | None = None) -> Tensor:
+        """``constant`` summed over the rows of a table, whose listed entries have log exposures (M,): (D,)."""
+        own = self._own_of(summary.column)
+        if log_exposure is None:
+            entries = self.entry_constant(summary.value, *own)
+        else:
+            entries = self.exposed_constant(summary.value, log_exposure, *own)
+        entries = summary.multiplicity * entries
         return torch.zeros_like(summary.n_observed).index_add(0, summary.column, entries)
 
     def row_constant(self, rows: Rows) -> Tensor:
         """``constant`` summed over the features of every row: (B,)."""
         row, column, value = rows.nonzero()
-        entries = self.entry_constant(value, column)
+        own = self._own_of(column, row)
+        if rows.exposure is None:
+            entries = self.entry_constant(value, *own)
+        else:
+            entries = self.exposed_constant(value, rows.exposure.log_at(row, column), *own)
         return torch.zeros(len(rows), dtype=entries.dtype, device=entries.device).index_add(0, row, entries)
+
+    def _own_of(self, column: Tensor, row: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The own parameters of single entries, (M,) each; rows count where parameters are shifted by row."""
+        return tuple(
+            parameter[column] if parameter.ndim == 1 else parameter[row, column] for parameter in self.own_parameters()
+        )

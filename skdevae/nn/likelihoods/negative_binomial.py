@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -23,12 +24,20 @@ _INFLATION_PRIOR = (-2, 2)
 
 
 class NegativeBinomial(CountLikelihood):
-    """x ~ NB with mean exp(curve) and variance mean + mean^2 / dispersion; one dispersion for each feature."""
+    """x ~ NB with mean exp(curve) and variance mean + mean^2 / dispersion; one dispersion for each feature.
+
+    With ``scales_dispersion``, rows whose means are multiplied by E have E times the dispersion. The variance is then
+    ``mean (1 + exp(curve) / dispersion)``: a row is like the sum of E independent rows of size 1. The probability of
+    success is free of E, so the log-likelihood is linear in x and E. Without it all rows have the same dispersion,
+    whatever their means are multiplied by.
+    """
 
     has_log_link = True
+    has_dispersion = True
 
-    def __init__(self, n_features: int):
+    def __init__(self, n_features: int, *, scales_dispersion: bool = False):
         super().__init__(n_features)
+        self.scales_dispersion = scales_dispersion
         self.log_dispersion = nn.Parameter(torch.zeros(n_features))
 
     @property
@@ -36,8 +45,23 @@ class NegativeBinomial(CountLikelihood):
         """Inverse overdispersion theta, (D,): the Poisson limit is at infinity."""
         return self.log_dispersion.exp()
 
+    @property
+    def takes_exposure(self) -> bool:  # type: ignore[override]  # the scaled one does
+        return self.scales_dispersion
+
     def own_parameters(self) -> tuple[Tensor, ...]:
         return (self.log_dispersion,)
+
+    def shifted_own(self, own: tuple[Tensor, ...], offset: Tensor) -> tuple[Tensor, ...]:
+        return (own[0] + offset, *own[1:]) if self.scales_dispersion else own
+
+    def shifted(self, offset: Tensor) -> NegativeBinomial:
+        if not self.scales_dispersion:
+            return self
+        shifted = copy(self)  # of its parameters, all but one are shared
+        shifted._parameters = {k: v for k, v in self._parameters.items() if k != "log_dispersion"}
+        shifted.log_dispersion = self.log_dispersion + offset  # type: ignore[assignment]  # no parameter any more
+        return shifted
 
     def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
         (log_dispersion,) = own
@@ -53,11 +77,10 @@ class NegativeBinomial(CountLikelihood):
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         return self.dispersion * torch.sigmoid(curves - self.log_dispersion)
 
-    def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
+    def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
         # In double precision: of large counts, the difference is a small part of each term.
-        dispersion, x_double = self.log_dispersion.double().exp(), x.double()
-        at_zero = torch.lgamma(dispersion)
-        constant = torch.lgamma(x_double + dispersion[column]) - at_zero[column] - torch.lgamma(x_double + 1)
+        dispersion, x_double = own[0].double().exp(), x.double()
+        constant = torch.lgamma(x_double + dispersion) - torch.lgamma(dispersion) - torch.lgamma(x_double + 1)
         return constant.to(x)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
@@ -93,9 +116,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """
 
     has_positive_term = True
+    takes_exposure = False  # a zero may be in excess, which no exposure changes
 
-    def __init__(self, n_features: int, n_components: int = 1):
-        super().__init__(n_features)
+    def __init__(self, n_features: int, n_components: int = 1, *, scales_dispersion: bool = False):
+        super().__init__(n_features, scales_dispersion=scales_dispersion)
         self.sees_latent = n_components > 0
         self.inflation_logits = nn.Parameter(torch.zeros(1 + n_components, n_features))
         with torch.no_grad():

@@ -30,6 +30,7 @@ class Poisson(CountLikelihood):
     """x ~ Poisson(exp(curve))."""
 
     has_log_link = True
+    takes_exposure = True
 
     def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
         return -bounded_log_mean(curves).exp()
@@ -41,8 +42,11 @@ class Poisson(CountLikelihood):
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         return self.mean(curves, z)
 
-    def entry_constant(self, x: Tensor, column: Tensor) -> Tensor:
+    def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
         return -torch.lgamma(x + 1)
+
+    def exposed_constant(self, x: Tensor, log_exposure: Tensor, *own: Tensor) -> Tensor:
+        return self.entry_constant(x) + x * log_exposure
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return bounded_log_mean(curves).exp()

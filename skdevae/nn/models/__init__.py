@@ -1,9 +1,9 @@
 """Models: a decoder, a likelihood and an assignment composed, and what a batch goes through to its loss terms."""
 
 from .amortized import AmortizedModel
-from .base import GenerativeModel, in_context
+from .base import GenerativeModel
 from .build import build_model
 from .exact import ExactModel
 from .mixture import MixtureModel
 
-__all__ = ["AmortizedModel", "ExactModel", "GenerativeModel", "MixtureModel", "build_model", "in_context"]
+__all__ = ["AmortizedModel", "ExactModel", "GenerativeModel", "MixtureModel", "build_model"]

@@ -14,7 +14,7 @@ from ..losses import LossTerms
 from ..posteriors import Encoding, GaussianPosterior
 from ..priors import GaussianMixture, Prior, StandardNormal
 from ..rows import DenseRows
-from .base import GenerativeModel, in_context
+from .base import GenerativeModel
 
 
 class AmortizedModel(GenerativeModel):
@@ -83,7 +83,8 @@ class AmortizedModel(GenerativeModel):
     def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
         """``E_q(w) log p(x | z, w)`` of every row at its own z (B, Q): (B,)."""
         phi = self.assignment.responsibilities.T
-        return self.likelihood.expected_row_log_prob(rows, in_context(self.curves(z), rows.context), z, phi)
+        likelihood, curves = self.candidates_in_context(self.curves(z), rows.context)
+        return likelihood.expected_row_log_prob(rows, curves, z, phi)
 
     def divergence(self, encoding: Encoding, z: Tensor, log_q: Tensor, prior: GaussianMixture) -> Tensor:
         """KL(q(z | x) || p(z)) of every row, or its estimate from one z (B, Q) each with log q (B,): (B,)."""

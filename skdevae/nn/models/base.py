@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..cluster_prior import ClusterAssignment, OnlyCandidate
 from ..decoders import Decoder
+from ..exposure import Exposure
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
 from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate, from_blocks
@@ -26,13 +27,6 @@ _CURVE_ENTRIES = 16_000_000
 _BLOCK_ENTRIES = 2_000_000
 #: nats below all others at which a candidate that is out of the question is put. Zero times it must stay a number
 RULED_OUT = 1e4
-
-
-def in_context(curves: Tensor, context: RowContext[Tensor]) -> Tensor:
-    """Curves (P, ..., D) of P rows, as what the rows carry beside their entries changes them."""
-    if context.log_size is None:
-        return curves
-    return curves + context.log_size.view(-1, *[1] * (curves.ndim - 1))
 
 
 class GenerativeModel(nn.Module):
@@ -127,15 +121,41 @@ class GenerativeModel(nn.Module):
         labels, prepare = self.labels, self.decoder.prepare
         return torch.cat([self.decoder.select(prepare(part), labels) for part in z.split(self._points_at_once())])
 
+    def offset(self, context: RowContext[Tensor]) -> Tensor | None:
+        """What is added to the curves of rows for what they carry beside their entries: (B, 1), or None for nothing."""
+        return None if context.log_size is None else context.log_size[:, None]
+
+    def likelihood_of(self, context: RowContext[Tensor]) -> Likelihood:
+        """The likelihood of rows whose curves have been shifted by what they carry beside their entries."""
+        offset = self.offset(context)
+        return self.likelihood if offset is None else self.likelihood.shifted(offset)
+
+    def in_context(self, curves: Tensor, context: RowContext[Tensor]) -> tuple[Likelihood, Tensor]:
+        """The likelihood of B rows, and their curves (..., B, D), with what they carry beside their entries."""
+        offset = self.offset(context)
+        return self.likelihood_of(context), curves if offset is None else curves + offset
+
+    def candidates_in_context(self, curves: Tensor, context: RowContext[Tensor]) -> tuple[Likelihood, Tensor]:
+        """The same for the curves of all candidates (B, K, D)."""
+        offset = self.offset(context)
+        return self.likelihood_of(context), curves if offset is None else curves + offset[:, None]
+
+    def exposure(self, context: RowContext[Tensor]) -> Exposure | None:
+        """What expected counts of rows are multiplied by, in sums that are products; None for nothing."""
+        if context.log_size is None or not self.likelihood.takes_exposure:
+            return None
+        return Exposure(context.log_size.exp())
+
     def predictive_log_prob(self, rows: DenseRows, z: Tensor) -> Tensor:
         """log p(x | z) under the predictive curves, for rows at positions z (..., B, Q) of their own: (..., B)."""
         flat = z.flatten(0, -2)
-        curves = in_context(self.predictive_curves(flat), rows.context.repeat(len(flat) // max(1, len(rows))))
-        return self.likelihood.row_log_prob(rows, curves.unflatten(0, z.shape[:-1]), z)
+        likelihood, curves = self.in_context(self.predictive_curves(flat).unflatten(0, z.shape[:-1]), rows.context)
+        return likelihood.row_log_prob(rows, curves, z)
 
     def predictive_mean(self, context: RowContext[Tensor], z: Tensor) -> Tensor:
         """Expected values (B, D) of rows with a context, at positions z (B, Q)."""
-        return self.likelihood.mean(in_context(self.predictive_curves(z), context), z)
+        likelihood, curves = self.in_context(self.predictive_curves(z), context)
+        return likelihood.mean(curves, z)
 
     def peaks(self) -> Tensor:
         """Where on the axis each transient feature has its maximum, NaN for the others: (D,)."""

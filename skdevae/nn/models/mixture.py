@@ -11,7 +11,7 @@ from ..layers import weights_log_prior
 from ..priors import GaussianMixture
 from ..regularized_mixture import RegularizedMixture
 from ..rows import DenseRows
-from .base import GenerativeModel, in_context
+from .base import GenerativeModel
 
 
 class MixtureModel(GenerativeModel):
@@ -43,5 +43,6 @@ class MixtureModel(GenerativeModel):
 
     def log_likelihood(self, rows: DenseRows, z: Tensor, with_constant: bool = True) -> Tensor:
         """log p(x | z) of every row at its own z (B, Q), or what of it depends on z: (B,)."""
-        phi, curves = self.assignment.responsibilities.T, in_context(self.curves(z), rows.context)
-        return self.likelihood.expected_row_log_prob(rows, curves, z, phi, with_constant)
+        phi = self.assignment.responsibilities.T
+        likelihood, curves = self.candidates_in_context(self.curves(z), rows.context)
+        return likelihood.expected_row_log_prob(rows, curves, z, phi, with_constant)

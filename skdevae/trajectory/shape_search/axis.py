@@ -13,8 +13,9 @@ from ...inference.behaviors import sums_without
 from ...nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint
 from ...nn.linear_tables import LinearTables
 from ...nn.rows import Rows
+from ...table.column_summary import summarize_columns
 from ...table.components import normal_scores
-from ...table.source import RowSource, summarize_columns
+from ...table.source import RowSource
 from .grid import Array, ShapeGrid
 from .shapes import free_curves, residual_variances
 

@@ -11,7 +11,8 @@ from ...nn.binned_columns import bin_columns, in_bins
 from ...nn.latent_grid import GridStatistics, LatentGrid, summarize, total
 from ...nn.likelihoods import Gaussian
 from ...nn.smooth_curves import SmoothCurves
-from ...table.source import RowSource, summarize_columns
+from ...table.column_summary import summarize_columns
+from ...table.source import RowSource
 from .axis import GaussianAxis, find_axis, fit_curves
 from .grid import Array
 
