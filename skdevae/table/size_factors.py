@@ -19,6 +19,12 @@ from ..nn.likelihoods import LIKELIHOODS
 _ROWS = 4096
 #: Log size of a row whose size is its total, of no counts. Every count is then zero for sure, and the row says nothing.
 LOG_SIZE_OF_NOTHING = -200.0
+#: how facts of rows come through what calls methods for the user
+ROUTING = (
+    "Searches, cross-validation and pipelines pass them on where scikit-learn's metadata routing is on, "
+    "sklearn.set_config(enable_metadata_routing=True), and the estimator asks for them, as by "
+    "set_fit_request(size_factors=True) and set_score_request(size_factors=True)."
+)
 #: share of a sum of weights that is rounding
 _ROUNDING = 1e-12
 
@@ -73,7 +79,7 @@ class SizeScale:
         if self.is_given and not _are_given(size_factors):
             raise ValueError(
                 "The model was fitted with size factors of its rows, fit(X, size_factors=...): pass those of the rows "
-                "of this X, too, as size_factors=... of the method that you call."
+                f"of this X, too, as size_factors=... of the method that you call. {ROUTING}"
             )
         if not self.is_given and _are_given(size_factors):
             raise ValueError(
@@ -99,9 +105,10 @@ class SizeScale:
 def settled_size_factors(rule: SizeFactors, given: ArrayLike | None, likelihood: str, owner: str) -> SizeFactors:
     """The size factors of a table's rows, given with them or by the rule that an estimator has; None without any.
 
-    Raises if the estimator has an array where a rule belongs. ``owner`` is the estimator's name.
+    Raises if they should come by the rule, and the estimator has an array in its place. ``owner`` is the estimator's
+    name.
     """
-    if _are_given(rule):
+    if given is None and _are_given(rule):
         raise ValueError(
             f"size_factors of {owner} is an array, which belongs to the rows of one table. Pass it with these: fit"
             "(X, size_factors=...), transform(X, size_factors=...) and so on. The parameter is a rule that holds for "
@@ -210,8 +217,6 @@ def given_sizes(
         raise ValueError("size_factors must be numbers, one for each row of X.") from error
     if sizes.shape != (X.shape[0],):
         raise ValueError(
-            f"size_factors has shape {sizes.shape}, but X has {X.shape[0]} rows: give one number for each row. In "
-            "searches and cross-validation, have size_factors sliced with X by scikit-learn's metadata routing, or use "
-            "size_factors='sum'."
+            f"size_factors has shape {sizes.shape}, but X has {X.shape[0]} rows: give one number for each row."
         )
     return sizes

@@ -29,9 +29,13 @@ def test_facts_about_samples(facts, message):
 
 @pytest.mark.parametrize("sizes", [np.ones(12) + 1j, [10**400] * 12, ["a"] * 12])
 def test_size_factors_that_are_no_numbers(sizes):
-    model = EstimatorRecipe("VAETransformer", (("likelihood", "'nb'"),)).build().set_params(size_factors=sizes)
-    with pytest.raises(ValueError, match="size_factors must be numbers"):
-        model.fit(COUNTS)
+    for name in ("VAETransformer", "DGDEmbedder"):
+        model = EstimatorRecipe(name, (("likelihood", "'nb'"),)).build()
+        with pytest.raises(ValueError, match="size_factors must be numbers"):
+            model.fit(COUNTS, size_factors=sizes)
+        model.fit(COUNTS, size_factors=np.ones(12))
+        with pytest.raises(ValueError, match="size_factors must be numbers"):
+            model.transform(COUNTS, size_factors=sizes)
 
 
 @pytest.mark.parametrize("threshold", ["a", None, -1, np.nan])

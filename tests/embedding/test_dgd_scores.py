@@ -195,17 +195,17 @@ def test_expected_values_are_in_the_tables_units(likelihood):
 
 
 @pytest.mark.parametrize(
-    "size_factors",
-    [None, np.random.default_rng(2).uniform(0.2, 5, 120), lambda table: table.sum(1) ** 0.5],
+    ("rule", "given"),
+    [(None, None), ("sum", np.random.default_rng(2).uniform(0.2, 5, 120)), (lambda table: table.sum(1) ** 0.5, None)],
     ids=["none", "given", "function"],
 )
-def test_sizes_of_samples_have_their_part_in_their_likelihoods(size_factors):
-    model = quick(likelihood="poisson", size_factors=size_factors, max_epochs=2).fit(counts())
-    given = size_factors(counts()) if callable(size_factors) else size_factors
-    log_sizes = np.zeros(120) if given is None else np.log(given) - np.median(np.log(given))
+def test_sizes_of_samples_have_their_part_in_their_likelihoods(rule, given):
+    model = quick(likelihood="poisson", size_factors=rule, max_epochs=2).fit(counts(), size_factors=given)
+    sizes = rule(counts()) if callable(rule) else given
+    log_sizes = np.zeros(120) if sizes is None else np.log(sizes) - np.median(np.log(sizes))
     means = np.exp(log_sizes)[:, None] * model.inverse_transform(model.embedding_)
     expected = poisson.logpmf(counts(), means).sum(1).mean()
-    assert_allclose(model.conditional_log_likelihood(counts()), expected, rtol=1e-6)
+    assert_allclose(model.conditional_log_likelihood(counts(), size_factors=given), expected, rtol=1e-6)
 
 
 def test_a_sample_without_counts_is_named_by_its_row():
@@ -216,7 +216,7 @@ def test_a_sample_without_counts_is_named_by_its_row():
     sizes = np.ones(120)
     sizes[31] = 0
     with pytest.raises(ValueError, match=r"the first is row 31\)"):
-        quick(likelihood="nb", size_factors=sizes).fit(table)
+        quick(likelihood="nb").fit(table, size_factors=sizes)
 
 
 # ---- simulation -----------------------------------------------------------------------------------------------------

@@ -35,10 +35,28 @@ def test_a_cell_without_counts_has_the_latent_of_the_prior(embedder, stored):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_size_factors_of_another_table_are_found_out_after_loading(embedder, tmp_path):
-    embedder.set_params(size_factors=X.sum(1)).fit(X)
+def test_a_model_goes_on_asking_for_the_sizes_of_rows_after_loading(embedder, tmp_path):
+    sizes = X.sum(1)
+    embedder.fit(X, size_factors=sizes)
     joblib.dump(embedder, tmp_path / "model.joblib")
     loaded = joblib.load(tmp_path / "model.joblib")
-    assert_allclose(loaded.score(X), embedder.score(X))
-    with pytest.raises(ValueError, match="still those of the training table"):
-        loaded.score(X[::-1])
+    assert_allclose(loaded.score(X, size_factors=sizes), embedder.score(X, size_factors=sizes))
+    with pytest.raises(ValueError, match="pass those of the rows of this X, too"):
+        loaded.score(X)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("is_given", [True, False])
+def test_files_that_kept_a_hash_of_the_table_whose_sizes_were_given(embedder, is_given):
+    """As files did while sizes were an array of the constructor."""
+    sizes = {"size_factors": X.sum(1)} if is_given else {}
+    state = embedder.fit(X, **sizes).__getstate__()
+    scale = state["_reader_"]["sizes"]
+    del scale["is_given"]
+    scale["given_for"] = "0f343b0931126a20f133d67c2b018a3b" if is_given else None
+    loaded = type(embedder)()
+    loaded.__setstate__({**state, "size_factors": X.sum(1) if is_given else "sum"})
+    assert_allclose(loaded.score(X, **sizes), embedder.score(X, **sizes))
+    if is_given:
+        with pytest.raises(ValueError, match=r"transform\(X, size_factors=\.\.\.\)"):
+            loaded.score(X)

@@ -3,12 +3,13 @@
 from functools import cache, partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 from scipy.stats import nbinom, norm, poisson
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 
 from skdevae import VAETransformer, VampVAE
 from skdevae.table.size_factors import count_means, log_size_factors
@@ -69,10 +70,12 @@ def copy_of(model, **parameters):
     return again.set_params(**parameters)
 
 
-def assert_same_fit(one, other, table, tolerance=1e-8):
+def assert_same_fit(one, other, table, tolerance=1e-8, sizes=(None, None)):
+    """Of two models, each asked with the sizes of the rows where it was fitted with some."""
     tolerance = {"rtol": tolerance, "atol": tolerance}
-    assert_allclose(other.transform(table), one.transform(table), **tolerance)
-    assert_allclose(other.score_samples(table), one.score_samples(table), **tolerance)
+    of_one, of_other = ({"size_factors": given} for given in sizes)
+    assert_allclose(other.transform(table, **of_other), one.transform(table, **of_one), **tolerance)
+    assert_allclose(other.score_samples(table, **of_other), one.score_samples(table, **of_one), **tolerance)
     assert_allclose(other.lower_bound_, one.lower_bound_, **tolerance)
     assert_allclose(other.trajectories(np.eye(2)), one.trajectories(np.eye(2)), **tolerance)
 
@@ -81,19 +84,23 @@ def assert_same_fit(one, other, table, tolerance=1e-8):
 
 
 def test_sizes_are_the_same_however_they_are_given():
-    given = quick(size_factors=list(totals(counts()))).fit(counts())
-    assert_same_fit(given, quick(size_factors=totals).fit(counts()), counts())
+    by_function, sizes = quick(size_factors=totals).fit(counts()), totals(counts())
+    for given in (sizes, list(sizes), pd.Series(sizes, index=np.arange(len(sizes))[::-1]), sizes.astype(np.float32)):
+        assert_same_fit(by_function, quick().fit(counts(), size_factors=given), counts(), sizes=(None, given))
     assert_allclose(copy_of(fitted(), size_factors=totals).score_samples(counts()), fitted().score_samples(counts()))
     # and are another thing than no sizes, or other ones
-    for size_factors in (None, depths()):
-        other = quick(size_factors=size_factors).fit(counts())
-        assert np.abs(other.score_samples(counts()) - fitted().score_samples(counts())).max() > 0.1
+    for other, given in (
+        (quick(size_factors=None).fit(counts()), None),
+        (quick().fit(counts(), size_factors=depths()), depths()),
+    ):
+        scores = other.score_samples(counts(), size_factors=given)
+        assert np.abs(scores - fitted().score_samples(counts())).max() > 0.1
 
 
 def test_multiplying_by_one_is_no_size_factor():
-    assert_same_fit(
-        quick(size_factors=None).fit(counts()), quick(size_factors=np.ones(len(counts()))).fit(counts()), counts(), 1e-3
-    )
+    ones = np.ones(len(counts()))
+    without = quick(size_factors=None).fit(counts())
+    assert_same_fit(without, quick().fit(counts(), size_factors=ones), counts(), 1e-3, (None, ones))
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb"])
@@ -101,8 +108,9 @@ def test_given_sizes_leave_totals_to_be_learned_and_the_sum_settles_them(likelih
     generator = np.random.default_rng(0)
     table = generator.poisson(np.repeat([4.0, 12.0], 100)[:, None], (200, 10)).astype(float)
     settings = {"likelihood": likelihood, "max_epochs": 150, "learning_rate": 0.01}
-    by_ones = quick(1, size_factors=np.ones(200), **settings).fit(table)
-    expected = by_ones.inverse_transform(by_ones.transform(table)).sum(1)
+    ones = np.ones(200)
+    by_ones = quick(1, **settings).fit(table, size_factors=ones)
+    expected = by_ones.inverse_transform(by_ones.transform(table, size_factors=ones)).sum(1)
     assert_allclose([expected[:100].mean(), expected[100:].mean()], [40, 120], rtol=0.1)
     by_sum = quick(1, **settings).fit(table)
     size = table.sum(1)
@@ -114,26 +122,15 @@ def test_given_sizes_leave_totals_to_be_learned_and_the_sum_settles_them(likelih
     assert_allclose(denoised.sum(1), size, rtol=tolerance)
 
 
-def test_sizes_of_one_table_are_not_taken_for_anothers():
-    model = quick(size_factors=depths()).fit(counts())
-    assert_allclose(model.score_samples(counts()), model.score_samples(counts().copy()))
-    others = counts(seed=5)
-    with pytest.raises(ValueError, match=r"still those of the training table.*set_params\(size_factors"):
-        model.score_samples(others)
-    assert np.isfinite(copy_of(model, size_factors=depths().copy()).score_samples(others)).all()
-
-
 def test_their_unit_does_not_matter():
-    ours = quick(size_factors=depths()).fit(counts())
+    ours = quick().fit(counts(), size_factors=depths())
     for unit in (1e-4, 3.7, 1e6):
-        theirs = quick(size_factors=unit * depths()).fit(counts())
-        assert_same_fit(ours, theirs, counts(), 5e-3)
+        theirs = quick().fit(counts(), size_factors=unit * depths())
+        assert_same_fit(ours, theirs, counts(), 5e-3, (depths(), unit * depths()))
     # of all rows that come later as well: it is the training table's
-    tenfold = copy_of(ours, size_factors=10 * depths())
-    assert_allclose(
-        copy_of(theirs, size_factors=1e7 * depths()).transform(counts()), tenfold.transform(counts()), atol=5e-3
-    )
-    assert np.abs(tenfold.transform(counts()) - ours.transform(counts())).max() > 0.01
+    tenfold = ours.transform(counts(), size_factors=10 * depths())
+    assert_allclose(theirs.transform(counts(), size_factors=1e7 * depths()), tenfold, atol=5e-3)
+    assert np.abs(tenfold - ours.transform(counts(), size_factors=depths())).max() > 0.01
 
 
 @pytest.mark.parametrize("n_components", [1, 2])
@@ -155,7 +152,7 @@ def test_totals_of_rows_with_gaps_are_extrapolated():
     # of other tables by what the training table has had
     others = holey()[:10].copy()
     others[:, 2] = np.nan
-    by_hand = copy_of(ours, size_factors=extrapolated(others))
+    by_hand = copy_of(ours, size_factors=lambda rows: extrapolated(rows))
     assert_allclose(by_hand.score_samples(others), ours.score_samples(others), rtol=1e-10)
     # with nothing missing nothing is extrapolated
     assert_allclose(extrapolated(counts()), totals(counts()))
@@ -176,9 +173,12 @@ def test_the_sum_is_for_counts_only(likelihood):
     table = counts() if likelihood == "gaussian" else np.minimum(counts(), 1)
     ours, theirs = (quick(likelihood=likelihood, size_factors=sizes).fit(table) for sizes in ("sum", None))
     assert_same_fit(ours, theirs, table)
-    for size_factors in (depths(), totals):
-        with pytest.raises(ValueError, match=f"likelihood='{likelihood}' has no counts"):
-            quick(likelihood=likelihood, size_factors=size_factors).fit(table)
+    message = f"likelihood='{likelihood}' has no counts"
+    with pytest.raises(ValueError, match=message):
+        quick(likelihood=likelihood, size_factors=totals).fit(table)
+    for method in (quick(likelihood=likelihood).fit, ours.transform):
+        with pytest.raises(ValueError, match=message):
+            method(table, size_factors=depths())
 
 
 # ---- what is refused ----------------------------------------------------------------
@@ -197,50 +197,87 @@ def test_a_row_without_counts_has_no_sum(stored):
     quick(size_factors=None, max_epochs=2).fit(stored(table)).score(stored(table))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_given_sizes_are_positive(value):
+@cache
+def fitted_with_sizes():
+    """Shared between tests, which must not change it."""
+    return quick().fit(counts(), size_factors=depths())
+
+
+def with_sizes_of_rows(sizes):
+    """Calls of methods with sizes of the rows of ``counts``, and of a model whose rule gives them."""
+    yield lambda: quick().fit(counts(), size_factors=sizes)
+    yield lambda: fitted_with_sizes().transform(counts(), size_factors=sizes)
+    yield lambda: quick(size_factors=lambda X: sizes).fit(counts())
+    yield lambda: copy_of(fitted(), size_factors=lambda X: sizes).transform(counts())
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_sizes_of_rows_are_positive_numbers(value):
     sizes = depths()
     sizes[[7, 9, 11]] = value
-    for size_factors in (sizes, lambda X: sizes):
+    for call in with_sizes_of_rows(sizes):
         with pytest.raises(ValueError, match=r"^3 rows have no positive number among size_factors .*row 7"):
-            quick(size_factors=size_factors).fit(counts())
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_given_sizes_are_numbers(value):
-    sizes = depths()
-    sizes[3] = value
-    with pytest.raises(ValueError, match=r"^1 rows have no positive number among size_factors .*row 3"):
-        quick(size_factors=sizes).fit(counts())
+            call()
 
 
 @pytest.mark.parametrize("sizes", [np.ones(99), np.ones(101), np.ones((100, 1)), np.ones((100, 7))], ids=np.shape)
 def test_there_is_one_size_a_row(sizes):
-    for size_factors in (sizes, lambda X: sizes):
+    for call in with_sizes_of_rows(sizes):
         with pytest.raises(ValueError, match=r"size_factors has shape .* but X has 100 rows"):
-            quick(size_factors=size_factors).fit(counts())
+            call()
 
 
-def test_other_tables_need_sizes_of_their_own():
-    model = copy_of(quick(size_factors=depths()).fit(counts()))
-    with pytest.raises(ValueError, match=r"set_params\(size_factors=\.\.\.\)"):
-        model.transform(counts()[:10])
-    with pytest.raises(ValueError, match=r"fitted with size factors: set_params\(size_factors=\.\.\.\)"):
-        copy_of(model, size_factors=None).transform(counts())
-    all_rows = model.transform(counts())
-    assert_allclose(model.set_params(size_factors=depths()[:10]).transform(counts()[:10]), all_rows[:10], atol=1e-10)
-    # a model without sizes has no use for them
+def test_an_array_belongs_to_the_methods():
+    message = "^size_factors of VampVAE is an array, which belongs to the rows of one table. Pass it with these: fit"
+    with pytest.raises(ValueError, match=message):
+        quick(size_factors=depths()).fit(counts())
+    with pytest.raises(ValueError, match=message):
+        copy_of(fitted(), size_factors=depths()).transform(counts())
+
+
+def test_other_rows_need_sizes_of_their_own():
+    model, rows = copy_of(fitted_with_sizes()), counts()[:10]
+    with pytest.raises(ValueError, match=r"fit\(X, size_factors=\.\.\.\): pass those of the rows of this X, too"):
+        model.transform(rows)
+    for rule in (None, "sum", totals):  # which is for the next fit
+        with pytest.raises(ValueError, match="pass those of the rows of this X, too"):
+            copy_of(model, size_factors=rule).transform(rows)
+    all_rows = model.transform(counts(), size_factors=depths())
+    assert_allclose(model.transform(rows, size_factors=depths()[:10]), all_rows[:10], atol=1e-10)
+
+
+def test_a_rule_holds_for_other_rows():
+    rows, sizes = counts()[:10], totals(counts()[:10])
+    with pytest.raises(ValueError, match=r"fitted with a rule for size factors.*Leave size_factors=\.\.\. out"):
+        fitted().transform(rows, size_factors=sizes)
+    with pytest.raises(ValueError, match=r"fitted with size factors.*set_params\(size_factors=\.\.\.\) to the rule"):
+        copy_of(fitted(), size_factors=None).transform(rows)
+
+
+def test_a_model_without_sizes_has_no_use_for_them():
     without = quick(size_factors=None).fit(counts())
     assert_array_equal(copy_of(without, size_factors="sum").transform(counts()), without.transform(counts()))
+    with pytest.raises(ValueError, match="are given, but the model was fitted without any: leave them out"):
+        without.transform(counts(), size_factors=depths())
 
 
-def test_searches_take_functions_and_say_why_not_arrays():
+def test_sizes_given_in_any_method_are_those_of_its_rows():
+    """Sizes by a rule, and the same ones given, are one model."""
+    by_rule, given = quick(size_factors=totals).fit(counts()), quick().fit(counts(), size_factors=totals(counts()))
+    rows, tolerance = counts(seed=3)[:12], {"rtol": 1e-8, "atol": 1e-8}
+    sizes = {"size_factors": totals(rows)}
+    for method in ("transform", "score_samples", "score", "elbo", "conditional_log_likelihood", "predict_proba"):
+        assert_allclose(getattr(given, method)(rows, **sizes), getattr(by_rule, method)(rows), **tolerance)
+    assert_array_equal(given.predict(rows, **sizes), by_rule.predict(rows))
+    ours, theirs = by_rule.posterior(rows), given.posterior(rows, **sizes)
+    assert_allclose([theirs.lower, theirs.upper], [ours.lower, ours.upper], **tolerance)
+
+
+def test_searches_choose_between_rules():
     sums = partial(np.sum, axis=1)
     search = GridSearchCV(quick(max_epochs=2), {"size_factors": [sums, None, totals]}, cv=2, error_score="raise")
     results = search.fit(counts()).cv_results_["mean_test_score"]
     assert results[0] == results[2] != results[1]
-    with pytest.raises(ValueError, match="in searches and cross-validation"):
-        cross_val_score(quick(size_factors=depths()), counts(), cv=2, error_score="raise")
 
 
 # ---- rows ----------------------------------------------------------------
@@ -253,14 +290,15 @@ def test_rows_are_judged_one_by_one(likelihood):
     assert_allclose(np.vstack([model.transform(row[None]) for row in rows]), together, atol=1e-10)
     assert_allclose(np.concatenate([model.score_samples(row[None]) for row in rows]), scores, rtol=1e-8)
     assert_allclose(model.score_samples(rows[::-1]), scores[::-1], rtol=1e-8)
-    by_hand = copy_of(model, size_factors=totals(rows)[::-1])
+    by_hand = copy_of(model, size_factors=totals)
     assert_allclose(by_hand.score_samples(rows[::-1]), scores[::-1], rtol=1e-8)
 
 
 def test_rows_that_are_held_out_take_their_sizes_along():
     stopped = {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 4}
-    ours, theirs = (quick(size_factors=sizes, **stopped).fit(counts()) for sizes in (totals, totals(counts())))
-    assert_same_fit(ours, theirs, counts())
+    ours = quick(size_factors=totals, **stopped).fit(counts())
+    theirs = quick(**stopped).fit(counts(), size_factors=totals(counts()))
+    assert_same_fit(ours, theirs, counts(), sizes=(None, totals(counts())))
     assert_allclose(theirs.history_[:, "valid_loss"], ours.history_[:, "valid_loss"], rtol=1e-6)
 
 

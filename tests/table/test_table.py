@@ -2,7 +2,6 @@
 
 import copy
 
-import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -160,16 +159,6 @@ def test_a_fit_asks_once_for_the_size_factors(name, monkeypatch):
     evaluations.clear()
     model.score(_counts())
     assert len(evaluations) == 1
-
-
-@pytest.mark.parametrize("name", SIZED)
-def test_a_table_with_an_array_of_sizes_is_hashed_once_a_call(name, monkeypatch):
-    hashes = _counted(monkeypatch, joblib, "hash")
-    model = SIZED[name](size_factors=_counts().sum(1)).fit(_counts())
-    assert len(hashes) == 1
-    hashes.clear()
-    model.score(_counts())
-    assert len(hashes) == 1
 
 
 @pytest.mark.filterwarnings("ignore:No axis was found")

@@ -1,0 +1,165 @@
+"""Facts of rows are arguments of the methods that take rows, so scikit-learn's metadata routing slices them."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+
+from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
+
+_QUICK = {"likelihood": "nb", "hidden_layer_sizes": (4,), "max_epochs": 2, "random_state": 0}
+_ENCODER = {**_QUICK, "encoder_hidden_layer_sizes": (4,)}
+_AXIS = {**_ENCODER, "inference": "amortized", "n_knots": 5}
+ESTIMATORS = {
+    "BasisDeVAE": BasisDeVAEClusterer(**_AXIS),
+    "BasisVAE": BasisVAEClusterer(2, **_AXIS),
+    "DeVAE": DeVAETransformer(**_AXIS, n_importance_samples=8),
+    "VAE": VAETransformer(1, **_ENCODER, n_importance_samples=8),
+    "VampVAE": VampVAE(2, **_ENCODER, n_clusters=2, n_pseudo_inputs=4, n_importance_samples=8),
+    "DGD": DGDEmbedder(2, **_QUICK, n_clusters=2, n_init=1, n_importance_samples=8),
+}
+#: estimators that cluster, of samples or of features
+CLUSTERERS = ("BasisDeVAE", "BasisVAE", "VampVAE", "DGD")
+SPLIT = KFold(2)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.parametrize("name", ESTIMATORS),
+]
+
+
+@pytest.fixture
+def routed():
+    """scikit-learn passes facts of rows on."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+@cache
+def table():
+    """Counts, how deeply each row was read, and a variable that a regression may predict."""
+    generator = np.random.default_rng(0)
+    z, sizes = generator.standard_normal(30), np.exp(generator.normal(0, 0.7, 30))
+    means = sizes[:, None] * np.exp(2 + np.outer(z, generator.normal(size=5)))
+    return generator.poisson(means).astype(float), sizes, z
+
+
+def requesting(name, *methods, estimator=None):
+    """An estimator that asks for size factors in some methods."""
+    estimator = clone(ESTIMATORS[name] if estimator is None else estimator)
+    for method in methods:
+        getattr(estimator, f"set_{method}_request")(size_factors=True)
+    return estimator
+
+
+@cache
+def fitted(name):
+    """Shared between tests, which must not change it."""
+    X, sizes, _ = table()
+    return clone(ESTIMATORS[name]).fit(X, size_factors=sizes)
+
+
+def scores_by_hand(estimator, n_epochs=2):
+    X, sizes, _ = table()
+    for train, test in SPLIT.split(X):
+        model = clone(estimator).set_params(max_epochs=n_epochs).fit(X[train], size_factors=sizes[train])
+        yield model.score(X[test], size_factors=sizes[test])
+
+
+def test_cross_validation_slices_them(name, routed):
+    X, sizes, _ = table()
+    estimator = requesting(name, "fit", "score")
+    found = cross_validate(estimator, X, params={"size_factors": sizes}, cv=SPLIT, error_score="raise")
+    assert_allclose(found["test_score"], list(scores_by_hand(estimator)), rtol=1e-8)
+
+
+def test_searches_slice_them(name, routed):
+    X, sizes, _ = table()
+    estimator = requesting(name, "fit", "score")
+    search = GridSearchCV(estimator, {"max_epochs": [1, 2]}, cv=SPLIT, error_score="raise").fit(X, size_factors=sizes)
+    for n_epochs, mean in zip((1, 2), search.cv_results_["mean_test_score"], strict=True):
+        assert_allclose(mean, np.mean(list(scores_by_hand(estimator, n_epochs))), rtol=1e-8)
+    assert_allclose(search.score(X, size_factors=sizes), search.best_estimator_.score(X, size_factors=sizes))
+
+
+def test_a_pipeline_passes_them_to_its_last_step(name, routed):
+    X, sizes, _ = table()
+    estimator = requesting(name, "fit", "transform", "predict", "score")
+    steps, expected = make_pipeline(VarianceThreshold(), estimator).fit(X, size_factors=sizes), fitted(name)
+    for method in ("transform", "predict", "score"):
+        ours, theirs = (getattr(model, method)(X, size_factors=sizes) for model in (expected, steps))
+        assert_allclose(theirs, ours, rtol=1e-8, atol=1e-8)
+
+
+def test_a_pipeline_passes_them_to_a_step_before_others(name, routed):
+    X, sizes, y = table()
+    steps = make_pipeline(requesting(name, "fit", "transform"), LinearRegression()).fit(X, y, size_factors=sizes)
+    Z = clone(ESTIMATORS[name]).fit_transform(X, size_factors=sizes)
+    expected = LinearRegression().fit(Z, y).predict(fitted(name).transform(X, size_factors=sizes))
+    assert_allclose(steps.predict(X, size_factors=sizes), expected, rtol=1e-8, atol=1e-8)
+    found = cross_validate(steps, X, y, params={"size_factors": sizes}, cv=SPLIT, error_score="raise")
+    for (train, test), score in zip(SPLIT.split(X), found["test_score"], strict=True):
+        by_hand = clone(steps).fit(X[train], y[train], size_factors=sizes[train])
+        assert_allclose(by_hand.score(X[test], y[test], size_factors=sizes[test]), score, rtol=1e-8)
+
+
+def test_fit_transform_is_fit_and_transform(name, routed):
+    X, sizes, _ = table()
+    expected = fitted(name).embedding_ if name == "DGD" else fitted(name).transform(X, size_factors=sizes)
+    assert_array_equal(clone(ESTIMATORS[name]).fit_transform(X, size_factors=sizes), expected)
+    estimator = requesting(name, "fit", "transform")
+    assert_array_equal(make_pipeline(estimator).fit_transform(X, size_factors=sizes), expected)
+    clusters = make_pipeline(estimator, KMeans(2, n_init=1, random_state=0)).fit_predict(X, size_factors=sizes)
+    assert_array_equal(clusters, KMeans(2, n_init=1, random_state=0).fit_predict(expected))
+
+
+def test_fit_predict_gives_labels(name, routed):
+    if name not in CLUSTERERS:
+        assert not hasattr(ESTIMATORS[name], "fit_predict")
+        return
+    X, sizes, _ = table()
+    assert_array_equal(clone(ESTIMATORS[name]).fit_predict(X, size_factors=sizes), fitted(name).labels_)
+    estimator = requesting(name, "fit", "predict")
+    assert_array_equal(make_pipeline(estimator).fit_predict(X, size_factors=sizes), fitted(name).labels_)
+
+
+def test_scikit_learn_says_where_nobody_has_asked_for_them(name, routed):
+    X, sizes, _ = table()
+    with pytest.raises(UnsetMetadataPassedError, match=r"size_factors.*set_fit_request"):
+        cross_validate(clone(ESTIMATORS[name]), X, params={"size_factors": sizes}, cv=2, error_score="raise")
+
+
+def test_without_routing_the_error_says_to_turn_it_on(name):
+    """Without it, scikit-learn passes on to ``fit`` alone."""
+    X, sizes, _ = table()
+    with pytest.raises(ValueError, match=r"metadata routing.*sklearn\.set_config\(enable_metadata_routing=True\)"):
+        cross_validate(clone(ESTIMATORS[name]), X, params={"size_factors": sizes}, cv=2, error_score="raise")
+
+
+def test_a_fit_without_sizes_is_asked_without_them(name):
+    X, sizes, _ = table()
+    model = clone(ESTIMATORS[name]).fit(X)
+    model.transform(X)
+    with pytest.raises(ValueError, match=r"fitted (without any|with a rule).*[Ll]eave .*fit\(X, size_factors="):
+        model.transform(X, size_factors=sizes)
+
+
+def test_every_method_that_takes_rows_asks_for_the_sizes_of_a_fit_that_had_them(name):
+    X, sizes, _ = table()
+    methods = ("transform", "posterior", "score_samples", "score", "elbo", "conditional_log_likelihood", "predict")
+    for method in (*methods, "predict_proba"):
+        answer = getattr(fitted(name), method, None)
+        if answer is None:
+            continue
+        answer(X, size_factors=sizes)
+        with pytest.raises(ValueError, match=r"fit\(X, size_factors=\.\.\.\): pass those of the rows of this X, too"):
+            answer(X)
