@@ -235,7 +235,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         self,
         X: Values,
         size_factors: SizeFactors,
-        weights: np.ndarray | None = None,
+        weights: np.ndarray,
         held_out: np.ndarray | None = None,
     ) -> tuple[Columns, Outliers]:
         """Which columns of a training table have something to teach, and what training sets aside; with warnings.
@@ -244,7 +244,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         that falls with every epoch.
         """
         names = self._feature_names()
-        columns = find_columns(X, self.likelihood, weights if held_out is None else (~held_out).astype(float), names)
+        columns = find_columns(X, self.likelihood, weights if held_out is None else weights * ~held_out, names)
         if columns.kind == "binary" or size_factors is not None:
             return columns, NO_OUTLIERS  # rows that differ in size are not comparable as they are
         outliers = find_outliers(X, columns.kind == "counts", columns.kept, weights)

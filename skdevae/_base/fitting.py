@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
 from torch import Tensor
 
 from .._sklearn import Interval, StrOptions, fit_context
@@ -27,8 +26,9 @@ from ..table.column_summary import summarize_columns
 from ..table.components import landmarks, principal_components, starting_positions
 from ..table.precision import training_dtype
 from ..table.source import RowSource
-from ..table.table import Table, TableReader, Values
+from ..table.table import Values
 from ..table.validation import check_layer_sizes, check_rows
+from ..table.weighted_rows import checked_weights, rows_of_a_fit
 from ..training.amortized import fit_amortized
 from ..training.batches import starting_statistics
 from ..training.device import resolve_device
@@ -38,7 +38,8 @@ from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
 from .estimator import LatentEstimator
-from .orientation import axis_signs, orientation_reference
+from .orientation import axis_signs, orientation_reference, reference_of_rows
+from .training_table import TrainingTable, own_sizes
 
 #: share of samples above which a fit says that its grid was too coarse, or too short
 _TOLERATED_SHARE = 0.05
@@ -101,7 +102,7 @@ class LatentVariableModel(LatentEstimator):
         """Name (in ``ASSIGNMENTS``) and arguments, where features choose between curves; else None."""
         return None
 
-    def _latent_config(self, n_samples: int) -> dict[str, Any]:
+    def _latent_config(self, n_rows: int) -> dict[str, Any]:
         """Prior (name and arguments, in ``PRIORS``) and posterior family (``POSTERIORS``) of an amortised model."""
         return {"prior": {"name": "normal"}, "posterior_family": {"name": "normal"}, "variational": True}
 
@@ -158,7 +159,7 @@ class LatentVariableModel(LatentEstimator):
         settings = self._settings()
         if settings.n_components <= MAX_EXACT_COMPONENTS:
             return grid_of(source, settings).points
-        return torch.from_numpy(landmarks(start.cpu().numpy(), seed)).to(start)
+        return torch.from_numpy(landmarks(start.cpu().numpy(), seed, source.context.weight)).to(start)
 
     def _resolved_inference(self) -> str:
         settings = self._settings()
@@ -177,8 +178,8 @@ class LatentVariableModel(LatentEstimator):
 
     # ---- the module -------------------------------------------------------------------------------------------------
 
-    def _module_config(self, n_samples: int, n_features: int, has_missing: bool) -> dict[str, Any]:
-        """All that :func:`~skdevae.nn.models.build_model` asks for."""
+    def _module_config(self, source: RowSource, has_missing: bool) -> dict[str, Any]:
+        """All that :func:`~skdevae.nn.models.build_model` asks for, to fit it to the rows of a source."""
         settings = self._settings()
         encoder = None
         if self._resolved_inference() == "amortized":
@@ -190,14 +191,14 @@ class LatentVariableModel(LatentEstimator):
                 **self._encoder_options(),
             }
         return {
-            "n_samples": n_samples,
-            "n_features": n_features,
+            "n_samples": source.total_weight,
+            "n_features": source.n_features,
             "n_components": int(settings.n_components),
-            "decoder": self._decoder_config(n_features),
+            "decoder": self._decoder_config(source.n_features),
             "likelihood": self._likelihood_config(),
             "assignment": self._assignment_config(),
             "encoder": encoder,
-            **self._latent_config(n_samples),
+            **self._latent_config(len(source)),
             "z_max": float(settings.z_max),
             "weight_precision": None if settings.weight_precision is None else float(settings.weight_precision),
             "margin": self._margin(),
@@ -223,6 +224,7 @@ class LatentVariableModel(LatentEstimator):
         X: TableLike,
         y: Any = None,
         *,
+        sample_weight: ArrayLike | None = None,
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         orientation: ArrayLike | None = None,
@@ -235,6 +237,10 @@ class LatentVariableModel(LatentEstimator):
             Samples in rows. NaN marks a missing entry of a dense table.
         y : ignored
             Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each sample counts; None means once. A sample of weight zero is as if it were absent. Weights
+            times c are c times as much data, beside which priors matter less: survey weights are best divided by their
+            mean.
         size_factors : array-like of shape (n_samples,), default=None
             Sizes of the samples: what their expected counts are multiplied by. Only their ratios matter. None leaves
             them to the parameter of the same name. A model that is fitted with sizes needs those of the rows of every
@@ -258,40 +264,46 @@ class LatentVariableModel(LatentEstimator):
             If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, or if the loss stops being finite. What an earlier fit has found then stays as it was.
         """
-        return self._fit_afresh(X, size_factors=size_factors, covariates=covariates, orientation=orientation)
+        return self._fit_afresh(
+            X,
+            sample_weight=sample_weight,
+            size_factors=size_factors,
+            covariates=covariates,
+            orientation=orientation,
+        )
 
     def _fit(
         self,
         X: TableLike,
         *,
+        sample_weight: ArrayLike | None = None,
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         orientation: ArrayLike | None = None,
     ) -> None:
         X = self._validate(X, reset=True)
         names = self._feature_names()
-        check_rows(X)
+        weight = checked_weights(sample_weight, X)
+        check_rows(X, weight)
         self._settle_parameters()
-        reference = orientation_reference(X, self.orientation, orientation, names)
+        reference = orientation_reference(X, self.orientation, orientation, names, weight)
         settings = self._settings()
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
-        held_out = self._held_out(X.shape[0], split_seed)
-        table, used = self._learn(X, self._settled_sizes(size_factors), held_out)
-        if held_out is not None:
-            held_out = held_out[used]
-            if not held_out.any() or held_out.all():  # what is left of a few rows without outliers
-                held_out = self._held_out(len(used), split_seed)
-        reference = None if reference is None else reference[used]
+        training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), split_seed)
+        self._reader_, table = training.table.reader, training.table
+        if reference is not None:
+            reference = reference_of_rows(reference, weight, training.rows)
         dtype = training_dtype(table.values, self._is_count_model())
         everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         train_index, source, validation = self._split(everything, held_out)
-        self._config_ = self._module_config(len(source), source.n_features, table.has_missing)
+        self._config_ = self._module_config(source, table.has_missing)
         with fitting_threads(self._gains_from_threads(everything)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
             fits = self._fit_starts(self._starts(source, wanted, seeds), source, validation)
             best = max(fits, key=lambda fit: fit.lower_bound)
-            self.lower_bound_ = best.lower_bound + float(np.mean(table.take(train_index).row_constants()))
-            self._keep(best, table, everything, reference)
+            constants = np.broadcast_to(table.take(train_index).row_constants(), len(source))
+            self.lower_bound_ = best.lower_bound + float(np.average(constants, weights=source.context.weight))
+            self._keep(best, training, everything, reference)
         if not best.has_axis and not fits[-1].interrupted:
             warn_user(
                 "No axis was found: no column varies with another by more than chance explains, so every sample has "
@@ -311,36 +323,48 @@ class LatentVariableModel(LatentEstimator):
             )
         return sizes
 
-    def _learn(self, X: Values, size_factors: SizeFactors, held_out: np.ndarray | None) -> tuple[Table, np.ndarray]:
-        """The rows of a training table that the fit uses, and their numbers; and how tables are read from now on."""
-        columns, outliers = self._look_over(X, size_factors, held_out=held_out)
-        table = TableReader.learn(
+    def _learn(
+        self, X: Values, weight: np.ndarray, size_factors: SizeFactors, seed: int
+    ) -> tuple[TrainingTable, np.ndarray | None]:
+        """The training table of samples (N, D) with weights (N,), and which of its rows are held out."""
+        sizes = own_sizes(X, size_factors)
+        rows = rows_of_a_fit(X, weight, sizes)
+        held_out = self._held_out(rows.weights, seed)
+        of_samples = None if held_out is None else rows.spread(held_out)
+        columns, outliers = self._look_over(X, size_factors, weight, of_samples)
+        used = rows.without(outliers.rows)
+        training = TrainingTable.learn(
             X,
-            self.likelihood,
-            pooled_units=self._pools_units(),
+            used,
+            likelihood=self.likelihood,
             columns=columns,
             outliers=outliers,
             size_factors=size_factors,
+            sizes=sizes,
+            pooled_units=self._pools_units(),
         )
-        self._reader_ = table.reader
-        used = outliers.others(len(table))
-        return table.take(used) if len(outliers.rows) else table, used
+        if of_samples is not None:
+            held_out = of_samples[used.index]
+            if not held_out.any() or held_out.all():  # what is left of a few rows without outliers
+                held_out = self._held_out(used.weights, seed)
+        return training, held_out
 
-    def _held_out(self, n_rows: int, seed: int) -> np.ndarray | None:
-        """Which rows are held out for early stopping, (N,) of booleans; None without it."""
+    def _held_out(self, weights: np.ndarray, seed: int) -> np.ndarray | None:
+        """Which rows, of weights (N,), are held out for early stopping, (N,) of booleans; None without it."""
         settings = self._settings()
         if not settings.early_stopping:
             return None
-        n_held_out = math.ceil(settings.validation_fraction * n_rows)
-        if n_rows - n_held_out < _LEAST_TRAINING_ROWS:
+        order = check_random_state(seed).permutation(len(weights))
+        wanted = settings.validation_fraction * weights.sum()
+        n_held_out = 1 + int(np.searchsorted(np.cumsum(weights[order]), wanted))
+        if len(weights) - n_held_out < _LEAST_TRAINING_ROWS:
             raise ValueError(
-                f"early_stopping=True holds out {n_held_out} of {n_rows} samples "
+                f"early_stopping=True holds out {n_held_out} of {len(weights)} samples "
                 f"(validation_fraction={settings.validation_fraction}), but has to leave {_LEAST_TRAINING_ROWS} to "
                 "train on at least. Give more samples, or set early_stopping=False."
             )
-        held_out = np.zeros(n_rows, dtype=bool)
-        parts = train_test_split(np.arange(n_rows), test_size=settings.validation_fraction, random_state=seed)
-        held_out[parts[1]] = True
+        held_out = np.zeros(len(weights), dtype=bool)
+        held_out[order[:n_held_out]] = True
         return held_out
 
     @staticmethod
@@ -358,7 +382,7 @@ class LatentVariableModel(LatentEstimator):
         n_components = self._settings().n_components
         scores = principal_components(source, self._is_count_model(), n_components)
         for restart, seed in enumerate(seeds):
-            positions = starting_positions(scores, n_components, restart, seed)
+            positions = starting_positions(scores, n_components, restart, seed, source.context.weight)
             yield seed, axis_signs(source, positions, reference, self._preferred_directions()) * positions
 
     def _fit_starts(
@@ -401,7 +425,7 @@ class LatentVariableModel(LatentEstimator):
         best = max(range(len(fits)), key=lambda i: fits[i].lower_bound - costs[i])
         return replace(fits[best], interrupted=fits[-1].interrupted)
 
-    def _keep(self, best: Fit, table: Table, source: RowSource, reference: np.ndarray | None) -> None:
+    def _keep(self, best: Fit, training: TrainingTable, source: RowSource, reference: np.ndarray | None) -> None:
         """Take over the best module, let its axes point as asked, and read off the fitted attributes."""
         self.module_ = best.module.float().eval().requires_grad_(False)
         self.history_ = best.history
@@ -413,7 +437,7 @@ class LatentVariableModel(LatentEstimator):
         self._latent_range_ = np.stack([positions.min(0), positions.max(0)])
         self._store_results()
         if on_grid is not None:
-            self._warn_about_grid(on_grid)
+            self._warn_about_grid(on_grid, source)
 
     def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
         """Reverse the fitted axes that do not point as asked, as far as possible: the positions (N, Q) after that."""
@@ -429,9 +453,9 @@ class LatentVariableModel(LatentEstimator):
             )
         return positions
 
-    def _warn_about_grid(self, posterior: LatentPosterior) -> None:
-        beyond = float((posterior.beyond > 0.5).double().mean())
-        unresolved = float((~posterior.resolved.bool()).double().mean())
+    def _warn_about_grid(self, posterior: LatentPosterior, source: RowSource) -> None:
+        beyond = float(source.mean((posterior.beyond > 0.5).double()))
+        unresolved = float(source.mean((~posterior.resolved.bool()).double()))
         if beyond > _TOLERATED_SHARE:
             warn_user(
                 f"{beyond:.0%} of the samples lie beyond z_max={self._settings().z_max}, where curves go on as "

@@ -7,22 +7,26 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.stats import rankdata
 from sklearn.utils import check_array
 
 from .._warnings import warn_user
-from ..table.components import correlations
+from ..table.components import correlations, ranks
 from ..table.source import RowSource
 from ..table.validation import named_entries
+from ..table.weighted_rows import WeightedRows
 
 
 def orientation_reference(
-    X: Any, feature: str | int | None, per_sample: Any, feature_names: np.ndarray | None
+    X: Any,
+    feature: str | int | None,
+    per_sample: Any,
+    feature_names: np.ndarray | None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """The variable that should rise along the first axis, (N,): one given by sample, or a column of X; or None.
 
-    NaN stands for values that are not known. A variable that has fewer than two different values tells nothing, so
-    there is none then, and a warning says so.
+    NaN stands for values that are not known, and for those of samples whose weight (N,) is zero. A variable that has
+    fewer than two different values tells nothing, so there is none then, and a warning says so.
     """
     if per_sample is not None:
         with named_entries(per_sample, "orientation"):
@@ -37,6 +41,8 @@ def orientation_reference(
         reference = np.asarray(values, dtype=np.float64).ravel()
     else:
         return None
+    if weights is not None:
+        reference = np.where(weights > 0, reference, np.nan)
     if _tells_nothing(reference):
         known = reference[~np.isnan(reference)]
         name = "orientation" if per_sample is not None else f"orientation={feature!r}"
@@ -47,6 +53,16 @@ def orientation_reference(
         )
         return None
     return reference
+
+
+def reference_of_rows(reference: np.ndarray, weights: np.ndarray, rows: WeightedRows) -> np.ndarray:
+    """A variable (N,) of samples with weights (N,) as one of distinct rows: the mean rank of each row's samples."""
+    known = ~np.isnan(reference) & (rows.inverse >= 0)
+    which, w = rows.inverse[known], weights[known]
+    n_rows = len(rows.index)
+    totals = np.bincount(which, w * ranks(reference[known], w), minlength=n_rows)
+    counts = np.bincount(which, w, minlength=n_rows)
+    return np.where(counts > 0, totals / np.where(counts > 0, counts, 1), np.nan)
 
 
 def _tells_nothing(reference: np.ndarray) -> bool:
@@ -78,11 +94,12 @@ def axis_signs(
     The first axis should rise with the reference: its covariance with the ranks of the values that are known should not
     be negative. Without a reference, where these are less than two different values, and for other axes, a rule
     decides: the sum over features of their correlations with the axis, each times its preferred direction (one for all,
-    or (D,)), should not be negative.
+    or (D,)), should not be negative. Rows count as often as their weights say.
     """
     agreement = np.array([(directions * correlations(source, axis)).sum() for axis in positions.T])
     if reference is not None and not _tells_nothing(reference):
         known = ~np.isnan(reference)
         # Ranks have no unit, and a single wrong value does not outweigh all others.
-        agreement[0] = np.cov(positions[known, 0], rankdata(reference[known]))[0, 1]
+        position, weight = positions[known, 0], source.weights[known]
+        agreement[0] = (position - np.average(position, weights=weight)) @ (weight * ranks(reference[known], weight))
     return np.where(agreement < 0, -1, 1)

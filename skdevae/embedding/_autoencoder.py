@@ -135,9 +135,9 @@ class VariationalAutoencoder(LatentVariableModel):
             "linear_skip": self._starts_at_components(),
         }
 
-    def _latent_config(self, n_samples: int) -> dict[str, Any]:
+    def _latent_config(self, n_rows: int) -> dict[str, Any]:
         if not self.variational:  # an autoencoder has no distribution of latents
-            return {**super()._latent_config(n_samples), "variational": False}
+            return {**super()._latent_config(n_rows), "variational": False}
         if self.prior == "vamp" and self.posterior_family != "normal":
             raise ValueError(
                 f"prior='vamp' with posterior_family={self.posterior_family!r}: the density of a mixture of flows "
@@ -146,26 +146,26 @@ class VariationalAutoencoder(LatentVariableModel):
         posterior: dict[str, Any] = {"name": self.posterior_family}
         if self.posterior_family == "iaf":
             posterior["n_flows"] = int(self.n_flows)
-        return {"prior": self._prior_config(n_samples), "posterior_family": posterior, "variational": True}
+        return {"prior": self._prior_config(n_rows), "posterior_family": posterior, "variational": True}
 
-    def _prior_config(self, n_samples: int) -> dict[str, Any]:
+    def _prior_config(self, n_rows: int) -> dict[str, Any]:
         if self.prior == "normal":
             return {"name": "normal"}
         config: dict[str, Any] = {"name": self.prior, "learn_weights": bool(self.learn_mixture_weights)}
         if self.prior == "mixture":
-            return {**config, "n_mixture_components": min(int(self.n_mixture_components), n_samples)}
+            return {**config, "n_mixture_components": min(int(self.n_mixture_components), n_rows)}
         config["learn_pseudo_inputs"] = bool(self.learn_pseudo_inputs)
-        return {**config, "n_mixture_components": self._settled_pseudo_inputs(n_samples)}
+        return {**config, "n_mixture_components": self._settled_pseudo_inputs(n_rows)}
 
-    def _settled_pseudo_inputs(self, n_samples: int) -> int:
+    def _settled_pseudo_inputs(self, n_rows: int) -> int:
         if self.n_pseudo_inputs is None:
-            return int(np.clip(n_samples // _SAMPLES_PER_PSEUDO_INPUT, 1, _PSEUDO_INPUTS))
-        if self.n_pseudo_inputs > n_samples:
+            return int(np.clip(n_rows // _SAMPLES_PER_PSEUDO_INPUT, 1, _PSEUDO_INPUTS))
+        if self.n_pseudo_inputs > n_rows:
             warn_user(
-                f"n_pseudo_inputs={self.n_pseudo_inputs}, but there are {n_samples} samples to train on: the prior has "
+                f"n_pseudo_inputs={self.n_pseudo_inputs}, but there are {n_rows} samples to train on: the prior has "
                 "as many pseudo-inputs."
             )
-        return min(int(self.n_pseudo_inputs), n_samples)
+        return min(int(self.n_pseudo_inputs), n_rows)
 
     # ---- the start --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._base.estimator import LatentEstimator
+from .._base.training_table import TrainingTable, own_sizes
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import (
     Activation,
@@ -32,6 +33,7 @@ from ..nn.regularized_mixture import COVARIANCE_TYPES
 from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.validation import check_rows
+from ..table.weighted_rows import checked_weights, weighted_rows
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
@@ -40,7 +42,6 @@ from ._dgd_fit import DecoderFit, fit_decoder, labels_of
 from ._dgd_parameters import DGDParameters
 from ._known_classes import known_components
 from ._prior_mixture import PriorMixture
-from ._training_table import TrainingTable, checked_weights
 
 
 class DGDEmbedder(ClusterMixin, RepresentationEstimator):
@@ -386,7 +387,9 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         y : array-like of shape (n_samples,), default=None
             Classes of the samples, with ``supervised=True``; otherwise it plays no part.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each sample counts. None means once.
+            How often each sample counts; None means once. A sample of weight zero is as if it were absent. Weights
+            times c are c times as much data, beside which priors matter less: survey weights are best divided by their
+            mean.
         size_factors : array-like of shape (n_samples,), default=None
             Sizes of the samples: what their expected counts are multiplied by. Only their ratios matter. None leaves
             them to the parameter of the same name. A model that is fitted with sizes needs those of the rows of every
@@ -423,20 +426,22 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         parameters.check()
         X = self._validate(X, reset=True)
         weight = checked_weights(sample_weight, X)
-        check_rows(X)
+        check_rows(X, weight)
         component = None
         if self.supervised:
             self.classes_, component = known_components(y, weight)
-        sizes = self._sizes_of(size_factors, self.likelihood)
-        columns, outliers = self._look_over(X, sizes, weight)
+        settled = self._sizes_of(size_factors, self.likelihood)
+        columns, outliers = self._look_over(X, settled, weight)
+        sizes = own_sizes(X, settled)
         training = TrainingTable.learn(
             X,
-            weight,
-            component,
+            weighted_rows(columns.of(X), weight, component, sizes).without(outliers.rows),
             likelihood=self.likelihood,
-            size_factors=sizes,
             columns=columns,
             outliers=outliers,
+            size_factors=settled,
+            sizes=sizes,
+            component=component,
         )
         self._reader_ = training.table.reader
         dtype = training_dtype(training.table.values, self._is_count_model())
@@ -473,14 +478,12 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         model, modes, rows = found.inference.model, found.modes, training.rows
         mean = np.average(training.table.in_user_nats(modes.log_joint), weights=rows.weights)
         self.log_posterior_ = float(mean) + float(model.log_prior()) / rows.weights.sum()
-        embedding, labels = rows.spread(modes.position.cpu().numpy()), rows.spread(found.labels)
-        otherwise = training.read_otherwise()
-        if len(otherwise):
-            others = training.as_they_are(otherwise).source(modes.position)
-            embedding[otherwise] = found.inference.modes(others).position.cpu().numpy()
-            labels[otherwise] = labels_of(found.inference, others)
+        like, inference = modes.position, found.inference
+        embedding = training.spread(
+            modes.position.cpu().numpy(), lambda table: inference.modes(table.source(like)).position.cpu().numpy()
+        )
         self.embedding_ = embedding.astype(training.samples.dtype, copy=False)
-        self.labels_ = labels
+        self.labels_ = training.spread(found.labels, lambda table: labels_of(inference, table.source(like)))
 
     @property
     def prior_mixture_(self) -> PriorMixture:

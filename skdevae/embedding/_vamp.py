@@ -6,11 +6,11 @@ from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClusterMixin
 
 from .._base.simulation import require_density
+from .._base.training_table import TrainingTable
 from .._sklearn import Interval, available_if
 from .._typing import (
     Activation,
@@ -384,22 +384,27 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
 
     # ---- fitting ----------------------------------------------------------------------------------------------------
 
-    def _latent_config(self, n_samples: int) -> dict[str, Any]:
-        config = super()._latent_config(n_samples)
+    def _latent_config(self, n_rows: int) -> dict[str, Any]:
+        config = super()._latent_config(n_rows)
         n_most = config["prior"].get("n_mixture_components", 1)
         if self.variational and self.n_clusters is not None and self.n_clusters > n_most:
             raise ValueError(
                 f"n_clusters={self.n_clusters}, but clusters are merged from the prior's components, of which there "
-                f"will be {n_most} (prior={self.prior!r}, {n_samples} samples). Ask for fewer clusters, or for a prior "
+                f"will be {n_most} (prior={self.prior!r}, {n_rows} samples). Ask for fewer clusters, or for a prior "
                 "with more components."
             )
         return config
 
-    def _keep(self, best: Fit, table: Table, source: RowSource, reference: np.ndarray | None) -> None:
-        super()._keep(best, table, source, reference)
+    def _keep(self, best: Fit, training: TrainingTable, source: RowSource, reference: np.ndarray | None) -> None:
+        super()._keep(best, training, source, reference)
         if self.variational:
             inference = cast(EncoderInference, self._inference())
-            self.labels_ = self._cluster_probabilities(inference, source.to(torch.float64)).argmax(1)
+            like = source.like.double()
+
+            def labels_of(table: Table) -> np.ndarray:
+                return self._cluster_probabilities(inference, table.source(like)).argmax(1)
+
+            self.labels_ = training.spread(labels_of(training.table), labels_of)
 
     # ---- clusters of samples ----------------------------------------------------------------------------------------
 

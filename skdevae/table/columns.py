@@ -156,19 +156,20 @@ def find_columns(
     likelihood : str
         Name of the observation model. Counts that never vary do teach something, unless they are all zero.
     weights : ndarray of shape (N,), optional
-        Rows of weight zero do not count.
+        How often each row counts; None means once.
     feature_names : ndarray of shape (D,), optional
         For warnings: of columns without entries, and of columns that vary by no more than rounding.
     """
     family = LIKELIHOODS[likelihood]
     kind = "measurements" if not family.counts else "counts" if family.has_log_link else "binary"
-    counted = np.arange(X.shape[0]) if weights is None else np.nonzero(weights > 0)[0]
+    weights = np.ones(X.shape[0]) if weights is None else weights
+    counted = np.nonzero(weights > 0)[0]
     extremes = Extremes.of(_blocks(X, counted), X.shape[1])
     observed = extremes.n_observed > 0
     least = 0.0 if kind == "counts" else extremes.lowest
     varies = observed & (extremes.highest > least)
     if kind == "measurements":
-        rounding = varies & _vary_by_rounding(X, counted, extremes)
+        rounding = varies & _vary_by_rounding(X, counted, extremes, weights)
         varies &= ~rounding
         if rounding.any():
             warn_user(
@@ -186,7 +187,7 @@ def find_columns(
         return Columns(kind=kind)
     if not kept.any():
         raise ValueError("No entry of X is observed: there is nothing to fit.")
-    levels = _levels(X, kind, extremes, np.ones(X.shape[0]) if weights is None else weights)
+    levels = _levels(X, kind, extremes, weights)
     return Columns(np.nonzero(kept)[0], levels, kind)
 
 
@@ -212,7 +213,7 @@ def _n_rows(X: np.ndarray | sp.csr_array, weights: np.ndarray) -> np.ndarray:
     return sum(weights[index] @ ~np.isnan(X[index]) for index in gen_batches(len(X), _ROWS))
 
 
-def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes) -> np.ndarray:
+def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes, weights: np.ndarray) -> np.ndarray:
     """Which columns have a standard deviation that is rounding, for numbers of their size: (D,)."""
     step = np.finfo(np.float32).eps
     known = extremes.n_observed > 0
@@ -220,16 +221,18 @@ def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes) ->
     largest, spread = np.maximum(np.abs(lowest), np.abs(highest)), 0.5 * highest - 0.5 * lowest
     bound = _ROUNDING_STEPS * step * largest
     # Only columns whose range is not far above can have so small a standard deviation.
-    suspects = np.nonzero(known & (spread <= bound * np.sqrt(extremes.n_observed)))[0]
+    most_rows = weights.sum() / weights[counted].min()
+    suspects = np.nonzero(known & (spread <= bound * np.sqrt(most_rows)))[0]
     by_rounding = np.zeros(X.shape[1], dtype=bool)
     if len(suspects) == 0:
         return by_rounding
     n, total, squares = (np.zeros(len(suspects)) for _ in range(3))
     middle, scale = lowest[suspects], np.maximum(spread[suspects], np.finfo(float).tiny)
-    for block in _blocks(X, counted):
-        values = (block[:, suspects] - middle) / scale
-        n += (~np.isnan(values)).sum(0)
-        total, squares = total + np.nansum(values, 0), squares + np.nansum(values**2, 0)
+    for index, block in zip(gen_batches(len(counted), _ROWS), _blocks(X, counted), strict=True):
+        values, w = (block[:, suspects] - middle) / scale, weights[counted[index]]
+        n += w @ ~np.isnan(values)
+        values = np.nan_to_num(values)
+        total, squares = total + w @ values, squares + w @ values**2
     sd = scale * np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
     by_rounding[suspects] = sd <= bound[suspects]
     return by_rounding

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -103,22 +104,24 @@ def find_outliers(
     kept : ndarray of shape (D',), optional
         Numbers of the columns that vary.
     weights : ndarray of shape (N,), optional
-        Rows of weight zero do not count.
+        How often each row counts; None means once.
     """
-    counted = np.arange(X.shape[0]) if weights is None else np.nonzero(weights > 0)[0]
+    weights = np.ones(X.shape[0]) if weights is None else weights
+    counted = np.nonzero(weights > 0)[0]
     kept = np.arange(X.shape[1]) if kept is None else kept
-    if len(counted) < _LEAST_VALUES:
+    total = float(weights.sum())
+    if total < _LEAST_VALUES:
         return NO_OUTLIERS
-    few = max(1.0, _FEW * len(counted))
+    few = max(1.0, _FEW * total)
     lower, upper = np.full(X.shape[1], -np.inf), np.full(X.shape[1], np.inf)
     core = np.full((2, X.shape[1]), np.nan)
-    for column, values, n_zeros in _sorted_columns(X, counts, kept, counted):
+    for column, values in _sorted_columns(X, counts, kept, counted, weights):
         if counts:
-            upper[column] = _count_edge(values, n_zeros, few)
+            upper[column] = _count_edge(values, few)
         else:
             lower[column], upper[column], core[:, column] = _edges(values, few)
-    strangeness = _log_depth(X, kept) if counts else _typical_distance(X, kept, core)
-    rows = _far_rows(strangeness, counted)
+    strangeness = _log_depth(X, kept, weights) if counts else _typical_distance(X, kept, core)
+    rows = _far_rows(strangeness, counted, weights)
     bounded = np.isfinite(lower) | np.isfinite(upper)
     if not bounded.any():
         return Outliers(rows)
@@ -129,80 +132,109 @@ def find_outliers(
 # ---- one column -----------------------------------------------------------------------------------------------------
 
 
+class _Sorted(NamedTuple):
+    """Values in ascending order, and how often each counts: (n,) each."""
+
+    values: np.ndarray
+    weights: np.ndarray
+
+    def core(self) -> tuple[int, int]:
+        """Positions of the first and the last value of those that cannot be set aside: their middle 80 %."""
+        most = int(_MOST * self.weights.sum())
+        below, above = np.cumsum(self.weights), np.cumsum(self.weights[::-1])
+        n = len(self.values)
+        return int(np.searchsorted(below, most, "right")), n - 1 - int(np.searchsorted(above, most, "right"))
+
+
 def _first_gap(
-    tail: np.ndarray, low: float, few: float, ranges_of_few: float = _RANGES_OF_FEW, least_range: float = 0.0
+    tail: np.ndarray,
+    weights: np.ndarray,
+    low: float,
+    few: float,
+    ranges_of_few: float = _RANGES_OF_FEW,
+    least_range: float = 0.0,
 ) -> int | None:
     """Where values stop that go on without a gap: the position in ``tail`` of the last of them; None if all go on.
 
-    ``tail`` has the largest values in ascending order, the first of which belongs to the others for sure. ``low`` is a
-    low value of the others. Up to ``few`` values need not be as far away as more of them.
+    ``tail`` has the largest values in ascending order, the first of which belongs to the others for sure, and
+    ``weights`` how often each counts. ``low`` is a low value of the others. Up to ``few`` values need not be as far
+    away as more of them.
     """
     gaps = np.diff(tail)
     width = np.maximum(tail[:-1] - low, least_range)
-    beyond = np.arange(len(gaps), 0, -1)
+    beyond = np.cumsum(weights[:0:-1])[::-1]
     needed = np.where(beyond <= few, ranges_of_few, _RANGES_OF_MANY) * width
     far = np.nonzero((gaps > needed) & (width > 0))[0]
     return int(far[0]) if len(far) else None
 
 
-def _edges(values: np.ndarray, few: float) -> tuple[float, float, tuple[float, float]]:
-    """Least and largest of the values (n,), in order, that are near others; and the ends of their middle 80 %."""
-    n = len(values)
-    most = int(_MOST * n)
-    if n < _LEAST_VALUES:
+def _edges(column: _Sorted, few: float) -> tuple[float, float, tuple[float, float]]:
+    """Least and largest of the values that are near others; and the ends of their middle 80 %."""
+    values, weights = column
+    if weights.sum() < _LEAST_VALUES:
         return -np.inf, np.inf, (np.nan, np.nan)
-    core = float(values[most]), float(values[n - 1 - most])
+    first, last = column.core()
     # So that no difference overflows.
     scaled = values / (4 * max(abs(values[0]), abs(values[-1]), np.finfo(float).tiny))
-    low, high = scaled[most], scaled[n - 1 - most]
+    low, high = scaled[first], scaled[last]
     if not high > low:
         return -np.inf, np.inf, (np.nan, np.nan)
-    above = _first_gap(scaled[n - 1 - most :], low, few)
-    below = _first_gap(-scaled[most::-1], -high, few)
+    above = _first_gap(scaled[last:], weights[last:], low, few)
+    below = _first_gap(-scaled[first::-1], weights[first::-1], -high, few)
     return (
-        -np.inf if below is None else float(values[most - below]),
-        np.inf if above is None else float(values[n - 1 - most + above]),
-        core,
+        -np.inf if below is None else float(values[first - below]),
+        np.inf if above is None else float(values[last + above]),
+        (float(values[first]), float(values[last])),
     )
 
 
-def _count_edge(values: np.ndarray, n_zeros: int, few: float) -> float:
-    """Largest of the counts that are near others, given those above zero (m,) in order and the number of zeros."""
-    n = len(values) + n_zeros
-    most = int(_MOST * n)
-    if n < _LEAST_VALUES or len(values) == 0:
+def _count_edge(column: _Sorted, few: float) -> float:
+    """Largest of the counts that are near others."""
+    values, weights = column
+    if weights.sum() < _LEAST_VALUES or not values[-1] > 0:
         return np.inf
-    logs = np.log1p(np.concatenate([np.zeros(max(0, most + 1 - len(values))), values[-most - 1 :]]))
-    low = 0.0 if n_zeros > most else float(np.log1p(values[most - n_zeros]))
-    above = _first_gap(logs, low, few, _LOG_RANGES_OF_FEW, _LEAST_LOG_RANGE)
-    return np.inf if above is None else float(np.round(np.expm1(logs[above])))
+    first, last = column.core()
+    logs = np.log1p(values[last:])
+    above = _first_gap(logs, weights[last:], np.log1p(values[first]), few, _LOG_RANGES_OF_FEW, _LEAST_LOG_RANGE)
+    return np.inf if above is None else float(values[last + above])
 
 
 # ---- all columns ----------------------------------------------------------------------------------------------------
 
 
 def _sorted_columns(
-    X: np.ndarray | sp.csr_array, counts: bool, kept: np.ndarray, counted: np.ndarray
-) -> Iterator[tuple[int, np.ndarray, int]]:
-    """Number of each column, its observed values in order (counts: those above zero), and its number of zeros."""
+    X: np.ndarray | sp.csr_array, counts: bool, kept: np.ndarray, counted: np.ndarray, weights: np.ndarray
+) -> Iterator[tuple[int, _Sorted]]:
+    """Number of each column, and its observed values in order; of a sparse one, all zeros as one value."""
+    weights = weights[counted]
     if not isinstance(X, np.ndarray):
         by_column = X.tocsc() if len(counted) == X.shape[0] else X[counted].tocsc()
+        total = weights.sum()
         for column in kept:
-            values = np.sort(by_column.data[by_column.indptr[column] : by_column.indptr[column + 1]])
-            yield column, values.astype(np.float64), len(counted) - len(values)
+            entries = slice(by_column.indptr[column], by_column.indptr[column + 1])
+            values, w = _in_order(by_column.data[entries].astype(np.float64), weights[by_column.indices[entries]])
+            of_zeros = total - w.sum()
+            if of_zeros > 0:
+                values, w = np.append(0.0, values), np.append(of_zeros, w)
+            yield column, _Sorted(values, w)
         return
     if X.size > _LARGE_TABLE:
-        kept = kept[_leaves_room(X, kept, counted, counts)]
+        kept = kept[_leaves_room(X, kept, counted, counts, weights)]
     width = max(1, _BLOCK_ENTRIES // len(counted))
     for index in gen_batches(len(kept), width):
         columns = kept[index]
         block = np.concatenate([X[rows][:, columns] for rows in _row_blocks(X, counted)]).astype(np.float64, copy=False)
-        block.sort(axis=0)  # NaN comes last
-        n_observed = (~np.isnan(block)).sum(0)
-        for column, values, n in zip(columns, block.T, n_observed, strict=True):
-            values = values[:n]
-            n_zeros = int(np.searchsorted(values, 0, side="right")) if counts else 0
-            yield column, values[n_zeros:], n_zeros
+        for column, values in zip(columns, block.T, strict=True):
+            observed = ~np.isnan(values)
+            yield column, _in_order(values[observed], weights[observed])
+
+
+def _in_order(values: np.ndarray, weights: np.ndarray) -> _Sorted:
+    """Values (n,) in ascending order with their weights."""
+    if (weights == weights[:1]).all():  # to sort is faster than to find the order
+        return _Sorted(np.sort(values), weights)
+    order = np.argsort(values, kind="stable")
+    return _Sorted(values[order], weights[order])
 
 
 def _row_blocks(X: np.ndarray, counted: np.ndarray) -> Iterator[np.ndarray | slice]:
@@ -211,9 +243,15 @@ def _row_blocks(X: np.ndarray, counted: np.ndarray) -> Iterator[np.ndarray | sli
         yield index if len(counted) == len(X) else counted[index]
 
 
-def _leaves_room(X: np.ndarray, kept: np.ndarray, counted: np.ndarray, counts: bool) -> np.ndarray:
-    """In which columns an entry is so far from what a sample of rows holds that it might be an outlier: (D',)."""
-    sample = np.asarray(X[counted[:: max(1, len(counted) // _SAMPLED_ROWS)]][:, kept], dtype=np.float64)
+def _leaves_room(X: np.ndarray, kept: np.ndarray, counted: np.ndarray, counts: bool, weights: np.ndarray) -> np.ndarray:
+    """In which columns an entry is so far from what a sample of rows holds that it might be an outlier: (D',).
+
+    ``weights`` are those of the rows that are ``counted``. The sample has one row for every so much weight.
+    """
+    below = np.cumsum(weights) - weights
+    every = max(1, len(counted) // _SAMPLED_ROWS) * weights.mean()
+    sampled = np.diff(np.floor(below / every), prepend=-1) > 0
+    sample = np.asarray(X[counted[sampled]][:, kept], dtype=np.float64)
     extremes = Extremes.of((X[rows][:, kept] for rows in _row_blocks(X, counted)), len(kept))
     lowest, highest = extremes.lowest, extremes.highest
     if counts:
@@ -253,18 +291,19 @@ def _typical_distance(X: np.ndarray, kept: np.ndarray, core: np.ndarray) -> np.n
     return distance
 
 
-def _log_depth(X: np.ndarray | sp.csr_array, kept: np.ndarray) -> np.ndarray:
-    """How much larger each row's counts are than those of other rows, on the log scale: (N,).
+def _log_depth(X: np.ndarray | sp.csr_array, kept: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How much larger each row's counts are than those of other (weighted) rows, on the log scale: (N,).
 
     It is the mean over the counts above zero of the log of each, less the mean log of those in its column.
     """
     rows = gen_batches(X.shape[0], max(1, _BLOCK_ENTRIES // X.shape[1]))
     entries = [(index, *_logs_above_zero(X[index][:, kept])) for index in rows]
     total, n = np.zeros(len(kept)), np.zeros(len(kept))
-    for _, _, column, logs in entries:
-        total += np.bincount(column, logs, minlength=len(kept))
-        n += np.bincount(column, minlength=len(kept))
-    typical = total / np.maximum(n, 1)
+    for index, row, column, logs in entries:
+        w = weights[index][row]
+        total += np.bincount(column, w * logs, minlength=len(kept))
+        n += np.bincount(column, w, minlength=len(kept))
+    typical = total / np.where(n > 0, n, 1)
     depth = np.full(X.shape[0], np.nan)
     for index, row, column, logs in entries:
         n_rows = index.stop - index.start
@@ -283,12 +322,12 @@ def _logs_above_zero(block: np.ndarray | sp.csr_array) -> tuple[np.ndarray, np.n
     return entries.row, entries.col, np.log(entries.data.astype(np.float64))
 
 
-def _far_rows(strangeness: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def _far_rows(strangeness: np.ndarray, counted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Numbers of the rows whose strangeness (N,) is far above that of all others."""
     known = counted[~np.isnan(strangeness[counted])]
-    if len(known) < _LEAST_VALUES:
-        return np.empty(0, dtype=np.int64)
+    if len(known) == 0:
+        return known
     values = strangeness[known]
     # A row says as much as all its entries: none is given up unless it is far away for sure.
-    _, edge, _ = _edges(np.sort(np.minimum(values, np.finfo(float).max)), few=0)
+    _, edge, _ = _edges(_in_order(np.minimum(values, np.finfo(float).max), weights[known]), few=0)
     return known[values > edge]

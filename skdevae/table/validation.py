@@ -194,11 +194,11 @@ def check_counts(X: Any, likelihood: str, feature_names: np.ndarray | None) -> N
             )
 
 
-def check_rows(X: Any) -> None:
-    """Raise if a row of a dense table has no observed entry at all."""
+def check_rows(X: Any, weights: np.ndarray) -> None:
+    """Raise if a row of a dense table has no observed entry at all, unless its weight is zero."""
     if sp.issparse(X):
         return
-    rows = np.nonzero(np.isnan(X).all(1))[0]
+    rows = np.nonzero(np.isnan(X).all(1) & (weights > 0))[0]
     if len(rows):
         raise ValueError(
             f"{len(rows)} rows have no observed entry (the first is row {rows[0]}). Drop them before fit; "

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from .._sklearn import check_sample_weight
+from .validation import named_entries
 
 #: entries of the table that are hashed, or compared, at a time
 _CHUNK_ENTRIES = 250_000
+#: sum of weights above which double precision does not tell one sample more from none
+_MOST_COPIES = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,25 @@ class WeightedRows:
     index: np.ndarray
     weights: np.ndarray
     inverse: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """The weights, or None where each row counts once."""
+        return None if (self.weights == 1).all() else self.weights
+
+    def of(self, values: Any) -> Any:
+        """Values (N, ...) of the table at its distinct rows; not copied where these are all rows, in their order."""
+        is_whole = len(self.index) == len(self.inverse) and (np.diff(self.index) > 0).all()
+        return values if is_whole else values[self.index]
+
+    def without(self, rows: np.ndarray) -> WeightedRows:
+        """The distinct rows but for those of which some rows of the table (M,) are copies."""
+        if len(rows) == 0:
+            return self
+        kept = np.ones(len(self.index), dtype=bool)
+        kept[self.inverse[rows]] = False
+        numbers = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # the last is that of rows without weight
+        return WeightedRows(self.index[kept], self.weights[kept], numbers[self.inverse])
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Values (U, ...) of the distinct rows as those of the table: (N, ...)."""
@@ -59,6 +85,31 @@ def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more
     inverse = np.full(X.shape[0], -1)
     inverse[counted] = group
     return WeightedRows(counted[first], np.bincount(group, sample_weight[counted]), inverse)
+
+
+def rows_of_a_fit(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more: np.ndarray | None) -> WeightedRows:
+    """The rows that a fit reads: as in :func:`weighted_rows`, but in the table's own order where each counts once."""
+    rows = weighted_rows(X, sample_weight, *more)
+    if rows.counts is not None:
+        return rows
+    order = np.argsort(rows.index)
+    inverse = np.full(len(rows.inverse), -1)
+    inverse[rows.index[order]] = np.arange(len(order))
+    return WeightedRows(rows.index[order], rows.weights, inverse)
+
+
+def checked_weights(sample_weight: ArrayLike | None, X: Any) -> np.ndarray:
+    """Weights of the samples X as floats (N,), ones where there are none; raise unless a sample has one."""
+    with named_entries(sample_weight, "sample_weight"):
+        weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not (weights > 0).any():
+        raise ValueError("sample_weight is zero for every sample, so that none counts: give one a positive weight.")
+    if weights.sum() > _MOST_COPIES:
+        raise ValueError(
+            "sample_weight says how often each sample counts, and adds up to more than 2**53: divide all weights by "
+            "one number."
+        )
+    return weights
 
 
 # ---- hashes ---------------------------------------------------------------------------------------------------------

@@ -400,7 +400,7 @@ class BasisVAEClusterer(FeatureClusterer):
             started = copy.deepcopy(module)
             start_from_shapes(started, shapes, alpha=alpha, moves=moves)
             # Starts are compared less what their functions cost: with more functions the bound is always higher.
-            yield started, shapes.found.occam_cost / len(source)
+            yield started, shapes.found.occam_cost / source.total_weight
 
     def _store_results(self) -> None:
         super()._store_results()

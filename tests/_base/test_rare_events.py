@@ -39,7 +39,7 @@ def test_a_column_whose_event_is_held_out_keeps_a_rate(model, counts):
 def test_outliers_may_take_all_rows_that_were_held_out():
     """One row is held out, and it is an outlier: another one is held out then."""
     model = VAETransformer(n_components=1, early_stopping=True, validation_fraction=0.01, max_epochs=2, random_state=0)
-    held_out = model._held_out(N, spawn_seeds(0, 2)[0])
+    held_out = model._held_out(np.ones(N), spawn_seeds(0, 2)[0])
     assert held_out.sum() == 1
     table = np.random.default_rng(0).normal(size=(N, 6))
     table[held_out] = 1e6

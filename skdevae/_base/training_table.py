@@ -1,0 +1,124 @@
+"""Training tables: the samples that a fit is given, and the distinct rows that it sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .._typing import SizeFactors
+from ..nn.row_context import RowContext
+from ..table.columns import Columns
+from ..table.outliers import NO_OUTLIERS, Outliers
+from ..table.size_factors import count_means, given_sizes, log_size_factors
+from ..table.table import Table, TableReader, Values
+from ..table.weighted_rows import WeightedRows
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """The samples of a fit, and their distinct rows.
+
+    Attributes
+    ----------
+    samples : ndarray or CSR array of shape (N, D)
+    component : ndarray of shape (N,) or None
+        The mixture component that each sample is known to belong to, -1 where that is not known.
+    size_factors : "sum", None, array-like or callable
+        Those of the samples.
+    rows : WeightedRows
+        The distinct rows that the fit reads, and which samples are copies of each.
+    table : Table
+        The distinct rows, with their weights, known components and sizes as their context.
+    outliers : Outliers
+        What the fit sets aside.
+    """
+
+    samples: Values
+    component: np.ndarray | None
+    size_factors: SizeFactors
+    rows: WeightedRows
+    table: Table
+    outliers: Outliers
+
+    @classmethod
+    def learn(
+        cls,
+        X: Values,
+        rows: WeightedRows,
+        *,
+        likelihood: str,
+        columns: Columns,
+        outliers: Outliers,
+        size_factors: SizeFactors,
+        sizes: np.ndarray | None,
+        component: np.ndarray | None = None,
+        pooled_units: bool = False,
+    ) -> TrainingTable:
+        """The training table of samples (N, D), and with it the reader that it has taught.
+
+        Parameters
+        ----------
+        X : ndarray or CSR array of shape (N, D)
+            Validated.
+        rows : WeightedRows
+            The distinct rows that the fit reads: those of outliers are not among them.
+        likelihood, columns, outliers, pooled_units
+            See :meth:`TableReader.learn`. Outliers have their numbers in X.
+        size_factors : "sum", None, array-like or callable
+            Those of the samples.
+        sizes : ndarray of shape (N,) or None
+            See :func:`own_sizes`.
+        component : ndarray of shape (N,), default=None
+            The mixture component that each sample is known to belong to, -1 where that is not known.
+        """
+        of_rows = size_factors
+        if sizes is not None:
+            values = rows.of(sizes)
+            # A function is a rule, which holds for any table.
+            of_rows = (lambda _: values) if callable(size_factors) else values
+        table = TableReader.learn(
+            rows.of(X),
+            likelihood,
+            pooled_units=pooled_units,
+            columns=columns,
+            outliers=replace(outliers, rows=NO_OUTLIERS.rows),
+            size_factors=of_rows,
+            context=RowContext(weight=rows.counts, component=None if component is None else rows.of(component)),
+        )
+        return cls(X, component, size_factors, rows, table, outliers)
+
+    def read_otherwise(self) -> np.ndarray:
+        """Numbers of the samples that the fit did not read, for want of weight, or not as they are."""
+        without_weight = self.rows.inverse < 0
+        return np.nonzero(without_weight | self.outliers.have_entries(self.samples))[0]
+
+    def as_they_are(self, index: np.ndarray) -> Table:
+        """The table of some of the samples."""
+        context = RowContext(component=self.component)
+        everything = self.table.reader.read(self.samples, size_factors=self.size_factors, context=context)
+        return everything.take(index)
+
+    def spread(self, of_rows: np.ndarray, answer: Callable[[Table], np.ndarray]) -> np.ndarray:
+        """Values (U, ...) of the rows as those of the samples: (N, ...).
+
+        ``answer`` gives the values of a table of samples that the fit did not read as they are.
+        """
+        values = self.rows.spread(of_rows)
+        otherwise = self.read_otherwise()
+        if len(otherwise):
+            values[otherwise] = answer(self.as_they_are(otherwise))
+        return values
+
+
+def own_sizes(X: Values, size_factors: SizeFactors) -> np.ndarray | None:
+    """Sizes of samples (N,) that do not follow from a row alone: those given, or of a function. None for the others.
+
+    Raises if a sample has no size, and names it by its number in X.
+    """
+    if size_factors is None:
+        return None
+    sizes = None if isinstance(size_factors, str) else given_sizes(X, size_factors)
+    log_size_factors(X, size_factors if sizes is None else sizes, count_means(X))
+    return sizes
