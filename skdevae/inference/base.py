@@ -94,7 +94,7 @@ class Inference(ABC):
 def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
     """Whether one grid can serve all rows: the likelihood at its points is linear in the data and in size factors."""
     likelihood = model.likelihood
-    return likelihood.is_linear and (source.context.log_size is None or likelihood.takes_exposure)
+    return likelihood.is_linear and (source.context.log_size is None or likelihood.is_linear_in_size)
 
 
 def warn_of_far_rows(model: GenerativeModel, mean: Tensor) -> None:

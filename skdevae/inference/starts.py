@@ -58,16 +58,16 @@ class StartingPoints:
     def log_joint(self, rows: DenseRows) -> Tensor:
         """log p(x, z) of every row at every point, but for the row's constant: (B, P).
 
-        Where the likelihood knows no exposure, size factors are rounded to 5 %, so that rows share the curves at the
+        Size factors in which the log-likelihood is not linear are rounded to 5 %, so that rows share the curves at the
         points.
         """
         points, log_size, component = self.points, rows.context.log_size, rows.context.component
         pair_log_prob = self._model.likelihood.pair_log_prob
-        exposure = self._model.exposure(rows.context)
+        size = self._model.size_of(rows.context)
         if log_size is None:
             likelihood = pair_log_prob(rows, self.curves, points)
-        elif exposure is not None:
-            likelihood = pair_log_prob(rows.exposed(exposure), self.curves, points)
+        elif size is not None:
+            likelihood = pair_log_prob(rows.sized(size), self.curves, points)
         else:
             likelihood = torch.empty(len(rows), len(points)).to(points)
             rounded = torch.round(log_size / _ROUNDED_SIZE)

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .exposure import Exposure, mass_of, weighted_zero
 from .linear_tables import LinearTables
 from .row_context import EMPTY, RowContext
 
@@ -18,22 +17,23 @@ class Rows(Protocol):
     observed: Tensor | None
     #: what the rows carry beside their entries
     context: RowContext[Tensor]
-    #: what their expected counts are multiplied by; None where nothing is
-    exposure: Exposure | None
+    #: What their expected counts are multiplied by, (B,), where coefficients are those of rows of size 1. None where
+    #: coefficients are those of the rows themselves.
+    size: Tensor | None
 
     def __len__(self) -> int: ...
 
     def log_likelihood(self, tables: LinearTables) -> Tensor:
-        """``E zero + x slope + 1[x > 0] positive`` summed over observed features, for tables (P, D): (B, P).
+        """``size zero + x slope + 1[x > 0] positive`` summed over observed features, for tables (P, D): (B, P).
 
-        E is the exposure, 1 where rows have none.
+        The size is 1 where rows have none.
         """
         ...
 
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Sums over rows of x, 1[x > 0] and the exposures of observed entries, weighted by q (B, P).
+        """Sums over rows of x, 1[x > 0] and the sizes of observed entries, weighted by q (B, P).
 
-        Each is (P, D); that of the exposures is (P, 1) where it is the same for all features.
+        Each is (P, D); that of the sizes is (P, 1) where nothing is missing.
         """
         ...
 
@@ -66,8 +66,8 @@ class DenseRows:
         What the rows carry beside their entries.
     entries : tuple of Tensor, default=None
         What :meth:`nonzero` finds, where that is known already.
-    exposure : Exposure, default=None
-        What expected counts are multiplied by.
+    size : Tensor of shape (B,), default=None
+        See :class:`Rows`.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class DenseRows:
         observed: Tensor | None,
         context: RowContext[Tensor] = EMPTY,
         entries: tuple[Tensor, Tensor, Tensor] | None = None,
-        exposure: Exposure | None = None,
+        size: Tensor | None = None,
     ):
         self.values = values
         self.observed = observed
         self.context = context
-        self.exposure = exposure
+        self.size = size
         self._entries = entries
 
     def __len__(self) -> int:
@@ -90,31 +90,30 @@ class DenseRows:
     def log_likelihood(self, tables: LinearTables) -> Tensor:
         """See :class:`Rows`."""
         total = self.values @ tables.slope.T
-        total += weighted_zero(tables.zero, self.observed, self.exposure)
+        total += weighted_zero(tables.zero, self.observed, self.size)
         if tables.positive is not None:
             total += self._positive() @ tables.positive.T
         return total
 
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
         """See :class:`Rows`."""
-        mass = mass_of(q, self.observed, self.exposure)
+        mass = mass_of(q, self.observed, self.size)
         return q.T @ self.values, q.T @ self._positive() if with_positive else None, mass
 
-    def exposed(self, exposure: Exposure) -> DenseRows:
-        """The same rows with an exposure."""
-        return DenseRows(self.values, self.observed, self.context, self._entries, exposure)
+    def sized(self, size: Tensor | None) -> DenseRows:
+        """The same rows with sizes (B,)."""
+        return DenseRows(self.values, self.observed, self.context, self._entries, size)
 
     def take(self, index: Any) -> DenseRows:
         """See :class:`Rows`."""
         observed = None if self.observed is None else self.observed[index]
-        exposure = None if self.exposure is None else self.exposure.take(index)
-        return DenseRows(self.values[index], observed, self.context.take(index), exposure=exposure)
+        size = None if self.size is None else self.size[index]
+        return DenseRows(self.values[index], observed, self.context.take(index), size=size)
 
     def of_columns(self, columns: Tensor) -> DenseRows:
         """See :class:`Rows`."""
         observed = None if self.observed is None else self.observed[:, columns]
-        exposure = None if self.exposure is None else self.exposure.of_columns(columns)
-        return DenseRows(self.values[:, columns], observed, self.context, exposure=exposure)
+        return DenseRows(self.values[:, columns], observed, self.context, size=self.size)
 
     def dense(self) -> DenseRows:
         """See :class:`Rows`."""
@@ -129,3 +128,18 @@ class DenseRows:
 
     def _positive(self) -> Tensor:
         return (self.values > 0).to(self.values.dtype)
+
+
+def weighted_zero(zero: Tensor, observed: Tensor | None, size: Tensor | None) -> Tensor:
+    """``zero`` (P, D) summed over the observed features of every row, times the row's size: (B, P), or (P,)."""
+    total = zero.sum(1) if observed is None else observed @ zero.T
+    return total if size is None else size[:, None] * total
+
+
+def mass_of(q: Tensor, observed: Tensor | None, size: Tensor | None) -> Tensor:
+    """The weights q (B, P) of rows times their sizes, summed over the rows in which a feature is observed.
+
+    It is (P, D), or (P, 1) where nothing is missing.
+    """
+    q = q if size is None else q * size[:, None]
+    return q.sum(0)[:, None] if observed is None else q.T @ observed

@@ -15,11 +15,10 @@ import torch
 from sklearn.utils import gen_batches
 from torch import Tensor
 
-from ..nn.exposure import Exposure, mass_of, weighted_zero
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..nn.row_context import EMPTY, RowContext
-from ..nn.rows import DenseRows
+from ..nn.rows import DenseRows, mass_of, weighted_zero
 from .extremes import Extremes
 from .units import Bounds
 
@@ -39,12 +38,12 @@ class SparseRows:
         values: sp.csr_array,
         like: Tensor,
         context: RowContext[Tensor] = EMPTY,
-        exposure: Exposure | None = None,
+        size: Tensor | None = None,
     ):
         self.values = values
         self.observed: Tensor | None = None
         self.context = context
-        self.exposure = exposure
+        self.size = size
         self._like = like
 
     def __len__(self) -> int:
@@ -53,7 +52,7 @@ class SparseRows:
     def log_likelihood(self, tables: LinearTables) -> Tensor:
         """See :class:`~skdevae.nn.rows.Rows`."""
         total = self._tensor(self.values @ self._array(tables.slope.T))
-        total += weighted_zero(tables.zero, None, self.exposure)
+        total += weighted_zero(tables.zero, None, self.size)
         if tables.positive is not None:
             total += self._tensor(self._positive() @ self._array(tables.positive.T))
         return total
@@ -63,22 +62,21 @@ class SparseRows:
         weights = self._array(q)
         weighted = self._tensor((self.values.T @ weights).T)
         positive = self._tensor((self._positive().T @ weights).T) if with_positive else None
-        return weighted, positive, mass_of(q, None, self.exposure)
+        return weighted, positive, mass_of(q, None, self.size)
 
     def take(self, index: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        exposure = None if self.exposure is None else self.exposure.take(index)
-        return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index), exposure)
+        size = None if self.size is None else self.size[index]
+        return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index), size)
 
     def of_columns(self, columns: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        exposure = None if self.exposure is None else self.exposure.of_columns(columns)
-        return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context, exposure)
+        return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context, self.size)
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
         dense = self._tensor(self.values.toarray())
-        return DenseRows(dense, None, self.context, self.nonzero(), self.exposure)
+        return DenseRows(dense, None, self.context, self.nonzero(), self.size)
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""
@@ -119,7 +117,7 @@ class RowSource:
         Least and largest value with which each column is read, on the scale of the table.
     model : GenerativeModel, default=None
         Whose likelihood is evaluated on grids that all rows share: what rows carry beside their entries is then part of
-        the rows, as their exposure.
+        the rows.
     """
 
     table: np.ndarray | sp.csr_array
@@ -192,13 +190,13 @@ class RowSource:
             factor = np.exp(-carried.log_size)
             carried = carried.replaced(log_size=None)
         context = carried.tensors(self.like)
-        exposure = None if self.model is None else self.model.exposure(context)
+        size = None if self.model is None else self.model.size_of(context)
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
             values = sp.csr_array(self._read(index), dtype=dtype)
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
-            return SparseRows(values, self.like, context, exposure)
+            return SparseRows(values, self.like, context, size)
         block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:
             block -= self.center
@@ -210,7 +208,7 @@ class RowSource:
         if missing.any():
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
-        return DenseRows(torch.from_numpy(block).to(self.like), observed, context, exposure=exposure)
+        return DenseRows(torch.from_numpy(block).to(self.like), observed, context, size=size)
 
     def _read(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
         """Some rows, on the scale of the table."""

@@ -32,9 +32,9 @@ class Likelihood(nn.Module):
     has_positive_term = False
     #: whether the likelihood depends on z by other ways than the curves
     sees_latent = False
-    #: Whether the linear form holds for rows with an exposure E as ``E zero(z) + x slope(z)``, with a constant of x and
-    #: E: see :mod:`~skdevae.nn.exposure`.
-    takes_exposure = False
+    #: Whether the linear form of rows of size s, whose expected counts are multiplied by s, is
+    #: ``s zero(z) + x slope(z) + constant(x, s)``, with the coefficients of rows of size 1.
+    is_linear_in_size = False
     #: whether there is a dispersion, which may scale with what expected counts are multiplied by
     has_dispersion = False
 
@@ -51,10 +51,10 @@ class Likelihood(nn.Module):
         """Log density or probability of every entry x (..., D), for curves (..., D)."""
         raise NotImplementedError
 
-    def shifted(self, offset: Tensor) -> Likelihood:
-        """The likelihood of rows whose curves have been shifted by an offset (B, 1) or (B, D), or (B, 1, D).
+    def of_size(self, log_size: Tensor) -> Likelihood:
+        """The likelihood of rows of log sizes (B,), whose curves (..., B, D) have been shifted by these.
 
-        Another one only where the feature's own parameters go with it. Arguments of the result are curves (..., B, D).
+        It is another one only where a feature's own parameters go with the size.
         """
         return self
 

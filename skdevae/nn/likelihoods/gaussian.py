@@ -60,7 +60,7 @@ class Gaussian(LinearLikelihood):
     def constant_at_zero(self) -> Tensor:
         return -self._log_normalizer()
 
-    def column_constant(self, summary: ColumnSummary, log_exposure: Tensor | None = None) -> Tensor:
+    def column_constant(self, summary: ColumnSummary) -> Tensor:
         return -0.5 * summary.sum_of_squares * self.scale**-2 - summary.n_observed * self._log_normalizer()
 
     def row_constant(self, rows: Rows) -> Tensor:

@@ -61,13 +61,13 @@ class LinearLikelihood(Likelihood):
         """``constant(x) - constant(0)`` for single entries x, given :meth:`own_parameters` of each."""
         raise NotImplementedError
 
-    def shifted_own(self, own: tuple[Tensor, ...], offset: Tensor) -> tuple[Tensor, ...]:
-        """The feature's own parameters where its curve is shifted by an offset, in shapes that broadcast."""
+    def own_of_size(self, own: tuple[Tensor, ...], log_size: Tensor) -> tuple[Tensor, ...]:
+        """The feature's own parameters in rows of some log size, in shapes that broadcast."""
         return own
 
-    def exposed_constant(self, x: Tensor, log_exposure: Tensor, *own: Tensor) -> Tensor:
-        """``constant(x) - constant(0)`` for single entries with an exposure, where ``slope`` knows nothing of it."""
-        return self.entry_constant(x, *self.shifted_own(own, log_exposure))
+    def sized_constant(self, x: Tensor, log_size: Tensor, *own: Tensor) -> Tensor:
+        """``constant(x, s) - constant(0, s)`` for single entries of rows of size s; ``slope`` is that of size 1."""
+        return self.entry_constant(x, *self.own_of_size(own, log_size))
 
     def constant_at_zero(self) -> Tensor:
         """``constant(0)`` of every feature: (D,), or a scalar."""
@@ -120,13 +120,13 @@ class LinearLikelihood(Likelihood):
 
     # ---- constants --------------------------------------------------------------------------------------------------
 
-    def column_constant(self, summary: ColumnSummary, log_exposure: Tensor | None = None) -> Tensor:
-        """``constant`` summed over the rows of a table, whose listed entries have log exposures (M,): (D,)."""
+    def column_constant(self, summary: ColumnSummary) -> Tensor:
+        """``constant`` summed over the rows of a table: (D,)."""
         own = self._own_of(summary.column)
-        if log_exposure is None:
+        if summary.log_size is None:
             entries = self.entry_constant(summary.value, *own)
         else:
-            entries = self.exposed_constant(summary.value, log_exposure, *own)
+            entries = self.sized_constant(summary.value, summary.log_size, *own)
         entries = summary.multiplicity * entries
         return torch.zeros_like(summary.n_observed).index_add(0, summary.column, entries)
 
@@ -134,14 +134,14 @@ class LinearLikelihood(Likelihood):
         """``constant`` summed over the features of every row: (B,)."""
         row, column, value = rows.nonzero()
         own = self._own_of(column, row)
-        if rows.exposure is None:
+        if rows.size is None:
             entries = self.entry_constant(value, *own)
         else:
-            entries = self.exposed_constant(value, rows.exposure.log_at(row, column), *own)
+            entries = self.sized_constant(value, rows.size.log()[row], *own)
         return torch.zeros(len(rows), dtype=entries.dtype, device=entries.device).index_add(0, row, entries)
 
     def _own_of(self, column: Tensor, row: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The own parameters of single entries, (M,) each; rows count where parameters are shifted by row."""
+        """The own parameters of single entries, (M,) each; rows count where parameters go with them."""
         return tuple(
             parameter[column] if parameter.ndim == 1 else parameter[row, column] for parameter in self.own_parameters()
         )

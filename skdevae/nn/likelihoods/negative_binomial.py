@@ -26,10 +26,9 @@ _INFLATION_PRIOR = (-2, 2)
 class NegativeBinomial(CountLikelihood):
     """x ~ NB with mean exp(curve) and variance mean + mean^2 / dispersion; one dispersion for each feature.
 
-    With ``scales_dispersion``, rows whose means are multiplied by E have E times the dispersion. The variance is then
-    ``mean (1 + exp(curve) / dispersion)``: a row is like the sum of E independent rows of size 1. The probability of
-    success is free of E, so the log-likelihood is linear in x and E. Without it all rows have the same dispersion,
-    whatever their means are multiplied by.
+    With ``scales_dispersion``, rows of size s have s times the dispersion. Where the mean of size 1 is m, the variance
+    is ``s (m + m^2 / dispersion)``: a row is like the sum of s independent rows of size 1. The probability of success
+    is free of s, so the log-likelihood is linear in x and s. Without it, all rows have the same dispersion.
     """
 
     has_log_link = True
@@ -46,22 +45,22 @@ class NegativeBinomial(CountLikelihood):
         return self.log_dispersion.exp()
 
     @property
-    def takes_exposure(self) -> bool:  # type: ignore[override]  # the scaled one does
+    def is_linear_in_size(self) -> bool:  # type: ignore[override]  # the scaled one does
         return self.scales_dispersion
 
     def own_parameters(self) -> tuple[Tensor, ...]:
         return (self.log_dispersion,)
 
-    def shifted_own(self, own: tuple[Tensor, ...], offset: Tensor) -> tuple[Tensor, ...]:
-        return (own[0] + offset, *own[1:]) if self.scales_dispersion else own
+    def own_of_size(self, own: tuple[Tensor, ...], log_size: Tensor) -> tuple[Tensor, ...]:
+        return (own[0] + log_size, *own[1:]) if self.scales_dispersion else own
 
-    def shifted(self, offset: Tensor) -> NegativeBinomial:
+    def of_size(self, log_size: Tensor) -> NegativeBinomial:
         if not self.scales_dispersion:
             return self
-        shifted = copy(self)  # of its parameters, all but one are shared
-        shifted._parameters = {k: v for k, v in self._parameters.items() if k != "log_dispersion"}
-        shifted.log_dispersion = self.log_dispersion + offset  # type: ignore[assignment]  # no parameter any more
-        return shifted
+        sized = copy(self)  # of its parameters, all but one are shared
+        sized._parameters = {k: v for k, v in self._parameters.items() if k != "log_dispersion"}
+        sized.log_dispersion = self.log_dispersion + log_size[:, None]  # type: ignore[assignment]  # no parameter
+        return sized
 
     def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
         (log_dispersion,) = own
@@ -116,7 +115,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """
 
     has_positive_term = True
-    takes_exposure = False  # a zero may be in excess, which no exposure changes
+    is_linear_in_size = False  # a zero may be in excess, which no size changes
 
     def __init__(self, n_features: int, n_components: int = 1, *, scales_dispersion: bool = False):
         super().__init__(n_features, scales_dispersion=scales_dispersion)

@@ -30,7 +30,7 @@ class Poisson(CountLikelihood):
     """x ~ Poisson(exp(curve))."""
 
     has_log_link = True
-    takes_exposure = True
+    is_linear_in_size = True
 
     def log_zero(self, curves: Tensor, z: Tensor, *own: Tensor) -> Tensor:
         return -bounded_log_mean(curves).exp()
@@ -45,8 +45,8 @@ class Poisson(CountLikelihood):
     def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
         return -torch.lgamma(x + 1)
 
-    def exposed_constant(self, x: Tensor, log_exposure: Tensor, *own: Tensor) -> Tensor:
-        return self.entry_constant(x) + x * log_exposure
+    def sized_constant(self, x: Tensor, log_size: Tensor, *own: Tensor) -> Tensor:
+        return self.entry_constant(x) + x * log_size
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return bounded_log_mean(curves).exp()

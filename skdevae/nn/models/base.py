@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ..cluster_prior import ClusterAssignment, OnlyCandidate
 from ..decoders import Decoder
-from ..exposure import Exposure
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
 from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate, from_blocks
@@ -126,9 +125,8 @@ class GenerativeModel(nn.Module):
         return None if context.log_size is None else context.log_size[:, None]
 
     def likelihood_of(self, context: RowContext[Tensor]) -> Likelihood:
-        """The likelihood of rows whose curves have been shifted by what they carry beside their entries."""
-        offset = self.offset(context)
-        return self.likelihood if offset is None else self.likelihood.shifted(offset)
+        """The likelihood of rows, whose curves have been shifted by what they carry beside their entries."""
+        return self.likelihood if context.log_size is None else self.likelihood.of_size(context.log_size)
 
     def in_context(self, curves: Tensor, context: RowContext[Tensor]) -> tuple[Likelihood, Tensor]:
         """The likelihood of B rows, and their curves (..., B, D), with what they carry beside their entries."""
@@ -140,11 +138,11 @@ class GenerativeModel(nn.Module):
         offset = self.offset(context)
         return self.likelihood_of(context), curves if offset is None else curves + offset[:, None]
 
-    def exposure(self, context: RowContext[Tensor]) -> Exposure | None:
-        """What expected counts of rows are multiplied by, in sums that are products; None for nothing."""
-        if context.log_size is None or not self.likelihood.takes_exposure:
+    def size_of(self, context: RowContext[Tensor]) -> Tensor | None:
+        """Sizes of rows (B,), where the log-likelihood is linear in them; None where rows have none."""
+        if context.log_size is None or not self.likelihood.is_linear_in_size:
             return None
-        return Exposure(context.log_size.exp())
+        return context.log_size.exp()
 
     def predictive_log_prob(self, rows: DenseRows, z: Tensor) -> Tensor:
         """log p(x | z) under the predictive curves, for rows at positions z (..., B, Q) of their own: (..., B)."""

@@ -82,7 +82,7 @@ class ExactModel(GenerativeModel):
         """
         phi = self.assignment.responsibilities.T  # (K, D)
         candidates = self.expected_log_likelihood(statistics, grid.points, phi)  # (K, D)
-        constant = self.linear_likelihood.column_constant(summary, summary.log_size).sum()
+        constant = self.linear_likelihood.column_constant(summary).sum()
         return LossTerms(
             reconstruction=-(_bound_with_full_gradient(candidates, phi) + constant) / statistics.n_rows,
             latent=statistics.divergence / statistics.n_rows,

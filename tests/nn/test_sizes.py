@@ -1,4 +1,4 @@
-"""Exposures: sums over rows and features weighted by sizes and effects, against one entry after another."""
+"""Sizes of rows: sums that they weight, and dispersions that go with them, against one entry after another."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ import torch
 from agreement import assert_agree
 from scipy import stats
 
-from skdevae.nn.exposure import Exposure
 from skdevae.nn.likelihoods import LIKELIHOODS
 from skdevae.nn.row_context import RowContext
 from skdevae.nn.rows import DenseRows
@@ -29,48 +28,35 @@ def likelihood_of(name, *, scales=True):
 
 @pytest.fixture
 def case():
-    """Counts, log sizes, covariates of three levels and their log effects, and curves at some points."""
+    """Counts, log sizes, and curves at some points."""
     random = np.random.default_rng(0)
-    covariates = np.eye(3)[random.integers(3, size=N_ROWS)][:, 1:]
     return {
         "x": random.poisson(2.0, (N_ROWS, N_FEATURES)).astype(float),
         "log_size": torch.from_numpy(random.normal(size=N_ROWS)),
-        "covariates": torch.from_numpy(covariates),
-        "effects": torch.from_numpy(random.normal(size=(2, N_FEATURES))),
         "curves": torch.from_numpy(random.normal(size=(N_POINTS, N_FEATURES))),
         "q": torch.from_numpy(random.dirichlet(np.ones(N_POINTS), N_ROWS)),
         "missing": random.random((N_ROWS, N_FEATURES)) < 0.3,
     }
 
 
-def exposure_of(case, kind):
-    if kind == "sizes":
-        return Exposure(case["log_size"].exp()), case["log_size"][:, None].expand(-1, N_FEATURES)
-    log_size = case["log_size"] if kind == "both" else None
-    exposure = Exposure.of_rows(log_size, case["covariates"], case["effects"])
-    log_effects = case["covariates"] @ case["effects"]
-    return exposure, log_effects if log_size is None else log_effects + log_size[:, None]
-
-
-def rows_of(case, exposure, stored):
+def rows_of(case, stored):
+    size = case["log_size"].exp()
     if stored == "sparse":
-        return SparseRows(sp.csr_array(case["x"]), FLOAT64, exposure=exposure), np.ones((N_ROWS, N_FEATURES))
+        return SparseRows(sp.csr_array(case["x"]), FLOAT64, size=size), np.ones((N_ROWS, N_FEATURES))
     observed = None if stored == "dense" else torch.from_numpy((~case["missing"]).astype(float))
     x = torch.from_numpy(case["x"])
     there = torch.ones_like(x) if observed is None else observed
-    return DenseRows(x * there, observed, exposure=exposure), there.numpy()
+    return DenseRows(x * there, observed, size=size), there.numpy()
 
 
-@pytest.mark.parametrize("kind", ["sizes", "effects", "both"])
 @pytest.mark.parametrize("stored", ["dense", "gaps", "sparse"])
 @pytest.mark.parametrize("name", ["poisson", "nb"])
-def test_products_are_sums_over_entries_of_scipys_log_probabilities(case, kind, stored, name):
+def test_products_are_sums_over_entries_of_scipys_log_probabilities(case, stored, name):
     likelihood = likelihood_of(name)
-    exposure, log_exposure = exposure_of(case, kind)
-    rows, there = rows_of(case, exposure, stored)
+    rows, there = rows_of(case, stored)
     tables = likelihood.tables(case["curves"], torch.zeros(N_POINTS, 1))
     ours = rows.log_likelihood(tables) + likelihood.row_constant(rows)[:, None]
-    e = log_exposure.exp().numpy()[:, None]  # (N, 1, D)
+    e = case["log_size"].exp().numpy()[:, None, None]
     mean, x = e * np.exp(case["curves"].numpy()), case["x"][:, None]
     if name == "poisson":
         expected = stats.poisson.logpmf(x, mean)
@@ -80,21 +66,18 @@ def test_products_are_sums_over_entries_of_scipys_log_probabilities(case, kind, 
     assert_agree(ours, (expected * there[:, None]).sum(2))
 
 
-@pytest.mark.parametrize("kind", ["sizes", "effects", "both"])
 @pytest.mark.parametrize("stored", ["dense", "gaps", "sparse"])
-def test_mass_is_the_sum_of_the_exposures_of_observed_entries(case, kind, stored):
-    exposure, log_exposure = exposure_of(case, kind)
-    rows, there = rows_of(case, exposure, stored)
+def test_mass_is_the_sum_of_the_sizes_of_observed_entries(case, stored):
+    rows, there = rows_of(case, stored)
     weighted, _, mass = rows.expectations(case["q"], with_positive=False)
     q = case["q"].numpy()
-    assert_agree(mass.expand(-1, N_FEATURES), q.T @ (log_exposure.exp().numpy() * there))
+    assert_agree(mass.expand(-1, N_FEATURES), q.T @ (case["log_size"].exp().numpy()[:, None] * there))
     assert_agree(weighted, q.T @ (case["x"] * there))
 
 
 @pytest.mark.parametrize("stored", ["dense", "gaps", "sparse"])
 def test_some_rows_and_some_columns_have_their_part(case, stored):
-    exposure, _ = exposure_of(case, "both")
-    rows, _ = rows_of(case, exposure, stored)
+    rows, _ = rows_of(case, stored)
     tables = likelihood_of("nb").tables(case["curves"], torch.zeros(N_POINTS, 1))
     index, columns = torch.tensor([7, 2, 2]), torch.tensor([4, 0])
     everything = rows.log_likelihood(tables)
@@ -107,23 +90,23 @@ def test_some_rows_and_some_columns_have_their_part(case, stored):
 
 @pytest.mark.parametrize("name", ["poisson", "nb", "zinb"])
 @pytest.mark.parametrize("scales", [False, True])
-def test_shifted_likelihoods_are_those_of_rows_with_means_and_dispersions_of_their_own(case, name, scales):
+def test_rows_of_a_size_have_means_and_dispersions_of_their_own(case, name, scales):
     likelihood = likelihood_of(name, scales=scales)
-    _, log_exposure = exposure_of(case, "both")
+    log_size = case["log_size"]
     curves, x = case["curves"][:1].expand(N_ROWS, -1), torch.from_numpy(case["x"])
     z = torch.zeros(N_ROWS, 1, dtype=torch.float64)
-    shifted = likelihood.shifted(log_exposure)
-    ours = shifted.row_log_prob(DenseRows(x, None), curves + log_exposure, z)
+    sized = likelihood.of_size(log_size)
+    ours = sized.row_log_prob(DenseRows(x, None), curves + log_size[:, None], z)
     for row in range(N_ROWS):
         alone = likelihood_of(name, scales=scales)
         if scales and name != "poisson":
-            alone.log_dispersion += log_exposure[row]
-        theirs = alone.row_log_prob(DenseRows(x[[row]], None), curves[[row]] + log_exposure[[row]], z[[row]])
+            alone.log_dispersion += log_size[row]
+        theirs = alone.row_log_prob(DenseRows(x[[row]], None), curves[[row]] + log_size[row], z[[row]])
         assert_agree(ours[[row]], theirs)
     # candidates, averaged over their probabilities
     phi = torch.full((2, N_FEATURES), 0.5, dtype=torch.float64)
-    both = torch.stack([curves + log_exposure] * 2, 1)
-    assert_agree(shifted.expected_row_log_prob(DenseRows(x, None), both, z, phi), ours)
+    both = torch.stack([curves + log_size[:, None]] * 2, 1)
+    assert_agree(sized.expected_row_log_prob(DenseRows(x, None), both, z, phi), ours)
     # and the one that it was made from is as it was
     assert likelihood.log_dispersion.shape == (N_FEATURES,) if name != "poisson" else True
 
@@ -133,10 +116,10 @@ def test_a_sample_of_size_two_is_the_sum_of_two_samples():
     mean, dispersion = 1.7, float(likelihood.dispersion[0])
     x = np.arange(60)
     one = stats.nbinom.pmf(x, dispersion, dispersion / (dispersion + mean))
-    exposure = Exposure(torch.full((30,), 2.0, dtype=torch.float64))
+    size = torch.full((30,), 2.0, dtype=torch.float64)
     values = torch.zeros(30, N_FEATURES, dtype=torch.float64)
     values[:, 0] = torch.arange(30)
-    rows = DenseRows(values, None, exposure=exposure).of_columns(torch.tensor([0]))
+    rows = DenseRows(values, None, size=size).of_columns(torch.tensor([0]))
     single = LIKELIHOODS["nb"](1, scales_dispersion=True).double().requires_grad_(False)
     single.log_dispersion[:] = likelihood.log_dispersion[0]
     tables = single.tables(torch.full((1, 1), np.log(mean), dtype=torch.float64), torch.zeros(1, 1))
@@ -159,11 +142,11 @@ def test_listed_counts_and_their_mean_sizes_stand_for_all_entries(stored, weight
                  counted @ table)  # fmt: skip
     for name in ("poisson", "nb"):
         likelihood = likelihood_of(name).requires_grad_(True)
-        entries = likelihood.exposed_constant(
+        entries = likelihood.sized_constant(
             torch.from_numpy(table), torch.from_numpy(log_size)[:, None], *likelihood.own_parameters()
         )
         exact = torch.from_numpy(counted) @ entries
-        ours = likelihood.column_constant(summary, summary.log_size)
+        ours = likelihood.column_constant(summary)
         np.testing.assert_allclose(ours.detach(), exact.detach(), atol=5e-4 * counted.sum())  # nats a row
         if name == "nb":  # what the dispersion is learned from
             gradients = [torch.autograd.grad(part.sum(), likelihood.log_dispersion)[0] for part in (ours, exact)]
