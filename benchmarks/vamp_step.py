@@ -39,7 +39,7 @@ def counts(n_samples: int, n_features: int) -> np.ndarray:
 def stepper(options: dict, X: np.ndarray) -> Callable[[], float]:
     """A function that takes one gradient step and says how long it took."""
     estimator = VampVAE(likelihood="nb", **options)
-    values = estimator._validate(X, reset=True)
+    values, _ = estimator._validate(X, reset=True)
     table = TableReader.learn(values, estimator.likelihood, size_factors=estimator.size_factors)
     estimator._reader_, source = table.reader, table.source(torch.zeros(()))
     generator = torch.Generator().manual_seed(0)

@@ -23,11 +23,10 @@ Integrator: TypeAlias = Literal["grid", "gauss-legendre"]
 SizeRule: TypeAlias = Literal["sum"] | Callable[[Any], ArrayLike] | None
 #: such a rule, or the sizes themselves
 SizeFactors: TypeAlias = SizeRule | ArrayLike
-#: variables that condition, one row for each sample: an array, a Series or a data frame
+#: variables that condition, one row for each sample: an array, a Series, a data frame, or a mapping of names to values
 CovariatesLike: TypeAlias = Any
 #: callbacks of skorch, or pairs of a name and a callback
 Callbacks: TypeAlias = Sequence[Callback | tuple[str, Callback]] | None
 #: names or positions of columns of X, a mask, a mapping of them to "categorical" or "numeric", or a function of X
 ColumnChoice: TypeAlias = Any
-#: covariates of rows: a data frame, an array of rows or of labels, or a mapping of names to values
-CovariateTable: TypeAlias = Any
+UnknownCovariate: TypeAlias = Literal["error", "average"]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
@@ -25,7 +26,10 @@ from ..inference import Inference, inference_for
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel
+from ..nn.row_context import RowContext
 from ..table.columns import Columns, find_columns
+from ..table.conditioning import ConditioningColumns, covariate_table
+from ..table.covariates import Covariates
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.size_factors import settled_size_factors
 from ..table.source import RowSource
@@ -103,6 +107,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     _config_: dict[str, Any]
     #: how tables are read
     _reader_: TableReader
+    #: fields of what says which columns of X condition the others; None where none do
+    _conditioning_: dict[str, Any] | None
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(LIKELIHOODS.keys())],
@@ -126,10 +132,17 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     #: Whether dispersions grow with the size of a sample. The log-likelihood is then linear in sizes too.
     _scales_dispersion: ClassVar[bool] = False
     #: parameters that a fitted model reads, where the estimator has them: they may have been set since the fit
-    _parameters_of_answers: ClassVar[frozenset[str]] = frozenset({"n_importance_samples", "latent_tol", "size_factors"})
+    _parameters_of_answers: ClassVar[frozenset[str]] = frozenset(
+        {"n_importance_samples", "latent_tol", "size_factors", "unknown_covariate"}
+    )
     #: constraints of estimators with size factors
     _size_factor_constraints: ClassVar[dict] = {
         "size_factors": [None, StrOptions({"sum"}), "array-like", callable],
+    }
+    #: constraints of estimators with covariates
+    _covariate_constraints: ClassVar[dict] = {
+        "covariates": [None, str, Integral, "array-like", dict, callable],
+        "unknown_covariate": [StrOptions({"error", "average"})],
     }
 
     # ---- a fit: whole, or not at all --------------------------------------------------------------------------------
@@ -206,30 +219,56 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     def _is_count_model(self) -> bool:
         return LIKELIHOODS[self.likelihood].counts
 
-    def _validate(self, X: TableLike, reset: bool) -> Values:
+    def _validate(self, X: TableLike, reset: bool) -> tuple[Values, Any]:
+        """The columns of a user's table that are modelled, and those that condition, as a data frame or None."""
         # Parameters set after a fit are for the next one.
         likelihood = self.likelihood if reset else self._config_["likelihood"]["name"]
         counts = LIKELIHOODS[likelihood].counts
-        X = as_plain_table(X)
+        X, conditioning = as_plain_table(X), None
+        checks = {
+            "accept_sparse": "csr" if counts else False,
+            "dtype": [np.float64, np.float32],
+            "ensure_all_finite": False,
+            "ensure_min_samples": 2 if reset else 1,
+        }
+        if reset:
+            chosen = ConditioningColumns.chosen(X, self._settings().covariates)
+            self._conditioning_ = None if chosen is None else vars(chosen)
+        if self._conditioning is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            X, conditioning = self._conditioning.split(X)
         with named_entries(X), np.errstate(over="ignore"):  # what overflows is infinite, and found below
-            X = validate_data(
-                self,
-                X,
-                reset=reset,
-                accept_sparse="csr" if counts else False,
-                dtype=[np.float64, np.float32],
-                ensure_all_finite=False,
-                ensure_min_samples=2 if reset else 1,
-            )
+            if conditioning is None:
+                X = validate_data(self, X, reset=reset, **checks)
+            else:
+                X = check_array(X, estimator=self, input_name="X", **checks)
         check_not_infinite(X, self._feature_names())
         if sp.issparse(X):
             X = canonical_counts(X)
         if counts:
             check_counts(X, likelihood, self._feature_names())
-        return X
+        return X, conditioning
+
+    @property
+    def _conditioning(self) -> ConditioningColumns | None:
+        fields = getattr(self, "_conditioning_", None)  # older files know of none
+        return None if fields is None else ConditioningColumns(**fields)
 
     def _feature_names(self) -> np.ndarray | None:
-        return getattr(self, "feature_names_in_", None)
+        """Names of the columns that are modelled."""
+        names, conditioning = getattr(self, "feature_names_in_", None), self._conditioning
+        return names if names is None or conditioning is None else names[conditioning.modelled]
+
+    def _learn_covariates(
+        self, of_columns: Any, given: CovariatesLike, n_rows: int, weights: np.ndarray | None = None
+    ) -> tuple[Covariates | None, np.ndarray | None]:
+        """Covariates of a training table, and their design (N, C): columns of it, and those that were given beside."""
+        table = covariate_table(of_columns, given, n_rows)
+        if table is None:
+            return None, None
+        kinds = None if self._conditioning is None else self._conditioning.kinds
+        covariates, design = Covariates.learn(table, weights, kinds)
+        return covariates, design if covariates.columns else None
 
     def _look_over(
         self,
@@ -275,7 +314,9 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         own = self._parameter_constraints
         constraints = {name: own[name] for name in self._parameters_of_answers & own.keys()}
         check_parameters(constraints, self.get_params(deep=False), type(self).__name__)
-        X = self._validate(X, reset=False)
+        X, conditioning = self._validate(X, reset=False)
+        unknown = self._settings().unknown_covariate
+        design = self._reader_.design(conditioning, covariates, X.shape[0], unknown=unknown)
         if not sp.issparse(X):
             empty = np.nonzero(np.isnan(X).all(1))[0]
             if len(empty):
@@ -286,7 +327,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             self._reader_.units.check_reach(X, self._feature_names())
         inference = self._inference()
         sizes = self._sizes_of(size_factors, self._config_["likelihood"]["name"])
-        table = self._reader_.read(X, size_factors=sizes)
+        table = self._reader_.read(X, size_factors=sizes, context=RowContext(covariates=design))
         return Query(table, table.source(float64_like(inference.model)), inference)
 
     def transform(

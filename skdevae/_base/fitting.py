@@ -24,6 +24,7 @@ from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
 from ..table.column_summary import summarize_columns
 from ..table.components import landmarks, principal_components, starting_positions
+from ..table.covariates import Covariates
 from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.table import Values
@@ -188,6 +189,7 @@ class LatentVariableModel(LatentEstimator):
                 "activation": self.activation,
                 "counts": self._is_count_model(),
                 "sees_mask": has_missing,
+                "n_covariates": self._reader_.n_covariates,
                 **self._encoder_options(),
             }
         return {
@@ -281,15 +283,16 @@ class LatentVariableModel(LatentEstimator):
         covariates: CovariatesLike = None,
         orientation: ArrayLike | None = None,
     ) -> None:
-        X = self._validate(X, reset=True)
+        X, conditioning = self._validate(X, reset=True)
         names = self._feature_names()
         weight = checked_weights(sample_weight, X)
         check_rows(X, weight)
+        learned = self._learn_covariates(conditioning, covariates, X.shape[0], weight)
         self._settle_parameters()
         reference = orientation_reference(X, self.orientation, orientation, names, weight)
         settings = self._settings()
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
-        training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), split_seed)
+        training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), learned, split_seed)
         self._reader_, table = training.table.reader, training.table
         if reference is not None:
             reference = reference_of_rows(reference, weight, training.rows)
@@ -324,11 +327,19 @@ class LatentVariableModel(LatentEstimator):
         return sizes
 
     def _learn(
-        self, X: Values, weight: np.ndarray, size_factors: SizeFactors, seed: int
+        self,
+        X: Values,
+        weight: np.ndarray,
+        size_factors: SizeFactors,
+        covariates: tuple[Covariates | None, np.ndarray | None],
+        seed: int,
     ) -> tuple[TrainingTable, np.ndarray | None]:
-        """The training table of samples (N, D) with weights (N,), and which of its rows are held out."""
-        sizes = own_sizes(X, size_factors)
-        rows = rows_of_a_fit(X, weight, sizes)
+        """The training table of samples (N, D) with weights (N,), and which of its rows are held out.
+
+        ``covariates`` are what :meth:`_learn_covariates` gives.
+        """
+        sizes, (known_covariates, design) = own_sizes(X, size_factors), covariates
+        rows = rows_of_a_fit(X, weight, sizes, design)
         held_out = self._held_out(rows.weights, seed)
         of_samples = None if held_out is None else rows.spread(held_out)
         columns, outliers = self._look_over(X, size_factors, weight, of_samples)
@@ -341,6 +352,8 @@ class LatentVariableModel(LatentEstimator):
             outliers=outliers,
             size_factors=size_factors,
             sizes=sizes,
+            covariates=known_covariates,
+            design=design,
             pooled_units=self._pools_units(),
         )
         if of_samples is not None:

@@ -17,6 +17,7 @@ from skorch.history import History
 from .._version import __version__
 from ..nn.models import build_model
 from ..table.columns import Columns
+from ..table.covariates import Covariates
 from ..table.size_factors import SizeScale
 from ..table.table import TableReader
 from ..table.units import Units
@@ -101,6 +102,7 @@ def _plain_reader(reader: TableReader) -> dict[str, Any]:
         "units": _fields(reader.units),
         "sizes": None if reader.sizes is None else _fields(reader.sizes),
         "columns": _fields(reader.columns),
+        "covariates": None if reader.covariates is None else reader.covariates.plain(),
     }
 
 
@@ -113,6 +115,7 @@ def _restored_reader(plain: dict[str, Any]) -> TableReader:
         Units(**plain["units"]),
         None if sizes is None else SizeScale(**sizes),
         Columns(**plain.get("columns", {})),  # older files know of no columns that are left out
+        None if plain.get("covariates") is None else Covariates.of_plain(plain["covariates"]),
     )
 
 

@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._sklearn import Interval, available_if, validate_params
-from .._typing import RandomState
+from .._typing import CovariatesLike, RandomState
 from ..inference import slopes
 from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
+from ..nn.row_context import EMPTY, RowContext
 from ..table.columns import Columns
 from ..table.table import TableReader
 from ..table.validation import named_entries
@@ -98,10 +99,7 @@ class SimulationMixin(UnderOwnSettings):
             If z is so far out that an expected value is not a finite number.
         """
         module, positions = self._at_positions(z)
-        with torch.no_grad():
-            mean = module.likelihood.mean(module.predictive_curves(positions), positions)
-        with np.errstate(over="ignore"):
-            return _require_finite(self._reader_.to_user(mean.cpu().numpy()), positions, self._reader_.columns)
+        return self._expected(module, positions, EMPTY)
 
     def derivatives(self, z: ArrayLike) -> np.ndarray:
         """Rate of change of the expected value of every feature along the latent.
@@ -131,6 +129,14 @@ class SimulationMixin(UnderOwnSettings):
         _require_finite(in_user_units, positions, self._reader_.columns)
         return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
 
+    def _expected(self, module: GenerativeModel, positions: Tensor, context: RowContext[np.ndarray]) -> np.ndarray:
+        """Expected values (P, D), in the user's units, of rows with a context at positions (P, Q)."""
+        with torch.no_grad():
+            mean = module.predictive_mean(context.tensors(positions), positions)
+        with np.errstate(over="ignore"):
+            expected = self._reader_.to_user(mean.cpu().numpy(), context.log_size)
+            return _require_finite(expected, positions, self._reader_.columns)
+
     def _at_positions(self, z: ArrayLike) -> tuple[GenerativeModel, Tensor]:
         check_is_fitted(self, "module_")
         n_components = self._n_features_out
@@ -145,13 +151,20 @@ class SimulationMixin(UnderOwnSettings):
         module = self._float64_module()
         return module, torch.from_numpy(points).to(float64_like(module))
 
-    def inverse_transform(self, Z: ArrayLike) -> np.ndarray:
+    def inverse_transform(
+        self, Z: ArrayLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Expected value of every feature for samples at given latents.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_components)
             Latents, as :meth:`transform` returns them.
+        size_factors : array-like of shape (n_samples,), default=None
+            Sizes of the samples. None stands for the median size of the training table.
+        covariates : array-like, Series, DataFrame or dict, default=None
+            Covariates of the samples, as for :meth:`fit`. A dict gives a value to all samples, such as
+            ``{"batch": "b"}``: the samples as if they were of batch b. Those that are not given are average.
 
         Returns
         -------
@@ -168,13 +181,27 @@ class SimulationMixin(UnderOwnSettings):
             latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
         if latents.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
-        expected = self.trajectories(latents)
+        module, positions = self._at_positions(latents)
+        expected = self._expected(module, positions, self._context_at(latents, size_factors, covariates))
         with np.errstate(over="ignore"):
             return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
 
+    def _context_at(
+        self, Z: np.ndarray, size_factors: ArrayLike | None, covariates: CovariatesLike
+    ) -> RowContext[np.ndarray]:
+        """What samples at latents Z (N, Q) carry: a median size and average covariates where nothing else is given."""
+        reader, log_sizes = self._reader_, None
+        if size_factors is not None:
+            if reader.sizes is None:
+                raise ValueError("size_factors are given, but the model was fitted without any.")
+            log_sizes = reader.sizes.of_latents(size_factors, Z)
+        return RowContext(log_size=log_sizes, covariates=reader.design(None, covariates, len(Z), absent="average"))
+
     @available_if(require_density)
     @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
+    def sample(
+        self, n_samples: int = 1, random_state: RandomState = None, *, covariates: CovariatesLike = None
+    ) -> np.ndarray:
         """Draw samples from the fitted model: the latent from its prior, then the features.
 
         Parameters
@@ -183,6 +210,8 @@ class SimulationMixin(UnderOwnSettings):
             Number of samples.
         random_state : int, RandomState instance or None, default=None
             Source of the draws; the same seed gives the same samples.
+        covariates : array-like, Series, DataFrame or dict, default=None
+            Covariates of the samples, as for :meth:`inverse_transform`.
 
         Returns
         -------
@@ -190,7 +219,7 @@ class SimulationMixin(UnderOwnSettings):
             In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
         """
         module, generator = self._for_sampling(random_state)
-        return self._simulated(module, module.latent_prior(), int(n_samples), generator)
+        return self._simulated(module, module.latent_prior(), int(n_samples), generator, covariates)
 
     @available_if(require_density)
     @validate_params(SAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -217,13 +246,18 @@ class SimulationMixin(UnderOwnSettings):
         return self._float64_module().cpu(), generator_from(spawn_seeds(random_state, 1)[0])
 
     def _simulated(
-        self, module: GenerativeModel, prior: GaussianMixture, n_samples: int, generator: torch.Generator
+        self,
+        module: GenerativeModel,
+        prior: GaussianMixture,
+        n_samples: int,
+        generator: torch.Generator,
+        covariates: CovariatesLike,
     ) -> np.ndarray:
         """Rows in the user's units whose latents come from a prior."""
         z, _ = prior.draw(n_samples, generator)
         with torch.no_grad():
-            curves = module.predictive_curves(z)
-            context = self._reader_.drawn_context(n_samples, generator, z.dtype)
-            likelihood, curves = module.in_context(curves, context)
+            design = self._reader_.design(None, covariates, n_samples, absent="average")
+            context = self._reader_.drawn_context(n_samples, generator, z.dtype, design)
+            likelihood, curves = module.in_context(module.predictive_curves(z, context), context)
             drawn = likelihood.sample(curves, z, generator)
         return self._reader_.complete_sample(drawn.numpy(), context, generator)

@@ -10,6 +10,7 @@ import numpy as np
 from .._typing import SizeFactors
 from ..nn.row_context import RowContext
 from ..table.columns import Columns
+from ..table.covariates import Covariates
 from ..table.outliers import NO_OUTLIERS, Outliers
 from ..table.size_factors import count_means, given_sizes, log_size_factors
 from ..table.table import Table, TableReader, Values
@@ -27,10 +28,12 @@ class TrainingTable:
         The mixture component that each sample is known to belong to, -1 where that is not known.
     size_factors : "sum", None, array-like or callable
         Those of the samples.
+    design : ndarray of shape (N, C) or None
+        That of the samples' covariates.
     rows : WeightedRows
         The distinct rows that the fit reads, and which samples are copies of each.
     table : Table
-        The distinct rows, with their weights, known components and sizes as their context.
+        The distinct rows, with their weights, known components, sizes and covariates as their context.
     outliers : Outliers
         What the fit sets aside.
     """
@@ -38,6 +41,7 @@ class TrainingTable:
     samples: Values
     component: np.ndarray | None
     size_factors: SizeFactors
+    design: np.ndarray | None
     rows: WeightedRows
     table: Table
     outliers: Outliers
@@ -53,6 +57,8 @@ class TrainingTable:
         outliers: Outliers,
         size_factors: SizeFactors,
         sizes: np.ndarray | None,
+        covariates: Covariates | None = None,
+        design: np.ndarray | None = None,
         component: np.ndarray | None = None,
         pooled_units: bool = False,
     ) -> TrainingTable:
@@ -70,6 +76,9 @@ class TrainingTable:
             Those of the samples.
         sizes : ndarray of shape (N,) or None
             See :func:`own_sizes`.
+        covariates : Covariates, optional
+        design : ndarray of shape (N, C), optional
+            That of the samples' covariates.
         component : ndarray of shape (N,), default=None
             The mixture component that each sample is known to belong to, -1 where that is not known.
         """
@@ -85,9 +94,10 @@ class TrainingTable:
             columns=columns,
             outliers=replace(outliers, rows=NO_OUTLIERS.rows),
             size_factors=of_rows,
-            context=RowContext(weight=rows.counts, component=None if component is None else rows.of(component)),
+            covariates=covariates,
+            context=RowContext(component=component, covariates=design).map(rows.of).replaced(weight=rows.counts),
         )
-        return cls(X, component, size_factors, rows, table, outliers)
+        return cls(X, component, size_factors, design, rows, table, outliers)
 
     def read_otherwise(self) -> np.ndarray:
         """Numbers of the samples that the fit did not read, for want of weight, or not as they are."""
@@ -96,7 +106,7 @@ class TrainingTable:
 
     def as_they_are(self, index: np.ndarray) -> Table:
         """The table of some of the samples."""
-        context = RowContext(component=self.component)
+        context = RowContext(component=self.component, covariates=self.design)
         everything = self.table.reader.read(self.samples, size_factors=self.size_factors, context=context)
         return everything.take(index)
 

@@ -16,7 +16,7 @@ from .._base.defaults import TrainingDefaults
 from .._base.fitting import LatentVariableModel
 from .._base.simulation import require_density
 from .._sklearn import Interval, StrOptions
-from .._typing import SizeRule
+from .._typing import ColumnChoice, SizeRule, UnknownCovariate
 from .._warnings import warn_user
 from ..nn.layers import NORMALIZATIONS
 from ..nn.likelihoods import LIKELIHOODS
@@ -65,6 +65,8 @@ class VariationalAutoencoder(LatentVariableModel):
     n_flows: int
     variational: bool
     size_factors: SizeRule
+    covariates: ColumnChoice
+    unknown_covariate: UnknownCovariate
     normalization: Normalization
     dropout: float
     linear_skip: bool
@@ -85,6 +87,7 @@ class VariationalAutoencoder(LatentVariableModel):
         "n_flows": [Interval(Integral, 1, None, closed="left")],
         "variational": ["boolean"],
         **LatentVariableModel._size_factor_constraints,
+        **LatentVariableModel._covariate_constraints,
         "hidden_layer_sizes": [None, "array-like"],
         "normalization": [None, StrOptions(set(NORMALIZATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -114,6 +117,7 @@ class VariationalAutoencoder(LatentVariableModel):
             "hidden_layer_sizes": self._decoder_layers(),
             "activation": self.activation,
             "normalized": self._reader_.has_totals,
+            "average_covariates": self._reader_.average_design,
             **self._encoder_options(),
         }
 
@@ -216,6 +220,6 @@ class VariationalAutoencoder(LatentVariableModel):
         prior = cast(AmortizedModel, self.module_).prior
         if not isinstance(prior, VampPrior):
             raise AttributeError("Only a model with prior='vamp' has pseudo-inputs.")
-        inputs = prior.pseudo_inputs.double().cpu().numpy()
+        inputs = prior.pseudo_inputs.double().cpu().numpy()[:, : self._config_["n_features"]]
         counts = LIKELIHOODS[self._config_["likelihood"]["name"]].counts
         return self._reader_.to_user(np.expm1(inputs) if counts else inputs)

@@ -20,12 +20,14 @@ from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import (
     Activation,
     Callbacks,
+    ColumnChoice,
     CovariatesLike,
     LayerSizes,
     LikelihoodName,
     RandomState,
     SizeRule,
     TableLike,
+    UnknownCovariate,
 )
 from ..inference.laplace import warn_unless_converged
 from ..nn.models import MixtureModel
@@ -88,6 +90,16 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
         training table's log sizes. With ``"sum"`` the decoder gives shares that add up to one.
+    covariates : str, int, list, dict, callable or None, default=None
+        Columns of X that condition and are not modelled, such as sex, site, batch or age: names or positions, a boolean
+        mask, or a callable that chooses them from X, as scikit-learn's ``make_column_selector``. Columns that hold
+        strings, booleans or categories are categorical, others numeric; a dict tells what each is, as in
+        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. The decoder
+        sees covariates, so the latent need not say what they say. Expected values along the latent are those of average
+        covariates, where nothing else is asked.
+    unknown_covariate : {"error", "average"}, default="error"
+        What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
+        an error, or they count as average ones.
     latent_init : {"pca", "zero"}, default="pca"
         Where representations start: at principal components (for counts, those of log1p of normalised counts), or at
         zero, as published.
@@ -271,6 +283,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         "representation": [StrOptions({"map", "variational"})],
         "supervised": ["boolean"],
         **LatentEstimator._size_factor_constraints,
+        **LatentEstimator._covariate_constraints,
         "latent_init": [StrOptions({"pca", "zero"})],
         "mixture_init": [None, StrOptions({"gmm", "kmeans", "softball"})],
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
@@ -300,6 +313,8 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         supervised: bool = False,
         likelihood: LikelihoodName = "gaussian",
         size_factors: SizeRule = "sum",
+        covariates: ColumnChoice = None,
+        unknown_covariate: UnknownCovariate = "error",
         latent_init: Literal["pca", "zero"] = "pca",
         mixture_init: Literal["gmm", "kmeans", "softball"] | None = None,
         covariance_type: Literal["diag", "isotropic", "fixed"] = "diag",
@@ -336,6 +351,8 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         self.supervised = supervised
         self.likelihood = likelihood
         self.size_factors = size_factors
+        self.covariates = covariates
+        self.unknown_covariate = unknown_covariate
         self.latent_init = latent_init
         self.mixture_init = mixture_init
         self.covariance_type = covariance_type
@@ -424,8 +441,9 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
     ) -> None:
         parameters = DGDParameters.of(self)
         parameters.check()
-        X = self._validate(X, reset=True)
+        X, conditioning = self._validate(X, reset=True)
         weight = checked_weights(sample_weight, X)
+        known_covariates, design = self._learn_covariates(conditioning, covariates, X.shape[0], weight)
         check_rows(X, weight)
         component = None
         if self.supervised:
@@ -435,12 +453,14 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         sizes = own_sizes(X, settled)
         training = TrainingTable.learn(
             X,
-            weighted_rows(columns.of(X), weight, component, sizes).without(outliers.rows),
+            weighted_rows(columns.of(X), weight, component, sizes, design).without(outliers.rows),
             likelihood=self.likelihood,
             columns=columns,
             outliers=outliers,
             size_factors=settled,
             sizes=sizes,
+            covariates=known_covariates,
+            design=design,
             component=component,
         )
         self._reader_ = training.table.reader
@@ -453,6 +473,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
                 self._settings(),
                 likelihood=self._likelihood_config(),
                 has_totals=self._reader_.has_totals,
+                average_covariates=self._reader_.average_design,
                 seeds=spawn_seeds(self.random_state, 3),
             )
             warn_unless_converged(found.modes)

@@ -188,7 +188,14 @@ class RepresentationEstimator(LatentEstimator):
         {**SAMPLING_CONSTRAINTS, "cluster": [None, Interval(Integral, 0, None, closed="left")]},
         prefer_skip_nested_validation=True,
     )
-    def sample(self, n_samples: int = 1, random_state: RandomState = None, *, cluster: int | None = None) -> np.ndarray:
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: RandomState = None,
+        *,
+        covariates: CovariatesLike = None,
+        cluster: int | None = None,
+    ) -> np.ndarray:
         """Draw samples from the fitted model: the latent from the mixture, then the features.
 
         Parameters
@@ -197,6 +204,8 @@ class RepresentationEstimator(LatentEstimator):
             Number of samples.
         random_state : int, RandomState instance or None, default=None
             Source of the draws; the same seed gives the same samples.
+        covariates : array-like, Series, DataFrame or dict, default=None
+            Covariates of the samples, as for :meth:`inverse_transform`.
         cluster : int, default=None
             The component that all of them come from. None draws from the whole mixture.
 
@@ -211,4 +220,4 @@ class RepresentationEstimator(LatentEstimator):
             if cluster >= self.n_clusters_:
                 raise ValueError(f"cluster={cluster}, but the mixture has components 0 to {self.n_clusters_ - 1}.")
             mixture = mixture.component(int(cluster))
-        return self._simulated(module, mixture, int(n_samples), generator)
+        return self._simulated(module, mixture, int(n_samples), generator, covariates)

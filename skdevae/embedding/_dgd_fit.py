@@ -73,15 +73,17 @@ def fit_decoder(
     *,
     likelihood: dict[str, Any],
     has_totals: bool,
+    average_covariates: list[float],
     seeds: list[int],
 ) -> DecoderFit:
     """Fit a decoder, a mixture and representations to the rows of a source.
 
     ``likelihood`` is the configuration of the likelihood. ``has_totals`` says that size factors are the totals of rows,
-    so that the decoder gives shares. ``seeds`` are three: of the start, of the decoder's weights, and of training.
+    so that the decoder gives shares. ``average_covariates`` are those of the training table, one for each column of the
+    design. ``seeds`` are three: of the start, of the decoder's weights, and of training.
     """
     start = find_start(source, parameters, seeds[0])
-    config = module_config(source, start, parameters, likelihood, has_totals)
+    config = module_config(source, start, parameters, likelihood, has_totals, average_covariates)
     model = start_model(config, source, start, seeds[1])
     if parameters.decoder is not None:
         check_user_decoder(model)
@@ -108,7 +110,12 @@ def fit_decoder(
 
 
 def module_config(
-    source: RowSource, start: Start, parameters: DGDParameters, likelihood: dict[str, Any], has_totals: bool
+    source: RowSource,
+    start: Start,
+    parameters: DGDParameters,
+    likelihood: dict[str, Any],
+    has_totals: bool,
+    average_covariates: list[float],
 ) -> dict[str, Any]:
     """All that :func:`~skdevae.nn.models.build_model` asks for: plain values, but for a decoder of the user's."""
     n_samples = float(source.weights.sum())
@@ -117,7 +124,10 @@ def module_config(
         "n_samples": n_samples,
         "n_features": source.n_features,
         "n_components": int(parameters.n_components),
-        "decoder": _decoder_config(parameters, has_totals, source),
+        "decoder": {
+            **_decoder_config(parameters, has_totals, source),
+            "average_covariates": average_covariates,
+        },
         "likelihood": likelihood,
         "assignment": None,
         "mixture": {

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .._base.denoising import DenoisingMixin
-from .._typing import Activation, Callbacks, LayerSizes, LikelihoodName, RandomState, SizeRule
+from .._typing import (
+    Activation,
+    Callbacks,
+    ColumnChoice,
+    LayerSizes,
+    LikelihoodName,
+    RandomState,
+    SizeRule,
+    UnknownCovariate,
+)
 from ._autoencoder import (
     AutoencoderDefaults,
     Decoder,
@@ -79,6 +88,16 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
         training table's log sizes. With ``"sum"`` the decoder gives shares that add up to one. The encoder sees log1p
         of counts divided by their sizes.
+    covariates : str, int, list, dict, callable or None, default=None
+        Columns of X that condition and are not modelled, such as sex, site, batch or age: names or positions, a boolean
+        mask, or a callable that chooses them from X, as scikit-learn's ``make_column_selector``. Columns that hold
+        strings, booleans or categories are categorical, others numeric; a dict tells what each is, as in
+        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. Encoder and
+        decoder see covariates, so the latent need not say what they say. Expected values along the latent are those of
+        average covariates, where nothing else is asked.
+    unknown_covariate : {"error", "average"}, default="error"
+        What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
+        an error, or they count as average ones.
     hidden_layer_sizes : sequence of int, default=None
         Number of units in each hidden layer of the decoder's network. None means (64,), and no hidden layers for
         ``decoder="linear"``, which cannot have any.
@@ -222,6 +241,8 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         variational: bool = True,
         likelihood: LikelihoodName = "gaussian",
         size_factors: SizeRule = None,
+        covariates: ColumnChoice = None,
+        unknown_covariate: UnknownCovariate = "error",
         hidden_layer_sizes: LayerSizes | None = None,
         encoder_hidden_layer_sizes: LayerSizes = (64,),
         activation: Activation = "tanh",
@@ -261,6 +282,8 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         self.variational = variational
         self.likelihood = likelihood
         self.size_factors = size_factors
+        self.covariates = covariates
+        self.unknown_covariate = unknown_covariate
         self.hidden_layer_sizes = hidden_layer_sizes
         self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes
         self.activation = activation

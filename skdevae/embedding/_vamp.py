@@ -15,12 +15,14 @@ from .._sklearn import Interval, available_if
 from .._typing import (
     Activation,
     Callbacks,
+    ColumnChoice,
     CovariatesLike,
     LayerSizes,
     LikelihoodName,
     RandomState,
     SizeRule,
     TableLike,
+    UnknownCovariate,
 )
 from ..inference.encoder import EncoderInference
 from ..table.source import RowSource
@@ -101,6 +103,16 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
         training table's log sizes. With ``"sum"`` the decoder gives shares that add up to one. The encoder sees log1p
         of counts divided by their sizes.
+    covariates : str, int, list, dict, callable or None, default=None
+        Columns of X that condition and are not modelled, such as sex, site, batch or age: names or positions, a boolean
+        mask, or a callable that chooses them from X, as scikit-learn's ``make_column_selector``. Columns that hold
+        strings, booleans or categories are categorical, others numeric; a dict tells what each is, as in
+        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. Encoder and
+        decoder see covariates, so the latent need not say what they say. Expected values along the latent are those of
+        average covariates, where nothing else is asked.
+    unknown_covariate : {"error", "average"}, default="error"
+        What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
+        an error, or they count as average ones.
     decoder : {"mlp", "linear"}, default="mlp"
         How the decoder maps the latent to expected values, before the link of the likelihood: by a multilayer
         perceptron, or by a linear map. See ``linear_skip``.
@@ -267,6 +279,8 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         variational: bool = True,
         likelihood: LikelihoodName = "gaussian",
         size_factors: SizeRule = "sum",
+        covariates: ColumnChoice = None,
+        unknown_covariate: UnknownCovariate = "error",
         decoder: Decoder = "mlp",
         hidden_layer_sizes: LayerSizes | None = None,
         encoder_hidden_layer_sizes: LayerSizes = (128,),
@@ -307,6 +321,8 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         self.variational = variational
         self.likelihood = likelihood
         self.size_factors = size_factors
+        self.covariates = covariates
+        self.unknown_covariate = unknown_covariate
         self.decoder = decoder
         self.hidden_layer_sizes = hidden_layer_sizes
         self.encoder_hidden_layer_sizes = encoder_hidden_layer_sizes

@@ -92,9 +92,13 @@ class Inference(ABC):
 
 
 def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
-    """Whether one grid can serve all rows: the likelihood at its points is linear in the data and in size factors."""
+    """Whether one grid can serve all rows.
+
+    The likelihood at its points is linear in the data and in size factors, and the same for all covariates.
+    """
     likelihood = model.likelihood
-    return likelihood.is_linear and (source.context.log_size is None or likelihood.is_linear_in_size)
+    takes_sizes = source.context.log_size is None or likelihood.is_linear_in_size
+    return likelihood.is_linear and takes_sizes and not model.is_conditional
 
 
 def warn_of_far_rows(model: GenerativeModel, mean: Tensor) -> None:

@@ -50,7 +50,7 @@ def _evidence_at_means(model: GenerativeModel, source: RowSource) -> Tensor:
     evidence = torch.zeros_like(model.assignment.responsibilities.T)
     for index, rows in narrow_chunks(model, source):
         z, dense = positions[index], rows.dense()
-        likelihood, curves = model.candidates_in_context(model.curves(z), dense.context)
+        likelihood, curves = model.candidates_in_context(model.curves(z, dense.context), dense.context)
         evidence += _summed_over_rows(likelihood, dense, curves, z)
     return evidence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -90,8 +91,9 @@ def _gradient(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: Gaussia
 
 def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
     """Curvature of ``-log p(z | x)`` near z (B, Q): the prior's precision and each row's information: (B, Q, Q)."""
-    gradients = slopes(model.predictive_curves, z)
-    likelihood, curves = model.in_context(model.predictive_curves(z), rows.context)
+    curves_at = partial(model.predictive_curves, context=rows.context)
+    gradients = slopes(curves_at, z)
+    likelihood, curves = model.in_context(curves_at(z), rows.context)
     information = likelihood.information(curves, z)
     # Far out a log link overflows, and a search may look there.
     information = information.clamp(max=math.sqrt(torch.finfo(z.dtype).max))

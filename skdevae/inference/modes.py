@@ -193,7 +193,7 @@ class _NegativeLogJoint:
 
     def value(self, z: Tensor) -> Tensor:
         rows = self._rows
-        likelihood, curves = self._model.in_context(self._model.predictive_curves(z), rows.context)
+        likelihood, curves = self._model.in_context(self._model.predictive_curves(z, rows.context), rows.context)
         log_prob = likelihood.row_log_prob(rows, curves, z, with_constant=False)
         return -log_prob - _log_prior(self._prior, z, rows.context.component)
 

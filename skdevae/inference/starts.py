@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -58,28 +60,44 @@ class StartingPoints:
     def log_joint(self, rows: DenseRows) -> Tensor:
         """log p(x, z) of every row at every point, but for the row's constant: (B, P).
 
-        Size factors in which the log-likelihood is not linear are rounded to 5 %, so that rows share the curves at the
-        points.
+        Size factors in which the log-likelihood is not linear are rounded to 5 %, and covariates on which curves depend
+        to the nearest level or standard deviation, so that rows share the curves at the points.
         """
-        points, log_size, component = self.points, rows.context.log_size, rows.context.component
-        pair_log_prob = self._model.likelihood.pair_log_prob
-        size = self._model.size_of(rows.context)
-        if log_size is None:
-            likelihood = pair_log_prob(rows, self.curves, points)
-        elif size is not None:
-            likelihood = pair_log_prob(rows.sized(size), self.curves, points)
+        model, points, component = self._model, self.points, rows.context.component
+        covariates = rows.context.covariates
+        if covariates is None or not model.is_conditional:
+            likelihood = self._pair_log_prob(rows, self.curves)
         else:
             likelihood = torch.empty(len(rows), len(points)).to(points)
-            rounded = torch.round(log_size / _ROUNDED_SIZE)
-            for step in rounded.unique():
-                shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(points)))
-                these = (rounded == step).nonzero()[:, 0]
-                of_these, curves = self._model.in_context(self.curves, shared)
-                likelihood[these] = of_these.pair_log_prob(rows.take(these), curves, points)
+            for these, shared in _alike(torch.round(covariates)):
+                curves = model.predictive_curves(points, RowContext(covariates=shared.expand(len(points), -1)))
+                likelihood[these] = self._pair_log_prob(rows.take(these), curves)
         if component is None:
             return likelihood + self._prior.log_density(points)
         joint = self._prior.log_joint(points)
         return likelihood + torch.where(component[:, None] < 0, joint.logsumexp(1), joint.T[component.clamp(min=0)])
+
+    def _pair_log_prob(self, rows: DenseRows, curves: Tensor) -> Tensor:
+        """log p(x | z) of rows at every point, whose curves (P, D) they share, but for the row's constant: (B, P)."""
+        model, points, log_size = self._model, self.points, rows.context.log_size
+        size = model.size_of(rows.context)
+        if log_size is None:
+            return model.likelihood.pair_log_prob(rows, curves, points)
+        if size is not None:
+            return model.likelihood.pair_log_prob(rows.sized(size), curves, points)
+        likelihood = torch.empty(len(rows), len(points)).to(points)
+        for these, step in _alike(torch.round(log_size / _ROUNDED_SIZE)):
+            shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(points)))
+            of_these, of_their_size = model.in_context(curves, shared)
+            likelihood[these] = of_these.pair_log_prob(rows.take(these), of_their_size, points)
+        return likelihood
+
+
+def _alike(values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of the rows that have equal values (B, ...), together with these (...)."""
+    distinct, group = values.unique(dim=0, return_inverse=True)
+    for number, value in enumerate(distinct):
+        yield (group == number).nonzero()[:, 0], value
 
 
 def _nearest(points: Tensor, prior: GaussianMixture) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -288,7 +287,7 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
         return order
 
 
-def _outputs(head: nn.Linear, hidden: Tensor, columns: slice) -> Tensor:
+def some_outputs(head: nn.Linear, hidden: Tensor, columns: slice) -> Tensor:
     """Some of the outputs of a linear layer, (n, d), for its inputs (n, H)."""
     return linear(hidden, head.weight[columns], head.bias[columns])
 
@@ -372,7 +371,7 @@ class AdditiveDerivativeDecoder(Decoder):
     ) -> Tensor:
         curves, signs = self.start[columns], self.signs[columns]
         for (axis, head), (rule, position) in zip(self.components, points, strict=True):
-            rate = _constrained(_outputs(head, axis.activations(rule), columns), signs)
+            rate = _constrained(some_outputs(head, axis.activations(rule), columns), signs)
             along = rule.integral(rate)
             curves = curves + (along if position is None else along[position])
         return curves[:, None]
@@ -401,163 +400,3 @@ class AdditiveDerivativeDecoder(Decoder):
             head.weight.neg_()
             head.bias.neg_()
         return [0]
-
-
-class NeuralDecoder(Decoder):
-    """A plane, a multilayer perceptron, or their sum: the decoder of a linear or an ordinary VAE.
-
-    A fit starts with the plane, at principal components. The perceptron has only the rest to learn.
-
-    Parameters
-    ----------
-    n_features, n_components : int
-    hidden_layer_sizes, activation, normalization, dropout
-        The perceptron: see :func:`~skdevae.nn.layers.multilayer_perceptron`. Without hidden layers the decoder is
-        linear.
-    linear_skip : bool
-        Whether there is a plane. Without hidden layers there always is.
-    normalized : bool
-        Whether expected values are shares of a total that is learned, and curves their logs. For counts whose size
-        factors are the samples' sums.
-    generator : torch.Generator
-        Source of the starting weights.
-    """
-
-    def __init__(
-        self,
-        n_features: int,
-        n_components: int,
-        *,
-        hidden_layer_sizes: Sequence[int],
-        activation: str,
-        generator: torch.Generator,
-        normalization: str | None = None,
-        dropout: float = 0.0,
-        linear_skip: bool = True,
-        normalized: bool = False,
-    ):
-        super().__init__()
-        self.level = nn.Parameter(torch.zeros(n_features))
-        self.hidden, n_hidden = multilayer_perceptron(
-            n_components, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
-        )
-        self.head = Linear(n_hidden, n_features, generator, scale=0.03) if len(self.hidden) else None
-        has_plane = linear_skip or self.head is None
-        self.loadings = nn.Parameter(torch.zeros(n_components, n_features)) if has_plane else None
-        if has_plane:
-            spread_first_layer_(self.hidden, generator)
-        self.log_total = nn.Parameter(torch.zeros(())) if normalized else None
-
-    def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
-        if self.log_total is None:
-            return self._values(points, columns)[:, None]
-        # A share depends on all features.
-        shares = torch.log_softmax(self._values(points, ALL_COLUMNS), -1) + self.log_total
-        return shares[:, None, columns]
-
-    def _values(self, points: Tensor, columns: slice) -> Tensor:
-        values = self.level[columns].expand(len(points), -1)
-        if self.loadings is not None:
-            values = values + points @ self.loadings[:, columns]
-        if self.head is not None:
-            values = values + _outputs(self.head, self.hidden(points), columns)
-        return values
-
-    def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
-        curves: Tensor = self(points, columns=columns)
-        return curves[:, 0]  # the only candidate, without a copy
-
-    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        share = mass / mass.sum()
-        with torch.no_grad():
-            if self.loadings is None:
-                self.level.copy_(share @ target)
-            else:
-                level, slopes = weighted_plane(target, mass, z)
-                self.level.copy_(level)
-                self.loadings.copy_(slopes)
-            if self.log_total is not None:
-                self.log_total.copy_((share @ target.exp().sum(1)).log())
-
-    def log_prior(self, weight_precision: float | None) -> Tensor:
-        if self.head is None:
-            return torch.zeros_like(self.level)[None]
-        return weights_log_prior(self.head.weight.square().sum(1), weight_precision)[None]
-
-    def mirror_(self, component: int) -> list[int]:
-        with torch.no_grad():
-            if self.loadings is not None:
-                self.loadings[component].neg_()
-            if self.head is not None:
-                cast(nn.Linear, self.hidden[0]).weight[:, component].neg_()
-        return [0]
-
-
-class ModuleDecoder(Decoder):
-    """A module of the user's own, which maps latents (P, Q) to D values for each point, in any shape.
-
-    Parameters
-    ----------
-    n_features : int
-    module : nn.Module
-        The decoder keeps a copy. Values of one point are flattened.
-    generator : torch.Generator
-        Not used: the module comes with its starting weights.
-    n_outputs : int, default=None
-        Number of the module's values for each point; None stands for D.
-    columns : list of int, default=None
-        Which of them, D in number, are those of the model's features; None stands for all.
-    """
-
-    def __init__(
-        self,
-        n_features: int,
-        *,
-        module: nn.Module,
-        generator: torch.Generator,
-        n_outputs: int | None = None,
-        columns: list[int] | None = None,
-    ):
-        super().__init__()
-        self.n_features = n_features
-        self.n_outputs = n_features if n_outputs is None else n_outputs
-        self.columns = columns
-        self.module = copy.deepcopy(module)
-
-    def forward(self, points: Tensor, sharing: Tensor | None = None, columns: slice = ALL_COLUMNS) -> Tensor:
-        weight = next(self.module.parameters(), points)
-        values: Tensor = self.module(points.to(weight))
-        if not isinstance(values, Tensor) or values.dtype != weight.dtype:
-            returned = values.dtype if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(
-                f"decoder returned {returned} for latents of dtype {weight.dtype}: it must return a tensor of the "
-                "latents' dtype."
-            )
-        if values.shape[:1] != points.shape[:1]:
-            raise ValueError(
-                f"decoder returned values of shape {tuple(values.shape)} for latents of shape {tuple(points.shape)}: "
-                "it must return values for each row of latents."
-            )
-        if values[0].numel() != self.n_outputs:
-            raise ValueError(
-                f"decoder returned {values[0].numel()} values for each latent of {points.shape[1]} components, but X "
-                f"has {self.n_outputs} features."
-            )
-        values = values.reshape(len(points), 1, self.n_outputs)
-        if self.columns is not None:
-            values = values[..., self.columns]
-        return values[..., columns]
-
-    def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
-        curves: Tensor = self(points, columns=columns)
-        return curves[:, 0]
-
-    def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
-        """Do nothing: the module comes with its starting weights."""
-
-    def log_prior(self, weight_precision: float | None) -> Tensor:
-        return torch.zeros(1, self.n_features)
-
-    @property
-    def can_mirror(self) -> bool:
-        return False

@@ -36,6 +36,8 @@ class GaussianEncoder(nn.Module):
         Whether there is a linear map.
     n_context : int
         Number of further outputs, which are the context of a flow.
+    n_covariates : int
+        Columns C of the covariates' design, which are inputs too.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -54,37 +56,46 @@ class GaussianEncoder(nn.Module):
         dropout: float = 0.0,
         linear_skip: bool = True,
         n_context: int = 0,
+        n_covariates: int = 0,
     ):
         super().__init__()
         self.counts, self.sees_mask = counts, sees_mask
+        self.n_covariates = n_covariates
+        #: columns D + C of :meth:`inputs`
+        self.n_inputs = n_features + n_covariates
         self.n_components, self.n_context = n_components, n_context
-        n_inputs = 2 * n_features if sees_mask else n_features
+        n_seen = self.n_inputs + n_features if sees_mask else self.n_inputs
         self.perceptron, n_hidden = multilayer_perceptron(
-            n_inputs, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
+            n_seen, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
         )
         # With a linear map, the perceptron has only the rest to learn.
         scale = 1e-3 if linear_skip else None
         self.head = Linear(n_hidden, 2 * n_components + n_context, generator, scale=scale)
-        self.projection = nn.Parameter(torch.zeros(n_features, n_components)) if linear_skip else None
+        self.projection = nn.Parameter(torch.zeros(self.n_inputs, n_components)) if linear_skip else None
 
     def inputs(self, rows: DenseRows) -> Tensor:
-        """Rows on the scale on which the encoder sees them: (B, D)."""
-        if not self.counts:
-            return rows.values
-        log_size = rows.context.log_size
-        if log_size is None:
-            return torch.log1p(rows.values)
-        return torch.log1p(rows.values * torch.exp(-log_size)[:, None])
+        """Rows on the scale on which the encoder sees them, with their covariates: (B, D + C)."""
+        values, log_size = rows.values, rows.context.log_size
+        if self.counts:
+            values = torch.log1p(values if log_size is None else values * torch.exp(-log_size)[:, None])
+        if not self.n_covariates:
+            return values
+        covariates = rows.context.covariates
+        if covariates is None:
+            raise ValueError(f"the encoder was built for {self.n_covariates} covariates, and the rows have none")
+        return torch.cat([values, covariates], 1)
 
     def forward(self, rows: DenseRows) -> Encoding:
         """Encode rows of the table."""
         return self.encode(self.inputs(rows), rows.observed)
 
     def encode(self, inputs: Tensor, observed: Tensor | None = None) -> Encoding:
-        """Encode inputs (B, D) that are on the encoder's scale already. No mask stands for complete rows."""
+        """Encode inputs (B, D + C) that are on the encoder's scale already. No mask (B, D) stands for complete rows."""
         seen = inputs
         if self.sees_mask:
-            seen = torch.cat([inputs, torch.ones_like(inputs) if observed is None else observed], 1)
+            n_features = inputs.shape[1] - self.n_covariates
+            complete = torch.ones_like(inputs[:, :n_features])
+            seen = torch.cat([inputs, complete if observed is None else observed], 1)
         q = self.n_components
         outputs: Tensor = self.head(self.perceptron(seen))
         mean, log_sd, context = torch.split(outputs, [q, q, self.n_context], dim=1)
@@ -93,7 +104,7 @@ class GaussianEncoder(nn.Module):
         return Encoding(mean, _bounded(log_sd), context if self.n_context else None)
 
     def initialize_(self, projection: Tensor, offset: Tensor, log_sd: float) -> None:
-        """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd.
+        """Start from ``mean = inputs @ projection + offset``, with projection (D + C, Q), and a constant sd.
 
         Without a linear map, the encoder keeps its random weights.
         """

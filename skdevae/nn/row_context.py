@@ -29,12 +29,16 @@ class RowContext(Generic[A]):
         How often a row counts.
     log_size : (B,)
         Log size factor: the log of what the row's expected counts are multiplied by.
+    covariates : (B, C)
+        Columns of the design of what conditions the row: numbers in sds, and a column for each level of a category but
+        the first.
     component : (B,), integers
         Number of the mixture component that a row is known to belong to; -1 where that is not known.
     """
 
     weight: A | None = None
     log_size: A | None = None
+    covariates: A | None = None
     component: A | None = None
 
     def map(self, change: Callable[[A], Any]) -> RowContext:

@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from .._sklearn import take_rows_or_columns
-from .._typing import ColumnChoice, CovariateTable
+from .._typing import ColumnChoice, CovariatesLike
 
 #: what a mapping may declare a covariate to be
 KINDS = ("categorical", "numeric")
@@ -92,7 +92,7 @@ class ConditioningColumns:
 
 
 def covariate_table(
-    of_columns: pd.DataFrame | None, given: CovariateTable, n_rows: int, names: Sequence[str] | None = None
+    of_columns: pd.DataFrame | None, given: CovariatesLike, n_rows: int, names: Sequence[str] | None = None
 ) -> pd.DataFrame | None:
     """The covariates of N rows: columns of their table, and what a method was given beside it; None if there are none.
 

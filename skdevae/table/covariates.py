@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from .._typing import UnknownCovariate
 from .._warnings import warn_user
 from .validation import check_real
 
 #: a level of a categorical covariate, as a plain value
 Level: TypeAlias = str | int | float | bool
-#: what is made of rows about whose covariate training says nothing
-Unknown: TypeAlias = Literal["error", "average"]
 
 #: share of a column's variance, left by columns before it, that is rounding
 _ROUNDING = 1e-10
@@ -196,8 +195,8 @@ class Covariates:
         self,
         table: pd.DataFrame,
         *,
-        unknown: Unknown = "error",
-        absent: Unknown | None = None,
+        unknown: UnknownCovariate = "error",
+        absent: UnknownCovariate | None = None,
     ) -> np.ndarray:
         """The design (N, C) of the rows of a later table, whose other columns do not matter.
 

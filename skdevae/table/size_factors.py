@@ -101,6 +101,12 @@ class SizeScale:
             )
         return np.where(totals > 0, np.log(np.where(totals > 0, totals, 1)) - self.log_unit, LOG_SIZE_OF_NOTHING)
 
+    def of_latents(self, size_factors: ArrayLike, Z: np.ndarray) -> np.ndarray:
+        """Log size factors on the training table's scale, (N,), that are given for latents Z (N, Q)."""
+        if not _are_given(size_factors):
+            raise ValueError("size_factors must be numbers here, one for each latent: there are no counts to sum.")
+        return log_size_factors(Z, size_factors, self.count_means) - self.log_unit
+
 
 def settled_size_factors(rule: SizeFactors, given: ArrayLike | None, likelihood: str, owner: str) -> SizeFactors:
     """The size factors of a table's rows, given with them or by the rule that an estimator has; None without any.

@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .._typing import SizeFactors
+from .._typing import CovariatesLike, SizeFactors, UnknownCovariate
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.row_context import EMPTY, RowContext
 from .columns import EVERY_COLUMN, Columns, find_columns
+from .conditioning import covariate_table
+from .covariates import Covariates
 from .outliers import NO_OUTLIERS, Outliers
 from .size_factors import SizeScale, check_without_sizes
 from .source import RowSource
@@ -35,11 +38,14 @@ class TableReader:
         The scale of size factors; None for a model without any.
     columns : Columns
         Those that models see.
+    covariates : Covariates or None
+        What conditions rows; None for a model without any.
     """
 
     units: Units
     sizes: SizeScale | None = None
     columns: Columns = EVERY_COLUMN
+    covariates: Covariates | None = None
 
     @classmethod
     def learn(
@@ -51,6 +57,7 @@ class TableReader:
         columns: Columns | None = None,
         outliers: Outliers = NO_OUTLIERS,
         size_factors: SizeFactors = None,
+        covariates: Covariates | None = None,
         context: RowContext[np.ndarray] = EMPTY,
     ) -> Table:
         """The training table, with the reader that it has taught.
@@ -69,6 +76,8 @@ class TableReader:
             What training sets aside. Units are those of the other rows.
         size_factors : "sum", array of shape (N,), callable or None
             Those of the rows of X. None where the likelihood has no use for them.
+        covariates : Covariates, optional
+            Those of the rows, whose design is in ``context``.
         context : RowContext of arrays
             What else the rows carry.
         """
@@ -80,13 +89,47 @@ class TableReader:
         units = Units()
         if not LIKELIHOODS[likelihood].counts:
             units = _units(X, columns, outliers, context.weight, pooled_units)
-        reader = cls(units, sizes, columns)
+        reader = cls(units, sizes, columns, covariates)
         return Table(X, reader, context.replaced(log_size=log_sizes), outliers.bounds)
 
     @property
     def has_totals(self) -> bool:
         """Whether a row's size factor is its own total, so that a decoder has only shares to give."""
         return self.sizes is not None and self.sizes.is_total
+
+    @property
+    def n_covariates(self) -> int:
+        """Columns of the design of covariates."""
+        return 0 if self.covariates is None else len(self.covariates.columns)
+
+    @property
+    def average_design(self) -> list[float]:
+        """The training average of each column of the design of covariates."""
+        return [] if self.covariates is None else self.covariates.average.tolist()
+
+    def design(
+        self,
+        of_columns: pd.DataFrame | None,
+        given: CovariatesLike,
+        n_rows: int,
+        *,
+        unknown: UnknownCovariate = "error",
+        absent: UnknownCovariate | None = None,
+    ) -> np.ndarray | None:
+        """The design (N, C) of covariates, of which some are columns of a table and others are given beside it.
+
+        See :meth:`~skdevae.table.covariates.Covariates.design`.
+        """
+        if self.covariates is None:
+            if given is not None:
+                raise ValueError("covariates are given, but the model was fitted without any.")
+            return None
+        n_columns = 0 if of_columns is None else of_columns.shape[1]
+        table = covariate_table(of_columns, given, n_rows, self.covariates.names[n_columns:])
+        if table is None:
+            table = pd.DataFrame(index=range(n_rows))
+        design = self.covariates.design(table, unknown=unknown, absent=absent)
+        return design if self.n_covariates else None
 
     def read(self, X: Values, *, size_factors: SizeFactors = None, context: RowContext[np.ndarray] = EMPTY) -> Table:
         """Another table, on the training table's scales."""
@@ -119,12 +162,18 @@ class TableReader:
         completed[:, self.columns.left_out] = self.columns.draw(len(drawn), log_sizes, np.random.default_rng(seed))
         return completed
 
-    def drawn_context(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> RowContext[Tensor]:
-        """The context of n simulated rows: size factors are log-normal, with the training table's moments."""
+    def drawn_context(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype, design: np.ndarray | None = None
+    ) -> RowContext[Tensor]:
+        """The context of n simulated rows with a design (n, C) of covariates.
+
+        Size factors are log-normal, with the training table's moments.
+        """
+        covariates = None if design is None else torch.from_numpy(design).to(dtype)
         if self.sizes is None:
-            return EMPTY
+            return RowContext(covariates=covariates)
         noise = torch.randn(n, generator=generator, dtype=dtype)
-        return RowContext(log_size=self.sizes.log_mean + self.sizes.log_sd * noise)
+        return RowContext(log_size=self.sizes.log_mean + self.sizes.log_sd * noise, covariates=covariates)
 
 
 @dataclass(frozen=True)

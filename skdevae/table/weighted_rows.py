@@ -70,9 +70,9 @@ class WeightedRows:
 def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more: np.ndarray | None) -> WeightedRows:
     """The distinct rows of X (N, D) with positive weights (N,).
 
-    Two rows are copies if all their entries are equal, and what arrays ``more`` (N,) say of them is equal too. 0.0 and
-    -0.0 are equal, and so are all NaN. A CSR array, with sorted indices and without stored zeros, gives the same result
-    as the dense array with its entries.
+    Two rows are copies if all their entries are equal, and what arrays ``more`` (N, ...) say of them is equal too. 0.0
+    and -0.0 are equal, and so are all NaN. A CSR array, with sorted indices and without stored zeros, gives the same
+    result as the dense array with its entries.
     """
     columns = np.column_stack([np.empty((X.shape[0], 0)), *(array for array in more if array is not None)])
     counted = np.nonzero(sample_weight > 0)[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
+from .._typing import UnknownCovariate
 from .fitting import TrainingOptions
 
 
@@ -68,6 +69,8 @@ class FitSettings:
     n_init: int = 1
     n_importance_samples: int = 500
     size_factors: Any = None
+    covariates: Any = None
+    unknown_covariate: UnknownCovariate = "error"
     random_state: Any = None
     verbose: int = 0
     callbacks: Sequence[Any] | None = None

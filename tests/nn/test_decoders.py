@@ -9,8 +9,9 @@ from torch.nn.functional import softplus
 
 from skdevae.nn.behaviors import BEHAVIORS
 from skdevae.nn.copies import BasisDecoder
-from skdevae.nn.decoders import AdditiveDerivativeDecoder, DerivativeDecoder, NeuralDecoder
+from skdevae.nn.decoders import AdditiveDerivativeDecoder, DerivativeDecoder
 from skdevae.nn.latent_grid import LatentGrid
+from skdevae.nn.neural_decoders import NeuralDecoder
 
 SIGNS = (1, -1, 0, 1, -1)
 N_FEATURES = len(SIGNS)

@@ -10,8 +10,8 @@ from scipy import stats
 from scipy.special import logsumexp
 from torch import nn
 
-from skdevae.nn.decoders import ModuleDecoder
 from skdevae.nn.models import MixtureModel, build_model
+from skdevae.nn.neural_decoders import ModuleDecoder
 from skdevae.nn.representations import RepresentationLearning, Representations, component_log_density
 from skdevae.nn.row_context import RowContext
 from skdevae.nn.rows import DenseRows

@@ -66,13 +66,13 @@ class AmortizedModel(GenerativeModel):
         return self.prior.mixture(self._encode_inputs)
 
     def _encode_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log sds (K, Q) for inputs (K, D) that are not data."""
+        """Means and log sds (K, Q) for inputs (K, D + C) that are not data."""
         with without_batch_effects(self.encoder):
             encoding = self.encoder.encode(inputs)
         return encoding.mean, encoding.log_sd
 
     def initialize_prior_(self, inputs: Tensor) -> None:
-        """Start the prior from rows (K, D), on the encoder's scale, that stand for the data."""
+        """Start the prior from rows (K, D + C), on the encoder's scale, that stand for the data."""
         self.prior.initialize_(inputs, self._encode_inputs)
 
     @property
@@ -83,7 +83,7 @@ class AmortizedModel(GenerativeModel):
     def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
         """``E_q(w) log p(x | z, w)`` of every row at its own z (B, Q): (B,)."""
         phi = self.assignment.responsibilities.T
-        likelihood, curves = self.candidates_in_context(self.curves(z), rows.context)
+        likelihood, curves = self.candidates_in_context(self.curves(z, rows.context), rows.context)
         return likelihood.expected_row_log_prob(rows, curves, z, phi)
 
     def divergence(self, encoding: Encoding, z: Tensor, log_q: Tensor, prior: GaussianMixture) -> Tensor:

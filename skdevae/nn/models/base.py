@@ -16,8 +16,9 @@ from ..decoders import Decoder
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
 from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate, from_blocks
+from ..neural_decoders import ConditionalDecoder
 from ..priors import GaussianMixture
-from ..row_context import RowContext
+from ..row_context import EMPTY, RowContext
 from ..rows import DenseRows
 
 #: entries of the curves' (P, K, D) array above which points are taken a few at a time
@@ -111,14 +112,27 @@ class GenerativeModel(nn.Module):
         """The most probable candidate of every feature, (D,)."""
         return self.assignment.labels
 
-    def curves(self, z: Tensor) -> Tensor:
-        """Curves of all candidates at z (P, Q): (P, K, D)."""
-        return self.decoder(self.decoder.prepare(z))
+    def curves(self, z: Tensor, context: RowContext[Tensor] = EMPTY) -> Tensor:
+        """Curves of all candidates at z (P, Q), for the covariates of P rows or average ones: (P, K, D)."""
+        return self.decoder(self.decoder.prepare(self._conditioned(z, context)))
 
-    def predictive_curves(self, z: Tensor) -> Tensor:
-        """The curve of every feature's most probable candidate: (P, D). Predictions and held-out scores use these."""
+    def predictive_curves(self, z: Tensor, context: RowContext[Tensor] = EMPTY) -> Tensor:
+        """The curve of every feature's most probable candidate: (P, D). Predictions and held-out scores use these.
+
+        They are for the covariates of P rows, or for average ones.
+        """
         labels, prepare = self.labels, self.decoder.prepare
-        return torch.cat([self.decoder.select(prepare(part), labels) for part in z.split(self._points_at_once())])
+        points = self._conditioned(z, context)
+        return torch.cat([self.decoder.select(prepare(part), labels) for part in points.split(self._points_at_once())])
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the decoder takes covariates of rows, so that rows which differ in them share no curves."""
+        return isinstance(self.decoder, ConditionalDecoder) and self.decoder.n_covariates > 0
+
+    def _conditioned(self, z: Tensor, context: RowContext[Tensor]) -> Tensor:
+        """Positions z (P, Q) as the decoder takes them: with covariates beside them if it depends on any."""
+        return cast(ConditionalDecoder, self.decoder).beside(z, context.covariates) if self.is_conditional else z
 
     def offset(self, context: RowContext[Tensor]) -> Tensor | None:
         """What is added to the curves of rows for what they carry beside their entries: (B, 1), or None for nothing."""
@@ -147,12 +161,13 @@ class GenerativeModel(nn.Module):
     def predictive_log_prob(self, rows: DenseRows, z: Tensor) -> Tensor:
         """log p(x | z) under the predictive curves, for rows at positions z (..., B, Q) of their own: (..., B)."""
         flat = z.flatten(0, -2)
-        likelihood, curves = self.in_context(self.predictive_curves(flat).unflatten(0, z.shape[:-1]), rows.context)
+        curves = self.predictive_curves(flat, rows.context.repeat(len(flat) // max(1, len(rows))))
+        likelihood, curves = self.in_context(curves.unflatten(0, z.shape[:-1]), rows.context)
         return likelihood.row_log_prob(rows, curves, z)
 
     def predictive_mean(self, context: RowContext[Tensor], z: Tensor) -> Tensor:
         """Expected values (B, D) of rows with a context, at positions z (B, Q)."""
-        likelihood, curves = self.in_context(self.predictive_curves(z), context)
+        likelihood, curves = self.in_context(self.predictive_curves(z, context), context)
         return likelihood.mean(curves, z)
 
     def peaks(self) -> Tensor:

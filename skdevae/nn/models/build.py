@@ -8,9 +8,10 @@ import torch
 
 from ..cluster_prior import ASSIGNMENTS, OnlyCandidate
 from ..copies import BasisDecoder
-from ..decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder, ModuleDecoder, NeuralDecoder
+from ..decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder
 from ..encoders import GaussianEncoder
 from ..likelihoods import LIKELIHOODS
+from ..neural_decoders import ModuleDecoder, NeuralDecoder
 from ..posteriors import POSTERIORS
 from ..priors import PRIORS
 from ..regularized_mixture import RegularizedMixture
@@ -61,7 +62,7 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
         *parts,
         encoder=encoder,
         posterior_family=posterior_family,
-        prior=_named(PRIORS, config["prior"], n_features, n_components),
+        prior=_named(PRIORS, config["prior"], encoder.n_inputs, n_components),
         variational=config["variational"],
         **weights,
     )
