@@ -107,9 +107,9 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         Columns of X that condition and are not modelled, such as sex, site, batch or age: names or positions, a boolean
         mask, or a callable that chooses them from X, as scikit-learn's ``make_column_selector``. Columns that hold
         strings, booleans or categories are categorical, others numeric; a dict tells what each is, as in
-        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. The other columns
-        are modelled given the covariates, so the latent need not say what these say. Expected values along the latent
-        are those of average covariates, where nothing else is asked.
+        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. The other
+        columns are modelled given the covariates, so the latent need not say what these say. Expected values along the
+        latent are those of average covariates, where nothing else is asked.
     unknown_covariate : {"error", "average"}, default="error"
         What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
         an error, or they count as average ones.
