@@ -115,6 +115,11 @@ class RowSource:
         Numbers of the columns of the table that are read; None reads all.
     bounds : pair of ndarrays of shape (n_features,), default=None
         Least and largest value with which each column is read, on the scale of the table.
+    effects : ndarray of shape (C, n_features), default=None
+        Effects of covariates that are taken away from rows as they are read: subtracted from measurements, and divided
+        out of counts on a log scale.
+    design : ndarray of shape (N, C), default=None
+        What effects are multiplied by.
     model : GenerativeModel, default=None
         Whose likelihood is evaluated on grids that all rows share: what rows carry beside their entries is then part of
         the rows.
@@ -128,6 +133,8 @@ class RowSource:
     divides_sizes: bool = False
     columns: np.ndarray | None = None
     bounds: Bounds | None = None
+    effects: np.ndarray | None = None
+    design: np.ndarray | None = None
     model: GenerativeModel | None = None
 
     def __len__(self) -> int:
@@ -196,6 +203,8 @@ class RowSource:
             values = sp.csr_array(self._read(index), dtype=dtype)
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
+            if self.effects is not None and self.design is not None:
+                values.data *= _shares_left(values, self.design[index], self.effects).astype(dtype)
             return SparseRows(values, self.like, context, size)
         block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:
@@ -203,6 +212,9 @@ class RowSource:
             block /= self.scale
         if factor is not None:
             block *= factor[:, None]
+        if self.effects is not None and self.design is not None:
+            offsets = self.design[index] @ self.effects
+            block = block - offsets if self.center is not None else block * np.exp(-offsets)
         missing = np.isnan(block)
         observed = None
         if missing.any():
@@ -234,18 +246,24 @@ class RowSource:
 
     def take(self, index: np.ndarray | slice) -> RowSource:
         """The source of a subset of the rows."""
-        return replace(self, table=self.table[index], context=self.context.take(index))
+        design = None if self.design is None else self.design[index]
+        return replace(self, table=self.table[index], context=self.context.take(index), design=design)
 
     def of_columns(self, columns: np.ndarray) -> RowSource:
         """The source of some of the columns."""
         center, scale = (None if part is None else part[columns] for part in (self.center, self.scale))
         bounds = None if self.bounds is None else (self.bounds[0][columns], self.bounds[1][columns])
+        effects = None if self.effects is None else self.effects[:, columns]
         read = columns if self.columns is None else self.columns[columns]
-        return replace(self, center=center, scale=scale, columns=read, bounds=bounds)
+        return replace(self, center=center, scale=scale, columns=read, bounds=bounds, effects=effects)
 
     def normalized(self) -> RowSource:
         """The source with its counts divided by their size factors, as they are read."""
         return replace(self, divides_sizes=True)
+
+    def less(self, effects: np.ndarray, design: np.ndarray) -> RowSource:
+        """The source less effects (C, D) of a design (N, C) of its rows."""
+        return replace(self, effects=effects, design=design)
 
     def on_grid(self, model: GenerativeModel) -> RowSource:
         """The source with rows as grids of the latent see them that all rows share."""
@@ -260,3 +278,10 @@ class RowSource:
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
             yield index, self.rows(index)
+
+
+def _shares_left(counts: sp.csr_array, design: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """What is left of each stored count when the effects (C, D) of its row's design (B, C) are divided out."""
+    patterns, pattern = np.unique(design, axis=0, return_inverse=True)
+    shares = np.exp(-patterns @ effects)
+    return shares[np.repeat(pattern.ravel(), np.diff(counts.indptr)), counts.indices]
