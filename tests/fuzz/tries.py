@@ -111,9 +111,11 @@ _OTHER_CALLS = st.one_of(
         )
     ),
 )
-_TABLE_CALLS = st.tuples(st.sampled_from(_TABLE_METHODS), st.sampled_from("XT")).map(
-    lambda parts: "e.{}({})".format(*parts)
-)
+#: facts of rows, in one call of five
+_OF_ROWS = ("", "", "", "", ", size_factors={}")
+_TABLE_CALLS = st.tuples(
+    st.sampled_from(_TABLE_METHODS), st.sampled_from("XT"), st.sampled_from(_OF_ROWS), st.sampled_from(_FACTS)
+).map(lambda parts: f"e.{parts[0]}({parts[1]}{parts[2].format(parts[3])})")
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,8 @@ def fits(draw: st.DrawFn, name: str) -> str:
     how = draw(st.sampled_from(("fit", "fit", "fit", "fit_transform", "fit_predict")))
     if how != "fit" or draw(st.integers(0, 2)):
         return f"e.{how}(X)"
-    fact = draw(st.sampled_from(("y", "sample_weight") if name == "DGDEmbedder" else ("y", "orientation")))
+    own = "sample_weight" if name == "DGDEmbedder" else "orientation"
+    fact = draw(st.sampled_from(("y", own, "size_factors")))
     return f"e.fit(X, {fact}={draw(st.sampled_from(_FACTS))})"
 
 
