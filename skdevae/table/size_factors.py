@@ -25,6 +25,11 @@ ROUTING = (
     "sklearn.set_config(enable_metadata_routing=True), and the estimator asks for them, as by "
     "set_fit_request(size_factors=True) and set_score_request(size_factors=True)."
 )
+#: Ratio to the median beyond which a size is an error: so far from 1, squares of what is left of counts overflow in
+#: single precision, and no two samples were ever measured that differ so much.
+_LARGEST_RATIO = 1e12
+#: kinds of NumPy's dtypes that hold numbers, or objects that may be some
+_NUMBERS = "biufO"
 #: share of a sum of weights that is rounding
 _ROUNDING = 1e-12
 
@@ -168,7 +173,15 @@ def log_size_factors(X: np.ndarray | sp.csr_array, size_factors: SizeFactors, co
     without = np.nonzero(~(sizes > 0) | ~np.isfinite(sizes))[0]
     if len(without):
         raise ValueError(f"{len(without)} rows {where} (the first is row {without[0]}). {remedy}.")
-    return np.log(sizes)
+    logs = np.log(sizes)
+    apart = np.nonzero(np.abs(logs - np.median(logs)) > np.log(_LARGEST_RATIO))[0]
+    if len(apart):
+        row = apart[0]
+        raise ValueError(
+            f"{len(apart)} rows have size factors that are more than {_LARGEST_RATIO:g} times larger or smaller than "
+            f"the median of {np.median(sizes):g}: row {row} has {sizes[row]:g}. Look for errors in them."
+        )
+    return logs
 
 
 def count_means(X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None) -> np.ndarray:
@@ -216,8 +229,8 @@ def given_sizes(
     values = size_factors(X) if callable(size_factors) else size_factors
     try:
         given = np.asarray(values)
-        if np.iscomplexobj(given):
-            raise TypeError("complex numbers")
+        if given.dtype.kind not in _NUMBERS:  # complex numbers, dates and texts would be made into some
+            raise TypeError(f"{given.dtype} is no type of real numbers")
         sizes = given.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("size_factors must be numbers, one for each row of X.") from error

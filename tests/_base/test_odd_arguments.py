@@ -27,7 +27,18 @@ def test_facts_about_samples(facts, message):
         model.fit(X, **facts)
 
 
-@pytest.mark.parametrize("sizes", [np.ones(12) + 1j, [10**400] * 12, ["a"] * 12])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        np.ones(12) + 1j,
+        [10**400] * 12,
+        ["a"] * 12,
+        ["1"] * 12,
+        np.arange(1, 13).astype("datetime64[D]"),
+        iter([1.0] * 12),
+    ],
+    ids=["complex", "too large", "texts", "numbers as texts", "dates", "an iterator"],
+)
 def test_size_factors_that_are_no_numbers(sizes):
     for name in ("VAETransformer", "DGDEmbedder"):
         model = EstimatorRecipe(name, (("likelihood", "'nb'"),)).build()

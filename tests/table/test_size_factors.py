@@ -1,5 +1,6 @@
 """Size factors from outside: what they may be, what they leave alone, and what counts are likely given them."""
 
+import re
 from functools import cache, partial
 
 import numpy as np
@@ -218,6 +219,17 @@ def test_sizes_of_rows_are_positive_numbers(value):
     for call in with_sizes_of_rows(sizes):
         with pytest.raises(ValueError, match=r"^3 rows have no positive number among size_factors .*row 7"):
             call()
+
+
+@pytest.mark.parametrize("value", [1e-20, 1e300])
+def test_a_size_beyond_measure_is_an_error(value):
+    sizes = depths()
+    sizes[[7, 9]] = value
+    for call in with_sizes_of_rows(sizes):
+        with pytest.raises(ValueError, match=f"^2 rows have size factors .*: row 7 has {re.escape(f'{value:g}')}"):
+            call()
+    sizes[[7, 9]] = np.clip(value, 1e-6, 1e6)
+    assert np.isfinite(quick().fit(counts(), size_factors=sizes).score(counts(), size_factors=sizes))
 
 
 @pytest.mark.parametrize("sizes", [np.ones(99), np.ones(101), np.ones((100, 1)), np.ones((100, 7))], ids=np.shape)
