@@ -306,8 +306,8 @@ class GenerativeModel(nn.Module):
         """Start from the smoothed mean of every feature at points z (P, Q) of a first guess of the latent."""
         present, mass, smoothed = statistics.smoothed()
         self.decoder.initialize_(self.likelihood.unlink(smoothed), mass, z[present])
-        # At least one: early stopping may hold out every row in which a column is observed.
-        n_observed = summary.n_observed.clamp(min=1)
+        # Not zero: early stopping may hold out every row in which a column is observed.
+        n_observed = torch.where(summary.n_observed > 0, summary.n_observed, 1.0)
         mean = statistics.weighted.sum(0) / n_observed
         # Rounding can take the variance of a column with hardly any entries below zero.
         variance = (summary.sum_of_squares / n_observed - mean**2).clamp(min=0)
