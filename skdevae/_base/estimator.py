@@ -22,7 +22,7 @@ from torch import Tensor
 from .._sklearn import Interval, StrOptions, available_if, check_parameters, check_sample_weight, validate_params
 from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
 from .._warnings import warn_user
-from ..inference import Inference, inference_for
+from ..inference import Inference, Placement, TrainingRange, inference_for, warn_of_rows_beyond
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel
@@ -109,6 +109,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     _reader_: TableReader
     #: fields of what says which columns of X condition the others; None where none do
     _conditioning_: dict[str, Any] | None
+    #: what the training rows were like, with a margin
+    _training_range_: TrainingRange
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(LIKELIHOODS.keys())],
@@ -348,7 +350,15 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             In units of a standard normal prior's standard deviation; other priors have units of their own.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
-        return table.in_user_dtype(inference.mean(source))
+        placement = inference.placed(source)
+        self._beyond_training(inference, source, placement)
+        return table.in_user_dtype(placement.position)
+
+    def _beyond_training(self, inference: Inference, source: RowSource, placement: Placement) -> np.ndarray:
+        """Which rows lie beyond the training range, (N,) of booleans; with a warning where there are any."""
+        beyond = self._training_range_.beyond(inference.model, source, placement)
+        warn_of_rows_beyond(beyond)
+        return beyond
 
     def fit_transform(self, X: TableLike, y: Any = None, **facts: Any) -> np.ndarray:
         """Fit the model, and return the latents of the samples.
@@ -399,7 +409,10 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             theirs is estimated from weighted draws, as in :meth:`score_samples`.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
-        return Posterior(*(table.in_user_dtype(field) for field in inference.posterior(source, credible_level)))
+        fields, placement = inference.placed_posterior(source, credible_level)
+        beyond = self._beyond_training(inference, source, placement)
+        mean, sd, lower, upper = (table.in_user_dtype(field) for field in fields)
+        return Posterior(mean, sd, lower, upper, beyond)
 
     @available_if(require_density)
     def score_samples(
@@ -428,7 +441,10 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             follows its most probable one.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
-        return in_finite_nats(table, inference.log_evidence(source))
+        values, placement = inference.placed_log_evidence(source)
+        nats = in_finite_nats(table, values)
+        self._beyond_training(inference, source, placement)
+        return nats
 
     @available_if(require_density)
     def score(

@@ -18,7 +18,7 @@ from torch import Tensor
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import CovariatesLike, Integrator, LayerSizes, SizeFactors, TableLike
 from .._warnings import warn_user
-from ..inference import LatentPosterior
+from ..inference import LatentPosterior, TrainingRange, placement_on_grid
 from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
@@ -445,8 +445,10 @@ class LatentVariableModel(LatentEstimator):
         self.n_iter_ = len(best.history)
         inference, in_float64 = self._inference(), source.to(torch.float64)
         on_grid = inference.grid_posterior(in_float64)
-        means = inference.mean(in_float64) if on_grid is None else on_grid.mean
-        positions = self._orient(source, means.cpu().numpy(), reference)
+        model = inference.model
+        placement = inference.placed(in_float64) if on_grid is None else placement_on_grid(model, in_float64, on_grid)
+        self._training_range_ = TrainingRange.learn(model, in_float64, placement)
+        positions = self._orient(source, placement.position.cpu().numpy(), reference)
         self._latent_range_ = np.stack([positions.min(0), positions.max(0)])
         self._store_results()
         if on_grid is not None:

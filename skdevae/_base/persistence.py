@@ -7,7 +7,7 @@ callbacks are objects of other classes, which pickle keeps as they are and skops
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from skorch.history import History
 
 from .._version import __version__
+from ..inference import TrainingRange
 from ..nn.models import build_model
 from ..table.columns import Columns
 from ..table.covariates import Covariates
@@ -38,6 +39,8 @@ def stored(state: dict[str, Any]) -> dict[str, Any]:
     state["_weights_"] = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
     state["history_"] = _plain_history(state["history_"])
     state["_reader_"] = _plain_reader(state["_reader_"])
+    if "_training_range_" in state:
+        state["_training_range_"] = asdict(state["_training_range_"])
     return state
 
 
@@ -64,7 +67,10 @@ def _restored_parts(state: dict[str, Any], weights: dict[str, np.ndarray]) -> di
     lost = [name for name, array in weights.items() if np.isnan(array).any()]
     if lost:
         raise ValueError(f"the weights {lost[0]} are no numbers")
+    training_range = state.get("_training_range_")
+    known = TrainingRange.of_older_files(module) if training_range is None else TrainingRange.restored(training_range)
     return {
+        "_training_range_": known,
         "module_": module.eval().requires_grad_(False),
         "history_": History(state["history_"]),
         "_reader_": _restored_reader(state["_reader_"]),

@@ -17,9 +17,12 @@ class Posterior:
         Posterior mean and standard deviation, in units of a standard normal prior's sd; other priors have their own.
     lower, upper : ndarray of shape (n_samples, n_components)
         Ends of the central credible interval.
+    beyond_training : ndarray of bool of shape (n_samples,)
+        Samples beyond the range of the training samples: what is said of their latents rests on how curves go on.
     """
 
     mean: np.ndarray
     sd: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    beyond_training: np.ndarray

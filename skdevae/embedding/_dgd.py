@@ -486,7 +486,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
 
     def _keep(self, found: DecoderFit) -> None:
         """Set the fitted attributes that describe the model."""
-        self.module_, self._config_ = found.module, found.config
+        self.module_, self._config_, self._training_range_ = found.module, found.config, found.training_range
         self.history_, self.n_iter_ = found.history, len(found.history)
         projection, mixture = found.inference.projection, PriorMixture.of(found.inference.model.latent_prior())
         self._projection_ = None if projection is None else asdict(projection)

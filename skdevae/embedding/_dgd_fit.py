@@ -17,6 +17,7 @@ import torch
 from skorch.history import History
 from torch import Tensor, nn
 
+from ..inference import Placement, TrainingRange
 from ..inference.laplace import LaplaceInference, Modes
 from ..inference.slopes import slopes
 from ..nn.layers import global_draws_from
@@ -55,6 +56,8 @@ class DecoderFit:
         Final representations of the training rows.
     labels : ndarray of shape (n_rows,)
         Their most probable components.
+    training_range : TrainingRange
+        What they were like, with a margin.
     history : skorch.history.History
     """
 
@@ -63,6 +66,7 @@ class DecoderFit:
     inference: LaplaceInference
     modes: Modes
     labels: np.ndarray
+    training_range: TrainingRange
     history: History
 
 
@@ -103,7 +107,9 @@ def fit_decoder(
     )
     model.mixture = copy.deepcopy(inference.model.mixture).float()
     config["mixture"]["n_mixture_components"] = len(model.mixture.means)
-    return DecoderFit(model, config, inference, modes, labels, result.history)
+    placement = Placement(modes.position, modes.log_joint)
+    training_range = TrainingRange.learn(inference.model, source, placement)
+    return DecoderFit(model, config, inference, modes, labels, training_range, result.history)
 
 
 # ---- the module -----------------------------------------------------------------------------------------------------

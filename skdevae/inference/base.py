@@ -16,15 +16,11 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from .._warnings import warn_user
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows, Rows
 from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource, SparseRows
 from .grid_ladder import LatentPosterior
-
-#: sds of the prior beyond which a row lies far out
-_FAR_OUT = 10.0
 
 
 class PosteriorFields(NamedTuple):
@@ -40,6 +36,17 @@ class PosteriorFields(NamedTuple):
         """The fields of Gaussians with independent components."""
         half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
         return cls(mean, sd, mean - half_width, mean + half_width)
+
+
+class Placement(NamedTuple):
+    """Where rows lie on the latent (N, Q), and how well a model describes them (N,).
+
+    The latter is a log-likelihood, of whichever kind a strategy has at hand where it looks for latents. So it compares
+    with that of other rows that the same strategy has placed, and with nothing else.
+    """
+
+    position: Tensor
+    log_likelihood: Tensor
 
 
 class Inference(ABC):
@@ -64,6 +71,20 @@ class Inference(ABC):
     def mean(self, source: RowSource) -> Tensor:
         """Where every row is placed on the latent: (N, Q)."""
         return self.posterior(source).mean
+
+    def placed(self, source: RowSource) -> Placement:
+        """What :meth:`mean` says of every row, and log p(x | z) there or what else is at hand."""
+        mean = self.mean(source)
+        return Placement(mean, self.conditional_log_likelihood(source, mean))
+
+    def placed_posterior(self, source: RowSource, credible_level: float = 0.95) -> tuple[PosteriorFields, Placement]:
+        """What :meth:`posterior` and :meth:`placed` say."""
+        fields = self.posterior(source, credible_level)
+        return fields, Placement(fields.mean, self.conditional_log_likelihood(source, fields.mean))
+
+    def placed_log_evidence(self, source: RowSource) -> tuple[Tensor, Placement]:
+        """What :meth:`log_evidence` and :meth:`placed` say."""
+        return self.log_evidence(source), self.placed(source)
 
     @abstractmethod
     def log_evidence(self, source: RowSource) -> Tensor:
@@ -99,18 +120,6 @@ def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
     likelihood = model.likelihood
     takes_sizes = source.context.log_size is None or likelihood.is_linear_in_size
     return likelihood.is_linear and takes_sizes and not model.is_conditional
-
-
-def warn_of_far_rows(model: GenerativeModel, mean: Tensor) -> None:
-    """Warn where rows lie, by their posterior means (N, Q), farther out than any row that a model is fitted to."""
-    center, sd = model.latent_prior().moments()
-    far = ((mean - center).abs() > _FAR_OUT * sd).any(1).nonzero()[:, 0]
-    if len(far):
-        warn_user(
-            f"{len(far)} samples lie more than {_FAR_OUT:g} standard deviations of the prior away from its mean (the "
-            f"first is row {int(far[0])}). Nothing like them was seen in training: their latents and likelihoods rest "
-            "on how curves go on. Look for wrong units or errors in these rows."
-        )
 
 
 def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:

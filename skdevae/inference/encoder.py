@@ -8,7 +8,7 @@ from torch import Tensor
 from ..nn.models import AmortizedModel
 from ..nn.priors import StandardNormal
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, narrow_chunks, share_a_grid, warn_of_far_rows, without_entries
+from .base import Inference, Placement, PosteriorFields, narrow_chunks, share_a_grid, without_entries
 from .draws import standard_normal_points, standard_normal_rule
 from .grid import GridInference
 from .grid_ladder import LatentPosterior
@@ -56,8 +56,20 @@ class EncoderInference(Inference):
             sampled = self._sampled_posterior(some, PosteriorFields(*(f[numbers] for f in encoded)), credible_level)
             for field, value in zip(encoded, sampled, strict=True):
                 field[numbers] = value
-        warn_of_far_rows(self.model, encoded.mean)
         return encoded
+
+    def placed(self, source: RowSource) -> Placement:
+        return self._on_grid.placed(source) if self.integrates_on_grid(source) else super().placed(source)
+
+    def placed_posterior(self, source: RowSource, credible_level: float = 0.95) -> tuple[PosteriorFields, Placement]:
+        if self.integrates_on_grid(source):
+            return self._on_grid.placed_posterior(source, credible_level)
+        return super().placed_posterior(source, credible_level)
+
+    def placed_log_evidence(self, source: RowSource) -> tuple[Tensor, Placement]:
+        if self.integrates_on_grid(source):
+            return self._on_grid.placed_log_evidence(source)
+        return super().placed_log_evidence(source)
 
     @torch.no_grad()
     def encoded_posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
@@ -104,7 +116,6 @@ class EncoderInference(Inference):
         if self.integrates_on_grid(source):
             return self._on_grid.log_evidence(source)
         encoded = self.encoded_posterior(source)
-        warn_of_far_rows(self.model, encoded.mean)
         sd = encoded.sd if self.model.posterior_family.is_gaussian else None
         return sampled_log_evidence(self.model, source, encoded.mean, self.n_draws, sd)
 

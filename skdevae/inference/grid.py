@@ -10,7 +10,7 @@ from torch import Tensor
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, share_a_grid, warn_of_far_rows, without_entries
+from .base import Inference, Placement, PosteriorFields, share_a_grid, without_entries
 from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
 from .importance import sampled_log_evidence
 
@@ -24,33 +24,51 @@ class GridInference(Inference):
 
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
         exact = self.grid_posterior(source, credible_level)
-        warn_of_far_rows(self.model, exact.mean)
         return PosteriorFields(exact.mean, exact.sd, exact.lower, exact.upper)
 
-    @torch.no_grad()
     def log_evidence(self, source: RowSource) -> Tensor:
+        return self.placed_log_evidence(source)[0]
+
+    def placed(self, source: RowSource) -> Placement:
+        return self.placed_posterior(source)[1]
+
+    def placed_posterior(self, source: RowSource, credible_level: float = 0.95) -> tuple[PosteriorFields, Placement]:
+        exact = self.grid_posterior(source, credible_level)
+        fields = PosteriorFields(exact.mean, exact.sd, exact.lower, exact.upper)
+        return fields, placement_on_grid(self.model, source, exact)
+
+    @torch.no_grad()
+    def placed_log_evidence(self, source: RowSource) -> tuple[Tensor, Placement]:
         model, posterior = self.model, self.grid_posterior(source)
-        warn_of_far_rows(model, posterior.mean)
-        evidence = self._with_constants(source, posterior.log_evidence)
+        placement = placement_on_grid(model, source, posterior)
+        evidence = placement.log_likelihood
         narrow = ((posterior.resolved == 0) & (posterior.beyond < 0.5)).nonzero()[:, 0]
         if model.n_components > 1 and len(narrow):
-            rows = source.take(narrow.cpu().numpy())
+            rows, evidence = source.take(narrow.cpu().numpy()), evidence.clone()
             evidence[narrow] = sampled_log_evidence(model, rows, posterior.mean[narrow], self.n_draws)
-        return evidence
+        return evidence, placement
 
     @torch.no_grad()
     def bound(self, source: RowSource) -> Tensor:
         """log of the integral over z of ``exp(E_q(w) log p(x | z, w)) p(z)``, for every row: (N,)."""
         posterior = exact_posterior(self.model, source, self.model.averaged_tables_at)
-        return self._with_constants(source, posterior.log_evidence)
+        return _with_constants(self.model, source, posterior.log_evidence)
 
     def grid_posterior(self, source: RowSource, credible_level: float = 0.95) -> LatentPosterior:
         return exact_posterior(self.model, source, self.model.predictive_tables, credible_level)
 
-    def _with_constants(self, source: RowSource, evidence: Tensor) -> Tensor:
-        for index, rows in source.on_grid(self.model).chunks():
-            evidence[index] += self.model.likelihood.row_constant(rows)
-        return evidence
+
+def placement_on_grid(model: GenerativeModel, source: RowSource, posterior: LatentPosterior) -> Placement:
+    """Where rows lie by their posteriors on a grid, with log p(x) by the sums over it."""
+    return Placement(posterior.mean, _with_constants(model, source, posterior.log_evidence))
+
+
+@torch.no_grad()
+def _with_constants(model: GenerativeModel, source: RowSource, evidence: Tensor) -> Tensor:
+    evidence = evidence.clone()
+    for index, rows in source.on_grid(model).chunks():
+        evidence[index] += model.likelihood.row_constant(rows)
+    return evidence
 
 
 @torch.no_grad()

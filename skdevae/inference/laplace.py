@@ -13,7 +13,7 @@ from .._warnings import warn_user
 from ..nn.models import MixtureModel
 from ..table.components import Projection
 from ..table.source import RowSource
-from .base import Inference, PosteriorFields, without_entries
+from .base import Inference, Placement, PosteriorFields, without_entries
 from .draws import standard_normal_points
 from .gaussian import GaussianApproximation, covariance_at, covariance_factor, log_joint_at, precision_at
 from .importance import sampled_log_evidence, sampled_responsibilities
@@ -87,14 +87,22 @@ class LaplaceInference(Inference):
         return variances
 
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
-        mode = self.mean(source)
-        return PosteriorFields.gaussian(mode, self.variances(source, mode).sqrt(), credible_level)
+        return self.placed_posterior(source, credible_level)[0]
 
     def mean(self, source: RowSource) -> Tensor:
         """The mode of every row's posterior, which stands for its mean: (N, Q)."""
+        return self.placed(source).position
+
+    def placed(self, source: RowSource) -> Placement:
+        """The mode of every row's posterior, and log p(x, z) there."""
         modes = self.modes(source)
         warn_unless_converged(modes)
-        return modes.position
+        return Placement(modes.position, modes.log_joint)
+
+    def placed_posterior(self, source: RowSource, credible_level: float = 0.95) -> tuple[PosteriorFields, Placement]:
+        placement = self.placed(source)
+        sd = self.variances(source, placement.position).sqrt()
+        return PosteriorFields.gaussian(placement.position, sd, credible_level), placement
 
     def log_evidence(self, source: RowSource) -> Tensor:
         return sampled_log_evidence(self.model, source, self._predicted(source), self.n_draws)

@@ -165,6 +165,11 @@ class GenerativeModel(nn.Module):
         likelihood, curves = self.in_context(curves.unflatten(0, z.shape[:-1]), rows.context)
         return likelihood.row_log_prob(rows, curves, z)
 
+    def predictive_entries(self, values: Tensor, context: RowContext[Tensor], z: Tensor) -> Tensor:
+        """log p(x | z) of every entry of rows with values (B, D) and a context, at positions z (B, Q): (B, D)."""
+        likelihood, curves = self.in_context(self.predictive_curves(z), context)
+        return likelihood.log_prob(values, curves, z[:, None])
+
     def predictive_mean(self, context: RowContext[Tensor], z: Tensor) -> Tensor:
         """Expected values (B, D) of rows with a context, at positions z (B, Q)."""
         likelihood, curves = self.in_context(self.predictive_curves(z, context), context)
@@ -176,6 +181,14 @@ class GenerativeModel(nn.Module):
         if peaks is None:
             return torch.full(labels.shape, torch.nan, device=labels.device)
         return peaks.gather(0, labels[None])[0]
+
+    @property
+    def n_parameters(self) -> float:
+        """How many parameters the curves and the noise have that a fit has settled; of all candidates, the mean."""
+        of_curves, of_noise = (
+            sum(parameter.numel() for parameter in part.parameters()) for part in (self.decoder, self.likelihood)
+        )
+        return of_curves / len(self.decoder.names) + of_noise
 
     @property
     def entries_per_point(self) -> int:
