@@ -162,7 +162,10 @@ def lower_limit(values: np.ndarray) -> float:
     excess = start - float(lowest.sum() - start) / n_lowest
     # What has no spread has rounding.
     rounding = math.sqrt(np.finfo(np.float64).eps) * abs(start)
-    return start - excess * math.log(n_lowest / _FALSE_ALARMS) - rounding
+    # The mean of k exponential excesses is uncertain, so that another one is larger than m of them with probability
+    # (1 + m / k)^-k.
+    multiple = n_lowest * math.expm1(math.log(n_lowest / _FALSE_ALARMS) / n_lowest)
+    return start - multiple * excess - rounding
 
 
 def _distances(model: GenerativeModel, position: Tensor) -> np.ndarray:

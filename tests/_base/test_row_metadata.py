@@ -33,7 +33,7 @@ CLUSTERERS = ("BasisDeVAE", "BasisVAE", "VampVAE", "DGD")
 SPLIT = KFold(2)
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.* lie beyond the range"),
     pytest.mark.parametrize("name", ESTIMATORS),
 ]
 
