@@ -214,7 +214,7 @@ def _simulated_sizes(
     smallest, largest = float(log_size.min()), float(log_size.max()) + _BEYOND_SIZES
     simulated = np.linspace(smallest, largest, 2 + int((largest - smallest) / _STEP_OF_SIZES))
     moments = np.empty((len(simulated), 2))
-    curves = model.predictive_curves(z)
+    curves = model.predictive_curves(z, carried)
     for i, size in enumerate(simulated):
         context = carried.replaced(log_size=torch.full_like(z[:, 0], float(size)))
         likelihood, shifted = model.in_context(curves, context)

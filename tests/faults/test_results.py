@@ -15,7 +15,9 @@ def objective(model):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 # of so bad a model
-@pytest.mark.filterwarnings("ignore:The posteriors of:UserWarning", "ignore:.*samples .* lie beyond the range:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:The posteriors of:UserWarning", "ignore:.*samples .* lie beyond the range:UserWarning"
+)
 @pytest.mark.parametrize("name", ["DeVAE", "BasisDeVAE, amortized", "VAE", "VampVAE", "DGD"])
 def test_one_step_that_is_much_too_long(name):
     model = ESTIMATORS[name](learning_rate=100.0, max_epochs=1, batch_size=1000)

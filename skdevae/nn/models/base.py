@@ -167,7 +167,7 @@ class GenerativeModel(nn.Module):
 
     def predictive_entries(self, values: Tensor, context: RowContext[Tensor], z: Tensor) -> Tensor:
         """log p(x | z) of every entry of rows with values (B, D) and a context, at positions z (B, Q): (B, D)."""
-        likelihood, curves = self.in_context(self.predictive_curves(z), context)
+        likelihood, curves = self.in_context(self.predictive_curves(z, context), context)
         return likelihood.log_prob(values, curves, z[:, None])
 
     def predictive_mean(self, context: RowContext[Tensor], z: Tensor) -> Tensor:
