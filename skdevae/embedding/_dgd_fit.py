@@ -22,6 +22,7 @@ from ..inference.laplace import LaplaceInference, Modes
 from ..inference.slopes import slopes
 from ..nn.layers import global_draws_from
 from ..nn.models import MixtureModel, build_model
+from ..nn.neural_decoders import ConditionalDecoder
 from ..nn.representations import RepresentationLearning, Representations
 from ..table.source import RowSource
 from ..table.validation import check_layer_sizes
@@ -31,7 +32,7 @@ from ..training.seeds import generator_from
 from ..training.settings import FitSettings
 from ._dgd_mixture import component_sizes, keep_components_, refit_mixture_, round_
 from ._dgd_parameters import DGDParameters
-from ._dgd_start import Start, column_moments, find_start, regressed
+from ._dgd_start import Start, column_moments, find_start, regressed, starting_effects
 
 #: passes over the table that a fit takes at least, where ``max_epochs`` is None
 _EPOCHS = 200
@@ -183,13 +184,16 @@ def _copied(decoder: nn.Module) -> nn.Module:
 
 
 def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: int) -> MixtureModel:
-    """A new model with its mixture at the start, and with curves that are constant at the columns' means."""
+    """A new model with its mixture at the start, and with curves that follow covariates alone."""
     model = cast(MixtureModel, build_model(config, generator_from(seed))).to(source.like)
     components = (start.weights, start.means, start.variances)
     model.mixture.set_(*(torch.from_numpy(part).to(source.like) for part in components))
     mean, variance = (part.to(source.like) for part in column_moments(source))
     origin = mean.new_zeros(1, model.n_components)
     model.decoder.initialize_(model.likelihood.unlink(mean)[None], mean.new_ones(1), origin)
+    effects = starting_effects(source, mean, model.likelihood)
+    if effects is not None:
+        cast(ConditionalDecoder, model.decoder).initialize_effects_(effects)
     model.likelihood.initialize_(mean, variance)
     return model
 

@@ -51,6 +51,12 @@ class ConditionalDecoder(Decoder):
         """Values (P, d) of some features, with the effects of covariates (P, C) added."""
         return values if self.effects is None else values + covariates @ self.effects[:, columns]
 
+    def initialize_effects_(self, effects: Tensor) -> None:
+        """Start from given effects (C, D)."""
+        if self.effects is not None:
+            with torch.no_grad():
+                self.effects.copy_(effects)
+
     def effects_log_prior(self) -> Tensor:
         """Log prior of the effects on every feature, up to a constant: (D,), or 0 where there are none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..nn.latent_grid import counted
 from .column_summary import summarize_columns
+from .regression import Regression, regression_on_covariates
 from .size_factors import weighted_median
 from .source import DenseRows, RowSource, SparseRows
 
@@ -32,7 +34,7 @@ _DIRECT_FEATURES = 64
 class _NormalizedTable:
     """The table as principal components should see it: standardised, or log1p of size-normalised counts.
 
-    Missing entries stand at their columns' means.
+    Missing entries stand at their columns' means. Covariances are those of what covariates of rows leave unexplained.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class _NormalizedTable:
 
     def _mean(self) -> np.ndarray:
         total, n = 0.0, np.zeros(self._source.n_features)
-        for block, observed, w in self._blocks():
+        for index, block, observed in self._blocks():
+            w = self._weights[index]
             total = total + block.T @ w
             n += w.sum() if observed is None else w @ observed
         # Early stopping may hold out every row in which a column is observed.
@@ -68,18 +71,18 @@ class _NormalizedTable:
 
     def blocks(self) -> Iterator[np.ndarray | sp.csr_array]:
         """Chunks of rows with their normalised values."""
-        return (block for block, _ in self._filled_blocks())
+        return (block for _, block in self._filled_blocks())
 
-    def _filled_blocks(self) -> Iterator[tuple[Any, np.ndarray]]:
-        for block, observed, w in self._blocks():
-            yield (block if observed is None else np.where(observed, block, self.mean)), w
+    def _filled_blocks(self) -> Iterator[tuple[slice, Any]]:
+        for index, block, observed in self._blocks():
+            yield index, (block if observed is None else np.where(observed, block, self.mean))
 
-    def _blocks(self) -> Iterator[tuple[Any, np.ndarray | None, np.ndarray]]:
-        """Normalised values of some rows, which of them are observed, and the rows' weights."""
+    def _blocks(self) -> Iterator[tuple[slice, Any, np.ndarray | None]]:
+        """Numbers of some rows, their normalised values, and which of these are observed."""
         for index, rows in self._source.chunks():
             values = self._values(rows)
             observed = None if rows.observed is None else rows.observed.cpu().numpy() > 0
-            yield (self._normalize(values) if self._counts else values), observed, self._weights[index]
+            yield index, (self._normalize(values) if self._counts else values), observed
 
     def _normalize(self, counts: Any) -> Any:
         size = np.asarray(counts.sum(1)).ravel()
@@ -94,8 +97,18 @@ class _NormalizedTable:
 
     def covariance_times(self, directions: np.ndarray) -> np.ndarray:
         """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
-        total = sum(block.T @ ((block @ directions).T * w).T for block, w in self._filled_blocks())
-        return total / self._weights.sum() - np.multiply.outer(self.mean, self.mean @ directions)
+        weights = self._weights
+        total = sum(block.T @ ((block @ directions).T * weights[index]).T for index, block in self._filled_blocks())
+        explained = np.multiply.outer(self.mean, self.mean @ directions)
+        if self.regression is not None:
+            effects, covariance = self.regression.effects, self.regression.covariance
+            explained = explained + effects.T @ (covariance @ (effects @ directions))
+        return total / weights.sum() - explained
+
+    @cached_property
+    def regression(self) -> Regression | None:
+        """That of every column on the rows' covariates."""
+        return regression_on_covariates(self._source, self._filled_blocks())
 
 
 def normalized_counts(source: RowSource) -> np.ndarray:
@@ -117,6 +130,8 @@ class Projection:
     size : float
         Total that counts are brought to.
     counts : bool
+    effects : ndarray of shape (E, C) or None
+        What rows' covariates, E columns of their design, add to their numbers: it is taken off.
     """
 
     directions: np.ndarray
@@ -124,19 +139,26 @@ class Projection:
     mean: np.ndarray
     size: float
     counts: bool
+    effects: np.ndarray | None = None
 
     def __call__(self, source: RowSource) -> np.ndarray:
         """Of every row: (N, C)."""
         table = _NormalizedTable(source, self.counts, size=self.size, mean=self.mean)
-        return table.times(self.directions) + self.offset
+        numbers = table.times(self.directions) + self.offset
+        return numbers if self.effects is None else numbers - source.context.covariates @ self.effects
 
     def then(self, slopes: np.ndarray, offset: np.ndarray) -> Projection:
         """The map followed by another: slopes (C, E) and offset (E,)."""
-        return replace(self, directions=self.directions @ slopes, offset=self.offset @ slopes + offset)
+        effects = None if self.effects is None else self.effects @ slopes
+        directions = self.directions @ slopes
+        return replace(self, directions=directions, offset=self.offset @ slopes + offset, effects=effects)
 
 
 def principal_projection(source: RowSource, counts: bool, n_components: int) -> Projection:
-    """The map to the leading principal components of weighted rows, largest first; at most one for each column."""
+    """The map to the leading principal components of weighted rows, largest first; at most one for each column.
+
+    The components are those of what the rows' covariates leave unexplained, if there are any.
+    """
     table = _NormalizedTable(source, counts)
     n_features = source.n_features
     n_components = min(n_components, n_features)
@@ -152,7 +174,11 @@ def principal_projection(source: RowSource, counts: bool, n_components: int) -> 
         values, vectors = eigsh(operator, k=n_components, v0=start, tol=1e-4)
         vectors = vectors[:, np.argsort(values)]
     directions = vectors[:, ::-1]
-    return Projection(directions, -table.mean @ directions, table.mean, table.size, counts)
+    projection = Projection(directions, -table.mean @ directions, table.mean, table.size, counts)
+    if table.regression is None:
+        return projection
+    effects = table.regression.effects @ directions
+    return replace(projection, effects=effects, offset=projection.offset + table.regression.average @ effects)
 
 
 def principal_components(source: RowSource, counts: bool, n_components: int) -> np.ndarray:
@@ -208,6 +234,7 @@ def projection_onto(
     """A linear map from ``inputs(rows)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
 
     It has the positions' mean and a standard deviation of 1 over the table. Rows count as often as their weights say.
+    If rows have covariates, which are the last of their inputs, the map takes off what these explain of it.
     """
     center = source.mean(positions)
     centered = positions - center
@@ -218,6 +245,11 @@ def projection_onto(
 
     weights = torch.stack([counted(rows, inputs(rows)).T @ centered[index] for index, rows in blocks()]).sum(0)
     projected = torch.cat([inputs(rows) @ weights for _, rows in blocks()])
+    regression = regression_on_covariates(source, [(slice(None), projected.double().cpu().numpy())])
+    if regression is not None:
+        effects = torch.from_numpy(regression.effects).to(weights)
+        weights[-len(effects) :] -= effects
+        projected = projected - torch.from_numpy(source.context.covariates).to(weights) @ effects
     middle, sd = source.moments(projected)
     scale = sd.clamp(min=1e-12)
     return weights / scale, center - middle / scale

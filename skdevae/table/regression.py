@@ -1,0 +1,50 @@
+"""Regression: what the covariates of a table's rows explain of numbers that the rows have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .source import RowSource
+
+#: eigenvalue of the covariances of covariates, relative to the largest, below which rows do not tell effects apart
+_INDISTINCT = 1e-10
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Least squares of M numbers of each row on the C columns of its covariates' design.
+
+    Attributes
+    ----------
+    effects : ndarray of shape (C, M)
+        Slopes.
+    average : ndarray of shape (C,)
+        Of the design, by weight.
+    covariance : ndarray of shape (C, C)
+        Of the design, by weight.
+    """
+
+    effects: np.ndarray
+    average: np.ndarray
+    covariance: np.ndarray
+
+
+def regression_on_covariates(source: RowSource, blocks: Iterable[tuple[slice, Any]]) -> Regression | None:
+    """The regression of numbers that come in blocks of rows, each with the rows' numbers; None without covariates.
+
+    Rows count as often as their weights say.
+    """
+    design = source.context.covariates
+    if design is None:
+        return None
+    shares = source.weights / source.weights.sum()
+    average = shares @ design
+    weighted = shares[:, None] * (design - average)
+    covariance = weighted.T @ (design - average)
+    products = sum(block.T @ weighted[index] for index, block in blocks).T
+    # Some of the rows, as those that early stopping leaves, may not tell all effects apart: these are then the least.
+    return Regression(np.linalg.pinv(covariance, _INDISTINCT, hermitian=True) @ products, average, covariance)
