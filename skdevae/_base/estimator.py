@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
@@ -26,7 +26,7 @@ from ..inference import Inference, Placement, TrainingRange, inference_for, warn
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel
-from ..nn.row_context import RowContext
+from ..nn.row_context import EMPTY, RowContext
 from ..table.columns import Columns, find_columns
 from ..table.conditioning import ConditioningColumns, covariate_table
 from ..table.covariates import Covariates
@@ -45,9 +45,13 @@ from ..table.validation import (
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
+from .adjusting import adjusted
 from .persistence import restored, stored
 from .posterior import Posterior
 from .simulation import SimulationMixin, float64_like, require_density
+
+#: rows whose expected values are held at a time
+_ROWS = 1024
 
 
 class Query(NamedTuple):
@@ -518,6 +522,40 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         table, source, inference = self._for_inference(X, size_factors, covariates)
         values = inference.conditional_log_likelihood(source, inference.mean(source))
         return float(in_finite_nats(table, values).mean())
+
+    def adjust(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> Values:
+        """The table as if all samples had the median size and average covariates.
+
+        Rows are then comparable with each other and with :meth:`trajectories`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
+
+        Returns
+        -------
+        X_adjusted : ndarray or sparse array of shape (n_samples, n_modelled)
+            Without the columns that condition. Two values are expected at the latent of each sample: one for its own
+            size and covariates, one for a median size and average covariates. Counts are multiplied by the ratio of
+            the second to the first, and to measurements their difference is added. Zeros and ones
+            (``likelihood="bernoulli"``) stay as they are, and so does all else of a model without sizes and covariates.
+        """
+        table, source, inference = self._for_inference(X, size_factors, covariates)
+        context, likelihood = table.context, LIKELIHOODS[self._config_["likelihood"]["name"]]
+        is_binary = likelihood.counts and not likelihood.has_log_link
+        if is_binary or (context.log_size is None and context.covariates is None):
+            return table.values.copy()
+        model, positions = inference.model, inference.mean(source)
+        expected = (
+            (rows, *(self._expected(model, positions[rows], other) for other in (context.take(rows), EMPTY)))
+            for rows in gen_batches(len(table), _ROWS)
+        )
+        return adjusted(table.values, expected, likelihood.counts)
 
     # ---- persistence ------------------------------------------------------------------------------------------------
 

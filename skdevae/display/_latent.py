@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ..metrics._pipelines import last_step
+from .._typing import CovariatesLike
+from ..metrics._pipelines import given_facts, last_step
 from ._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR, Labels, read_labels, style_of
 from ._layout import emptiest_corner, import_matplotlib, make_room_for
 from ._reduction import at_most_two_axes, check_reducer
@@ -109,6 +110,8 @@ class LatentDisplay:
         estimator: Any,
         X: Any,
         *,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
         labels: ArrayLike | None = None,
         n_prior_samples: int | None = None,
         reducer: Any = "auto",
@@ -127,6 +130,8 @@ class LatentDisplay:
             that of the last step.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
+        size_factors, covariates : array-like of shape (n_samples, ...), default=None
+            Of the rows of X, for an estimator that was fitted with those of its rows.
         labels : array-like of shape (n_samples,), default=None
             A category or a number for every row of X, in the order of the rows; None and NaN mean unlabelled. See
             :class:`LatentDisplay` for which numbers are categories.
@@ -167,7 +172,7 @@ class LatentDisplay:
         check_is_fitted(estimator)
         check_reducer(reducer)
         model = last_step(estimator)
-        placed = estimator.transform(X)
+        placed = estimator.transform(X, **given_facts(size_factors=size_factors, covariates=covariates))
         return cls.from_latents(
             placed,
             prior=_prior_draws(model, n_prior_samples, len(placed), random_state),

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._typing import CovariatesLike
 from ..metrics._feature_names import input_names, output_names
-from ..metrics._pipelines import split_at_clusterer
+from ..metrics._pipelines import given_facts, split_at_clusterer
 from ._curve_names import representatives, spread_apart
 from ._layout import arrange_panels, import_matplotlib
 from ._plotted_units import PlottedUnits
@@ -49,7 +50,8 @@ class TrajectoryDisplay:
     All features share one vertical axis, so each is drawn in units of its own spread over the samples of X. Continuous
     features are drawn as ``(x - mean) / sd``, and counts as ``(log1p(x) - mean of log1p(x)) / sd of log1p(x)``. Curves
     are brought to the same units. (The curve of a count is log1p of its expected value, which is above the mean of its
-    log1p.) Binary features are drawn as they are, and their curves are probabilities.
+    log1p.) Binary features are drawn as they are, and their curves are probabilities. Observations are drawn as if all
+    samples had the median size and average covariates, as the estimator's ``adjust`` makes them.
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ class TrajectoryDisplay:
         estimator: Any,
         X: Any,
         *,
+        size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
         features: str | int | Iterable[str | int] | None = None,
         z: ArrayLike | None = None,
         max_features_per_panel: int = 50,
@@ -158,6 +162,8 @@ class TrajectoryDisplay:
             goes through the steps before the clusterer, and the features are those that reach it.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
+        size_factors, covariates : array-like of shape (n_samples, ...), default=None
+            Of the rows of X, for an estimator that was fitted with those of its rows.
         features : str, int or sequence of them, default=None
             Names or positions of the features to draw. None means all.
         z : array-like of shape (n_points,), default=None
@@ -193,7 +199,8 @@ class TrajectoryDisplay:
         import_matplotlib("pyplot", "TrajectoryDisplay")  # if it is missing, say so before the work
         check_is_fitted(estimator)
         clusterer, table, names = _reach_clusterer(estimator, X)
-        latents = np.asarray(clusterer.transform(table), dtype=np.float64)
+        facts = given_facts(size_factors=size_factors, covariates=covariates)
+        latents = np.asarray(clusterer.transform(table, **facts), dtype=np.float64)
         if latents.shape[1] != 1:
             raise ValueError(
                 f"TrajectoryDisplay draws curves along one latent dimension, but {type(clusterer).__name__} has "
@@ -201,6 +208,8 @@ class TrajectoryDisplay:
             )
         positions = latents[:, 0]
         labels = np.asarray(clusterer.labels_)
+        if hasattr(clusterer, "adjust"):
+            table = clusterer.adjust(table, **facts)
         units = PlottedUnits(table, getattr(clusterer, "likelihood", "gaussian"))
         selected = _selected_columns(features, names)
         selected = selected[labels[selected] >= 0]  # of the others nothing was learned that could be drawn

@@ -17,9 +17,11 @@ from ._embedding_scorers import (
     silhouette_scorer,
 )
 from ._feature_clustering_scorer import FeatureClusteringScorer, feature_clustering_scorer
+from ._routing import RequestingScorer, requesting_scorer
 
 __all__ = [
     "FeatureClusteringScorer",
+    "RequestingScorer",
     "active_units",
     "active_units_scorer",
     "coclustering_matrix",
@@ -31,6 +33,7 @@ __all__ = [
     "n_principal_components",
     "neg_n_principal_components_scorer",
     "neg_reconstruction_loss_scorer",
+    "requesting_scorer",
     "silhouette_scorer",
     "unit_activity",
 ]

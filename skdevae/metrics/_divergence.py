@@ -16,7 +16,7 @@ _HERMITE_NODES = 32
 _CHUNK_ENTRIES = 2**17
 
 
-def latent_divergence(estimator: Any, X: Any) -> NDArray[np.float64]:
+def latent_divergence(estimator: Any, X: Any, **facts: Any) -> NDArray[np.float64]:
     """Divergence of every latent unit's posteriors from its prior, KL(q(z_d | x) || p(z_d)), averaged over samples.
 
     It is zero for a unit whose posteriors have collapsed to the prior, as :func:`unit_activity` is. Unlike that, it
@@ -30,6 +30,9 @@ def latent_divergence(estimator: Any, X: Any) -> NDArray[np.float64]:
 
     X : array-like of shape (n_samples, n_features)
         The rows to average over, in the form that `estimator` takes.
+
+    **facts
+        What the estimator asks of the rows of X, such as ``size_factors``: passed on to its ``posterior``.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def latent_divergence(estimator: Any, X: Any) -> NDArray[np.float64]:
     True
     """
     model, X = model_and_input(estimator, X, "posterior")
-    mean, sd = _gaussian_posteriors(model, X)
+    mean, sd = _gaussian_posteriors(model, X, facts)
     prior = getattr(model, "prior_mixture_", None)
     if prior is None:
         from_normal: NDArray[np.float64] = (0.5 * (mean**2 + sd**2 - 1) - np.log(sd)).mean(axis=0)
@@ -78,7 +81,7 @@ def latent_divergence(estimator: Any, X: Any) -> NDArray[np.float64]:
     return np.array([_mixture_divergence(m, s, weights, means_k, sds_k).mean() for m, s, means_k, sds_k in units])
 
 
-def _gaussian_posteriors(model: Any, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gaussian_posteriors(model: Any, X: Any, facts: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means and sds of a model's posteriors, (N, Q) each, if these are Gaussians."""
     # The trained module knows what was fitted. A parameter of the estimator may have been set for the next fit since.
     family = getattr(getattr(model, "module_", None), "posterior_family", None)
@@ -88,7 +91,7 @@ def _gaussian_posteriors(model: Any, X: Any) -> tuple[NDArray[np.float64], NDArr
             "distribution of a single unit has no closed form, and its divergence cannot be computed. Fit with "
             "posterior_family='normal', or judge units by unit_activity(estimator.transform(X))."
         )
-    posterior = model.posterior(X)
+    posterior = model.posterior(X, **facts)
     mean, sd = (np.asarray(field, dtype=np.float64) for field in (posterior.mean, posterior.sd))
     if not (sd > 0).all():
         raise ValueError(

@@ -1,7 +1,7 @@
 """Embedding scorers: how good the embedding is that a fitted estimator makes of some rows.
 
 Each is called as ``scorer(estimator, X, y=None)`` and can be given as ``scoring`` to a search or to cross-validation.
-In all of them greater is better.
+In all of them greater is better. What an estimator asks of the rows beside X is passed on to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ._embedding_measures import active_units, mean_absolute_correlation, n_prin
 from ._pipelines import model_and_input
 
 
-def active_units_scorer(estimator: Any, X: Any, y: Any = None, *, threshold: float = 0.01) -> float:
+def active_units_scorer(estimator: Any, X: Any, y: Any = None, *, threshold: float = 0.01, **facts: Any) -> float:
     """Score an embedding by its number of active latent units.
 
     Parameters
@@ -33,6 +33,9 @@ def active_units_scorer(estimator: Any, X: Any, y: Any = None, *, threshold: flo
     threshold : float, default=0.01
         See :func:`active_units`. To use another threshold as `scoring`, pass
         ``functools.partial(active_units_scorer, threshold=0.1)``.
+
+    **facts
+        What the estimator asks of the rows of X, such as ``size_factors``: passed on to its ``transform``.
 
     Returns
     -------
@@ -53,11 +56,11 @@ def active_units_scorer(estimator: Any, X: Any, y: Any = None, *, threshold: flo
     >>> active_units_scorer(PCA().fit(X), X)
     4.0
     """
-    return float(active_units(_embedding(estimator, X), threshold=threshold))
+    return float(active_units(_embedding(estimator, X, facts), threshold=threshold))
 
 
 def neg_n_principal_components_scorer(
-    estimator: Any, X: Any, y: Any = None, *, explained_variance: float = 0.95
+    estimator: Any, X: Any, y: Any = None, *, explained_variance: float = 0.95, **facts: Any
 ) -> float:
     """Score an embedding by how few principal components explain its variance.
 
@@ -79,6 +82,9 @@ def neg_n_principal_components_scorer(
         See :func:`n_principal_components`. To use another share as `scoring`, pass
         ``functools.partial(neg_n_principal_components_scorer, explained_variance=0.9)``.
 
+    **facts
+        What the estimator asks of the rows of X, such as ``size_factors``: passed on to its ``transform``.
+
     Returns
     -------
     score : float
@@ -98,10 +104,10 @@ def neg_n_principal_components_scorer(
     >>> neg_n_principal_components_scorer(PCA().fit(X), X)
     -2.0
     """
-    return -float(n_principal_components(_embedding(estimator, X), explained_variance=explained_variance))
+    return -float(n_principal_components(_embedding(estimator, X, facts), explained_variance=explained_variance))
 
 
-def latent_correlation_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def latent_correlation_scorer(estimator: Any, X: Any, y: Any = None, **facts: Any) -> float:
     """Score an embedding by the mean absolute correlation between its latent units.
 
     The paper takes correlated units as a sign of a compact embedding, so a larger score counts as better. If you want
@@ -117,6 +123,9 @@ def latent_correlation_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
     y : None
         Ignored.
+
+    **facts
+        What the estimator asks of the rows of X, such as ``size_factors``: passed on to its ``transform``.
 
     Returns
     -------
@@ -147,10 +156,10 @@ def latent_correlation_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     >>> round(latent_correlation_scorer(StandardScaler().fit(X), X), 2)
     0.59
     """
-    return mean_absolute_correlation(_embedding(estimator, X))
+    return mean_absolute_correlation(_embedding(estimator, X, facts))
 
 
-def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def silhouette_scorer(estimator: Any, X: Any, y: Any = None, **facts: Any) -> float:
     """Score an embedding by how well it keeps known classes of samples apart: the average silhouette width.
 
     Parameters
@@ -164,6 +173,9 @@ def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     y : array-like of shape (n_samples,)
         The class of each sample, such as its cell type. It is required: the default is there because every scorer has
         one. A search or cross-validation that is given `y` passes it on.
+
+    **facts
+        What the estimator asks of the rows of X, such as ``size_factors``: passed on to its ``transform``.
 
     Returns
     -------
@@ -213,10 +225,10 @@ def silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float:
             f"silhouette_scorer was given y with {len(classes)} class, but needs two or more. In cross-validation use "
             "StratifiedKFold(shuffle=True), so that every fold has all classes."
         )
-    return float(silhouette_score(_embedding(estimator, X), codes))
+    return float(silhouette_score(_embedding(estimator, X, facts), codes))
 
 
-def neg_reconstruction_loss_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def neg_reconstruction_loss_scorer(estimator: Any, X: Any, y: Any = None, **facts: Any) -> float:
     """Score a generative model by how well it reconstructs rows from their posterior means.
 
     This is not the likelihood of held-out rows, which is ``estimator.score(X)``. Each row is reconstructed from a
@@ -234,6 +246,10 @@ def neg_reconstruction_loss_scorer(estimator: Any, X: Any, y: Any = None) -> flo
 
     y : None
         Ignored.
+
+    **facts
+        What the estimator asks of the rows of X, such as ``size_factors``: passed on to its
+        ``conditional_log_likelihood``.
 
     Returns
     -------
@@ -262,13 +278,13 @@ def neg_reconstruction_loss_scorer(estimator: Any, X: Any, y: Any = None) -> flo
     True
     """
     model, X = model_and_input(estimator, X, "conditional_log_likelihood")
-    return float(model.conditional_log_likelihood(X))
+    return float(model.conditional_log_likelihood(X, **facts))
 
 
-def _embedding(estimator: Any, X: Any) -> Any:
+def _embedding(estimator: Any, X: Any, facts: dict[str, Any]) -> Any:
     if not hasattr(estimator, "transform"):
         raise ValueError(
             f"{type(estimator).__name__} has no transform, so there is no embedding to judge. Score a transformer "
             "(such as VAETransformer or PCA), a Pipeline that ends in one, or a search over one with refit=True."
         )
-    return estimator.transform(X)
+    return estimator.transform(X, **facts)

@@ -73,7 +73,7 @@ class FeatureClusteringScorer:
         metric = repr(self._metric) if isinstance(self._metric, str) else getattr(self._metric, "__name__", "callable")
         return f"{type(self).__name__}({len(self._truth)} features, metric={metric})"
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+    def __call__(self, estimator: Any, X: Any, y: Any = None, **facts: Any) -> float:
         """Score the fitted estimator's clusters of the columns of X.
 
         Parameters
@@ -86,6 +86,9 @@ class FeatureClusteringScorer:
 
         y : None
             Ignored; the truth is about features, and the scorer holds it.
+
+        **facts
+            What the clusterer asks of the rows of X, such as ``size_factors``: passed on to its ``predict``.
 
         Returns
         -------
@@ -102,7 +105,7 @@ class FeatureClusteringScorer:
             transformed = step.transform(X)
             names = original_names(step_name, step, names, transformed, truth)
             X = transformed
-        labels = np.asarray(clusterer.predict(X))
+        labels = np.asarray(clusterer.predict(X, **facts))
         if labels.shape != (len(names),):
             raise ValueError(
                 f"{type(clusterer).__name__}.predict gave labels of shape {labels.shape} for {len(names)} columns: a "

@@ -19,6 +19,11 @@ def flat_steps(estimator: Any, name: str | None = None) -> Iterator[tuple[str, A
         yield name or type(estimator).__name__, estimator
 
 
+def given_facts(**facts: Any) -> dict[str, Any]:
+    """Those facts of rows that a user gives, for estimators that may know of no others."""
+    return {name: values for name, values in facts.items() if values is not None}
+
+
 def _unwrapped(estimator: Any) -> Any:
     """The estimator inside of searches and frozen estimators, which pass the data on unchanged."""
     if isinstance(estimator, FrozenEstimator):

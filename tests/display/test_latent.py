@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
-from skdevae import display
+from skdevae import VAETransformer, display
 from skdevae.display import LatentDisplay
 from skdevae.display._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR
 
@@ -471,3 +471,11 @@ def test_without_umap_the_error_names_the_extra_and_the_way_around(X, monkeypatc
 def test_it_lives_beside_the_other_display():
     assert "LatentDisplay" in display.__all__
     assert display.LatentDisplay is LatentDisplay
+
+
+def test_facts_of_rows_reach_the_estimator():
+    X = np.random.default_rng(0).poisson(4, (30, 4)).astype(float)
+    sizes = np.random.default_rng(1).uniform(0.5, 2, 30)
+    vae = VAETransformer(2, likelihood="poisson", max_epochs=2, random_state=0).fit(X, size_factors=sizes)
+    drawn = LatentDisplay.from_estimator(vae, X, size_factors=sizes)
+    np.testing.assert_array_equal(drawn.latents, vae.transform(X, size_factors=sizes))

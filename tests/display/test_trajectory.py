@@ -317,3 +317,16 @@ def test_without_matplotlib_the_package_loads_and_the_error_names_the_extra(clus
     assert again is not display
     with pytest.raises(ImportError, match=r'TrajectoryDisplay draws with matplotlib: pip install "skdevae\[plot\]"'):
         again.TrajectoryDisplay.from_estimator(clusterer, table)
+
+
+def test_observations_are_comparable_with_curves_where_samples_differ_in_size(counts):
+    sizes = np.exp(np.random.default_rng(0).normal(0, 1, len(counts)))
+    median = np.exp(np.median(np.log(sizes)))
+    clusterer = BasisDeVAEClusterer(likelihood="poisson", max_epochs=5, random_state=0).fit(counts, size_factors=sizes)
+    drawn = TrajectoryDisplay.from_estimator(clusterer, counts, size_factors=sizes)
+    logs = np.log1p(counts * (median / sizes)[:, None])
+    rows = np.argsort(clusterer.transform(counts, size_factors=sizes)[:, 0], kind="stable")
+    columns = [int(name.removeprefix("x")) for name in drawn.feature_names]
+    np.testing.assert_allclose(drawn.observations, ((logs - logs.mean(0)) / logs.std(0))[rows][:, columns], atol=1e-4)
+    with pytest.raises(ValueError, match="size_factors"):
+        TrajectoryDisplay.from_estimator(clusterer, counts)
