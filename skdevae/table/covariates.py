@@ -41,9 +41,10 @@ class NumericCovariate:
 
     @classmethod
     def learn(cls, name: str, values: pd.Series, weights: np.ndarray) -> NumericCovariate:
-        numbers = _numbers(name, values)[weights > 0]
+        # Over distinct values, so that neither the order nor the repetition of rows changes a bit.
+        numbers, which = np.unique(_numbers(name, values)[weights > 0], return_inverse=True)
+        shares = np.bincount(which, weights[weights > 0]) / weights.sum()
         largest = float(np.abs(numbers).max()) or 1.0
-        shares = weights[weights > 0] / weights.sum()
         center = float(shares @ (numbers / largest))
         scale = float(np.sqrt(shares @ (numbers / largest - center) ** 2))
         varies = scale > _ROUNDING_STEPS * np.finfo(np.float64).eps
