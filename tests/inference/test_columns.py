@@ -85,3 +85,18 @@ def test_columns_are_the_sums_of_chunks(kind, monkeypatch):
     expected = column_evidence(model, source)
     monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 3 * model.entries_per_point)
     assert_agree(column_evidence(model, source), expected)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb", "zinb", "not linear"])
+def test_weights_are_repetitions(likelihood):
+    is_linear = likelihood != "not linear"
+    model = _chooser(likelihood if is_linear else "gaussian", "amortized")
+    if not is_linear:
+        model.likelihood.__class__ = Nonlinear
+    table = random_table(likelihood if is_linear else "gaussian", 20, missing=0.2)
+    weights, log_size = np.random.default_rng(0).integers(0, 4, 20), np.linspace(-1, 1, 20)
+    sizes = {"log_size": log_size} if likelihood == "zinb" else {}
+    often = np.repeat(np.arange(20), weights)
+    weighted = source_of(table, weight=weights.astype(float), **sizes)
+    repeated = source_of(table[often], **({"log_size": log_size[often]} if sizes else {}))
+    assert_agree(column_evidence(model, weighted), column_evidence(model, repeated))

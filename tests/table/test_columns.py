@@ -119,3 +119,24 @@ def test_simulated_entries_have_the_expected_levels(likelihood):
     columns = find_columns(table(likelihood, n=8), likelihood)
     drawn = columns.draw(40_000, None, np.random.default_rng(0))
     assert_allclose(drawn.mean(0), columns.levels[columns.left_out], atol=0.01)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_weights_are_repetitions(likelihood):
+    X, weights = table(likelihood), np.random.default_rng(1).integers(0, 4, 60).astype(float)
+    X[::7, 3] = np.nan
+    ours, theirs = (
+        find_columns(X, likelihood, weights), find_columns(np.repeat(X, weights.astype(int), axis=0), likelihood)
+    )  # fmt: skip
+    assert_array_equal(ours.kept, theirs.kept)
+    assert_allclose(ours.levels, theirs.levels, rtol=1e-15)
+
+
+def test_rounding_is_what_weights_say_it_is():
+    # one value of many is off by more than rounding; where it has next to no weight, the column does not vary
+    X = np.column_stack([np.full(50, 1000.0), np.arange(50.0)])
+    X[7, 0] += 0.01
+    weights = np.where(np.arange(50) == 7, 1e-4, 1.0)
+    assert find_columns(X, "gaussian").kept is None
+    with pytest.warns(UserWarning, match="no more than the rounding"):
+        assert_array_equal(find_columns(X, "gaussian", weights).kept, [1])

@@ -152,3 +152,26 @@ def test_warnings_name_rows_and_columns():
     messages = [str(one.message) for one in warned]
     assert "1 row (row 17)" in messages[0]
     assert "'marker 1'" in messages[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["dense", "counts", "sparse counts"])
+def test_weights_are_repetitions(kind, seed):
+    random = np.random.default_rng(seed)
+    X = (measurements if kind == "dense" else counts)(60, 6, seed)
+    X[random.random(X.shape) < 0.02] *= 1e5
+    X[random.integers(60)] *= 1e4
+    if kind != "sparse counts":
+        X[random.random(X.shape) < 0.05] = np.nan
+    weights = random.integers(0, 6, 60).astype(float)
+    often = np.repeat(np.arange(60), weights.astype(int))
+    stored, repeated = (sp.csr_array(X), sp.csr_array(X[often])) if kind == "sparse counts" else (X, X[often])
+    ours = find_outliers(stored, kind != "dense", weights=weights)
+    theirs = find_outliers(repeated, kind != "dense")
+    assert_array_equal(np.nonzero(np.isin(often, ours.rows))[0], theirs.rows)
+    assert (ours.bounds is None) == (theirs.bounds is None)
+    if ours.bounds is not None:
+        assert_array_equal(ours.bounds, theirs.bounds)
+    # a value that counts as often as a tenth of all is no accident, however rare rows with it are
+    heavy = np.where(np.isin(np.arange(60), ours.rows), 20.0, weights)
+    assert len(find_outliers(stored, kind != "dense", weights=heavy).rows) == 0

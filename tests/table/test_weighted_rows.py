@@ -7,13 +7,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import rankdata
 
 from skdevae.nn.row_context import RowContext
-from skdevae.table.components import principal_projection
+from skdevae.table.column_summary import summarize_columns
+from skdevae.table.components import (
+    correlations,
+    normal_scores,
+    principal_projection,
+    projection_onto,
+    ranks,
+)
 from skdevae.table.size_factors import count_means, weighted_median
 from skdevae.table.source import RowSource
 from skdevae.table.units import standardization
-from skdevae.table.weighted_rows import weighted_rows
+from skdevae.table.weighted_rows import rows_of_a_fit, weighted_rows
 
 FLOAT64 = torch.zeros((), dtype=torch.float64)
 seeds = st.integers(0, 2**32 - 1)
@@ -136,6 +144,51 @@ def test_values_of_distinct_rows_are_spread_in_any_shape():
         assert spread.shape == (30, *shape)
         for number, position in enumerate(rows.inverse):
             assert_array_equal(spread[number], values[position])
+
+
+# ---- rows of a fit --------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_count_once_each_stay_in_their_order(tmp_path):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    rows = rows_of_a_fit(X, np.ones(30))
+    assert rows.counts is None
+    assert_array_equal(rows.index, np.arange(30))
+    assert_array_equal(rows.inverse, np.arange(30))
+    stored = np.memmap(tmp_path / "table", float, "w+", shape=X.shape)
+    stored[:] = X
+    assert rows_of_a_fit(stored, np.ones(30)).of(stored) is stored
+    weights = (np.arange(30) % 3 > 0).astype(float)
+    some = rows_of_a_fit(X, weights)
+    assert some.counts is None
+    assert_array_equal(some.of(X), X[weights > 0])
+    assert_array_equal(some.inverse[weights == 0], -1)
+    assert_array_equal(some.spread(some.of(X))[weights > 0], X[weights > 0])
+
+
+@pytest.mark.parametrize("by", ["weight", "copy"])
+def test_rows_of_which_one_counts_more_are_those_that_repetitions_are(by):
+    X, weights = np.random.default_rng(0).normal(size=(30, 3)), np.ones(30)
+    if by == "weight":
+        weights[4] = 2
+    else:
+        X = np.vstack([X, X[4]])
+        weights = np.ones(31)
+    rows = rows_of_a_fit(X, weights)
+    expected = weighted_rows(X, weights)
+    for name in ("index", "weights", "inverse"):
+        assert_array_equal(getattr(rows, name), getattr(expected, name))
+    assert_array_equal(rows.counts, rows.weights)
+
+
+@given(seed=seeds)
+def test_rows_can_be_left_out(seed):
+    X, weights = table(seed=seed), integers(30, seed, low=0)
+    rows = weighted_rows(X, weights)
+    out = np.nonzero((weights > 0) & (np.nan_to_num(X[:, 0], nan=9) == 1))[0]  # with all of their copies
+    fewer, expected = rows.without(out), weighted_rows(X, np.where(np.isin(np.arange(30), out), 0, weights))
+    for name in ("index", "weights", "inverse"):
+        assert_array_equal(getattr(fewer, name), getattr(expected, name))
 
 
 # ---- hashes ---------------------------------------------------------------------------------------------------------
@@ -333,3 +386,45 @@ def test_a_projection_is_of_each_row(kind):
     assert_allclose(projection.then(slopes, offset)(source_of(X)), together @ slopes + offset)
     if counts:  # of shares, whatever the total
         assert_allclose(projection(source_of(X * 3)), together)
+
+
+# ---- first guesses, and what they are compared with -----------------------------------------------------------------
+
+
+@given(seed=seeds)
+def test_ranks_are_those_of_repeated_values(seed):
+    generator = np.random.default_rng(seed)
+    values, weights = generator.integers(0, 9, 20).astype(float), integers(20, seed, low=0)
+    often = np.repeat(np.arange(20), weights.astype(int))
+    assert_array_equal(ranks(values, weights)[often], rankdata(values[often]) - 0.5)
+    assert_array_equal(ranks(values), rankdata(values) - 0.5)
+    assert_array_equal(normal_scores(values, weights)[often], normal_scores(values[often]))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_weights_are_repetitions_to_sums_and_linear_maps(kind):
+    X, counts = TABLES[kind](np.random.default_rng(0), 5), kind != "measurements"
+    if not counts:
+        X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
+    weights, positions = integers(40, 1, low=0), np.random.default_rng(2).normal(size=(40, 2))
+    often = np.repeat(np.arange(40), weights.astype(int))
+    ours, theirs = source_of(X, weights), source_of(X[often])
+    one, other = (summarize_columns(source, counts) for source in (ours, theirs))
+    for name in ("n_observed", "sum_of_squares", "multiplicity", "column", "value"):
+        assert_allclose(getattr(one, name), getattr(other, name), err_msg=name)
+    assert_allclose(correlations(ours, positions[:, 0]), correlations(theirs, positions[often, 0]))
+
+    def values(rows):
+        return rows.dense().values
+
+    maps = projection_onto(ours, torch.from_numpy(positions), values)
+    expected = projection_onto(theirs, torch.from_numpy(positions[often]), values)
+    for found, wanted in zip(maps, expected, strict=True):
+        assert_allclose(found, wanted)
+    for found, wanted in zip(
+        ours.moments(torch.from_numpy(positions)), theirs.moments(torch.from_numpy(positions[often])), strict=True
+    ):
+        assert_allclose(found, wanted)
+    relative = ours.with_relative_weights()
+    assert_allclose(relative.weights.mean(), 1)
+    assert_allclose(relative.weights * ours.total_weight / 40, weights)
