@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 from torch import Tensor
 
-from .._sklearn import Interval, StrOptions, available_if, check_parameters, check_sample_weight, validate_params
+from .._sklearn import Interval, StrOptions, available_if, check_parameters, validate_params
 from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..inference import Inference, Placement, TrainingRange, inference_for, warn_of_rows_beyond
@@ -42,6 +42,7 @@ from ..table.validation import (
     check_single_precision,
     named_entries,
 )
+from ..table.weighted_rows import checked_weights
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
@@ -479,8 +480,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             Higher is better, among models that are given the same size factors, if any.
         """
         values = self.score_samples(X, size_factors=size_factors, covariates=covariates)
-        weights = check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
-        return float(np.average(values, weights=weights))
+        return float(np.average(values, weights=checked_weights(sample_weight, values)))
 
     @available_if(require_density)
     def elbo(self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None) -> float:

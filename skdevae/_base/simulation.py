@@ -91,7 +91,8 @@ class SimulationMixin(UnderOwnSettings):
         Returns
         -------
         curves : ndarray of shape (n_points, n_features)
-            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+            Those of a sample of median size and average covariates, in the units of the training table. Expected counts
+            end at 2**53, about 9e15, far from the data.
 
         Raises
         ------
@@ -112,8 +113,9 @@ class SimulationMixin(UnderOwnSettings):
         Returns
         -------
         rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
-            In the units of the training table per prior standard deviation. The last axis is there where the latent has
-            more than one component. Expected counts end at 2**53: there, their rate of change is 0.
+            In the units of the training table per prior standard deviation, for a sample of median size and average
+            covariates. The last axis is there where the latent has more than one component. Expected counts end at
+            2**53: there, their rate of change is 0.
 
         Raises
         ------

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fuzz.estimators import EstimatorRecipe
 from fuzz.tables import TableRecipe
+from numpy.testing import assert_allclose
 
 X = TableRecipe(n=12, d=4).values()
 COUNTS = TableRecipe(n=12, d=4, contents="counts").values()
@@ -25,6 +26,24 @@ def test_facts_about_samples(facts, message):
     model = EstimatorRecipe("DGDEmbedder", (("supervised", "True"),)).build()
     with pytest.raises((ValueError, TypeError), match=message):
         model.fit(X, **facts)
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        (np.zeros(12), "[Ss]ample.weight"),
+        (-np.ones(12), "Negative values in data passed to `sample_weight`"),
+        (np.ones(11), "sample_weight.shape"),
+        (["a"] * 12, "sample_weight"),
+        (np.full(12, np.nan), "sample_weight contains NaN"),
+    ],
+)
+def test_weights_of_a_score(weights, message):
+    model = EstimatorRecipe("VAETransformer").build().fit(X)
+    with pytest.raises((ValueError, TypeError), match=message):
+        model.score(X, sample_weight=weights)
+    weights = np.arange(12) % 3
+    assert_allclose(model.score(X, sample_weight=weights), model.score(np.repeat(X, weights, axis=0)))
 
 
 @pytest.mark.parametrize(
