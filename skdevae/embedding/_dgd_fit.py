@@ -24,6 +24,7 @@ from ..nn.layers import global_draws_from
 from ..nn.models import MixtureModel, build_model
 from ..nn.neural_decoders import ConditionalDecoder
 from ..nn.representations import RepresentationLearning, Representations
+from ..table.linear_effects import effects_on_curves
 from ..table.source import RowSource
 from ..table.validation import check_layer_sizes
 from ..training.batches import NumberedRows
@@ -32,7 +33,7 @@ from ..training.seeds import generator_from
 from ..training.settings import FitSettings
 from ._dgd_mixture import component_sizes, keep_components_, refit_mixture_, round_
 from ._dgd_parameters import DGDParameters
-from ._dgd_start import Start, column_moments, find_start, regressed, starting_effects
+from ._dgd_start import Start, column_moments, find_start, regressed
 
 #: passes over the table that a fit takes at least, where ``max_epochs`` is None
 _EPOCHS = 200
@@ -191,9 +192,7 @@ def start_model(config: dict[str, Any], source: RowSource, start: Start, seed: i
     mean, variance = (part.to(source.like) for part in column_moments(source))
     origin = mean.new_zeros(1, model.n_components)
     model.decoder.initialize_(model.likelihood.unlink(mean)[None], mean.new_ones(1), origin)
-    effects = starting_effects(source, mean, model.likelihood)
-    if effects is not None:
-        cast(ConditionalDecoder, model.decoder).initialize_effects_(effects)
+    cast(ConditionalDecoder, model.decoder).initialize_effects_(effects_on_curves(source, model.likelihood))
     model.likelihood.initialize_(mean, variance)
     return model
 

@@ -6,16 +6,13 @@ apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from ..nn.likelihoods import Likelihood
 from ..nn.regularized_mixture import Softball
 from ..table.components import Projection, principal_projection
-from ..table.regression import regression_on_covariates
 from ..table.source import RowSource
 from ..training.seeds import generator_from
 from ._dgd_parameters import DGDParameters
@@ -23,8 +20,6 @@ from ._mixture_search import FoundMixture, kmeans_mixture, moments, search_mixtu
 
 #: sd of a component that starts at a draw from the softball prior, as a share of the radius, times K (section 4.2.1)
 _SOFTBALL_SD = 0.2
-#: share of a mean by which a covariate may change it at the start
-_MOST_CHANGE = 0.9
 #: variance along an axis, relative to the largest one, that is taken for rounding
 _NO_VARIANCE = 1e-10
 #: least variance of a component along an axis, relative to the mean of all components
@@ -201,28 +196,3 @@ def column_moments(source: RowSource) -> tuple[torch.Tensor, torch.Tensor]:
         n, total, squares = n + (w * observed).sum(0), total + (w * values).sum(0), squares + (w * values**2).sum(0)
     mean = total / n
     return mean, (squares / n - mean**2).clamp(min=0)
-
-
-def starting_effects(source: RowSource, mean: torch.Tensor, likelihood: Likelihood) -> torch.Tensor | None:
-    """Effects of rows' covariates on curves, (C, D), from regressions of the normalised table; None without covariates.
-
-    ``mean`` (D,) are the columns' means, from which missing entries do not differ.
-    """
-    center = mean.double().cpu()
-
-    def blocks() -> Iterator[tuple[slice, np.ndarray]]:
-        for index, rows in source.normalized().to(torch.float64).chunks(width=source.n_features):
-            dense = rows.dense()
-            away = dense.values.cpu() - center
-            yield index, (away if dense.observed is None else away * dense.observed.cpu()).numpy()
-
-    regression = regression_on_covariates(source, blocks())
-    if regression is None:
-        return None
-    # The curve's slope between one standard deviation of the covariate below its average, and one above.
-    sd = torch.from_numpy(np.sqrt(np.diag(regression.covariance)))[:, None].to(mean)
-    away = sd * torch.from_numpy(regression.effects).to(mean)
-    if likelihood.counts:  # no mean is below zero
-        away = away.clamp(-_MOST_CHANGE * mean, _MOST_CHANGE * mean)
-    rise = likelihood.unlink(mean + away) - likelihood.unlink(mean - away)
-    return torch.where(sd > 0, rise / (2 * sd), 0.0)

@@ -31,7 +31,7 @@ class ConditionalDecoder(Decoder):
         super().__init__()
         self.n_covariates = len(average_covariates)
         # It is part of the configuration, so that files need not hold it twice.
-        self.average_covariates = nn.Buffer(torch.tensor(average_covariates, dtype=torch.float64), persistent=False)
+        self.average_covariates = nn.Buffer(torch.tensor(average_covariates, dtype=torch.float32), persistent=False)
         self.effects = nn.Parameter(torch.zeros(self.n_covariates, n_features)) if self.n_covariates else None
 
     def beside(self, z: Tensor, covariates: Tensor | None) -> Tensor:
@@ -51,9 +51,9 @@ class ConditionalDecoder(Decoder):
         """Values (P, d) of some features, with the effects of covariates (P, C) added."""
         return values if self.effects is None else values + covariates @ self.effects[:, columns]
 
-    def initialize_effects_(self, effects: Tensor) -> None:
-        """Start from given effects (C, D)."""
-        if self.effects is not None:
+    def initialize_effects_(self, effects: Tensor | None) -> None:
+        """Start from given effects (C, D), where there are covariates."""
+        if self.effects is not None and effects is not None:
             with torch.no_grad():
                 self.effects.copy_(effects)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
+import torch
+from torch import Tensor
 
+from ..nn.likelihoods import Likelihood
 from .source import RowSource, SparseRows
 
 #: Groups of rows of like covariates, at the most, whose counts are summed. For a start, numbers may be rounded.
@@ -17,6 +20,8 @@ _MOST_GROUPS = 500
 _STEPS, _LARGEST_STEP = 25, 1.0
 #: prior precision of an effect on a log scale: it keeps effects finite where a level has no counts
 _RIDGE = 0.1
+#: share of an effect over which the slope of a link is taken
+_SHORT_WAY = 0.01
 #: share of a matrix's diagonal that is added to it, so that it can be inverted where a column has few entries
 _LEAST_SHARE = 1e-12
 
@@ -27,16 +32,34 @@ def without_linear_effects(source: RowSource, counts: bool) -> RowSource:
     From measurements effects are subtracted, counts are divided by them. Effects are those of covariates that differ
     from the average.
     """
-    design = source.context.covariates
+    design = _centered_design(source)
     if design is None:
         return source
-    centered = design - np.average(design, axis=0, weights=source.weights)
-    effects = _log_linear_effects(source, centered) if counts else _regression(source, centered)
-    return source.less(effects, centered)
+    effects = _log_linear_effects(source, design) if counts else _regression(source, design)[1]
+    return source.less(effects, design)
 
 
-def _regression(source: RowSource, design: np.ndarray) -> np.ndarray:
-    """Effects (C, D) of weighted least squares of every column on a constant and the design (N, C)."""
+def effects_on_curves(source: RowSource, likelihood: Likelihood) -> Tensor | None:
+    """Effects (C, D) of rows' covariates on the scale of a likelihood's curves; None where rows have no covariates."""
+    design = _centered_design(source)
+    if design is None:
+        return None
+    if likelihood.has_log_link:
+        return torch.from_numpy(_log_linear_effects(source, design)).to(source.like)
+    level, slopes = (torch.from_numpy(part).to(source.like) for part in _regression(source, design))
+    # The link's slope at the level, which is 1 for a link that changes nothing.
+    rise = likelihood.unlink(level + _SHORT_WAY * slopes) - likelihood.unlink(level - _SHORT_WAY * slopes)
+    return rise / (2 * _SHORT_WAY)
+
+
+def _centered_design(source: RowSource) -> np.ndarray | None:
+    """The design (N, C) of covariates less its weighted average; None where rows have no covariates."""
+    design = source.context.covariates
+    return None if design is None else design - np.average(design, axis=0, weights=source.weights)
+
+
+def _regression(source: RowSource, design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Constants (D,) and effects (C, D) of weighted least squares of every column on the design (N, C)."""
     columns = np.column_stack([np.ones(len(design)), design])
     n = columns.shape[1]
     normal = np.zeros((source.n_features, n, n))
@@ -50,7 +73,8 @@ def _regression(source: RowSource, design: np.ndarray) -> np.ndarray:
         else:
             counted = weight[:, None] * rows.observed.cpu().numpy()
             normal += np.einsum("bd,bc,be->dce", counted, part, part, optimize=True)
-    return _solved(normal, products)[:, 1:].T
+    solution = _solved(normal, products)
+    return solution[:, 0], solution[:, 1:].T
 
 
 def _log_linear_effects(source: RowSource, design: np.ndarray) -> np.ndarray:

