@@ -25,7 +25,7 @@ Inputs = Callable[[DenseRows], Tensor]
 
 
 def starting_inputs(source: RowSource, inputs: Inputs, n: int, how: str, seed: int) -> Tensor:
-    """``n`` rows on the scale to which ``inputs`` brings rows, (n, D): see :data:`STARTS`."""
+    """``n`` rows on the scale to which ``inputs`` brings rows, (n, D + C), covariates last: see :data:`STARTS`."""
     return STARTS[how](source, inputs, n, check_random_state(seed))
 
 
@@ -61,7 +61,7 @@ def _centers(source: RowSource, inputs: Inputs, n: int, random: np.random.Random
 def _noise(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
     some = _some_rows(source, n, random)
     rows = _seen(some, inputs)
-    noise = torch.from_numpy(random.standard_normal((n, source.n_features))).to(rows)
+    noise = torch.from_numpy(random.standard_normal((n, rows.shape[1]))).to(rows)
     mean, sd = some.moments(rows)
     return mean + sd * noise
 

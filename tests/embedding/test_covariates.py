@@ -17,6 +17,7 @@ from sklearn.compose import make_column_selector
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from torch import nn
 
 from skdevae import DGDEmbedder, VAETransformer, VampVAE
 
@@ -321,9 +322,15 @@ def test_latents_do_not_say_what_covariates_say(kind):
     assert explained(Z, given) > explained(Z, plain) + 0.05
 
 
-def test_a_decoder_of_ones_own_gets_additive_effects():
-    from torch import nn
+@pytest.mark.parametrize("how", ["kmeans", "data", "random"])
+def test_pseudo_inputs_carry_covariates(how):
+    model = quick("vamp", likelihood="nb", pseudo_input_init=how, n_pseudo_inputs=6)
+    model.fit(counts(), covariates=covariates())
+    assert model.pseudo_inputs_.shape == (6, D)
+    assert np.isfinite(model.score(counts(), covariates=covariates()))
 
+
+def test_a_decoder_of_ones_own_gets_additive_effects():
     decoder = nn.Linear(2, D)
     model = quick("dgd", decoder=decoder, max_epochs=30).fit(measurements(), covariates=covariates())
     z = np.random.default_rng(0).normal(size=(5, 2))
