@@ -22,9 +22,12 @@ from ..inference import LatentPosterior, TrainingRange, placement_on_grid
 from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
+from ..nn.strata import MOST_STRATA
 from ..table.column_summary import summarize_columns
 from ..table.components import landmarks, principal_components, starting_positions
 from ..table.covariates import Covariates
+from ..table.grid_source import designs_of
+from ..table.linear_effects import without_linear_effects
 from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.table import Values
@@ -71,6 +74,8 @@ class LatentVariableModel(LatentEstimator):
     lower_bound_: float
 
     _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults()
+    #: whether covariates add to curves, and decoders see nothing of them
+    _has_additive_effects: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         **LatentEstimator._parameter_constraints,
@@ -143,8 +148,9 @@ class LatentVariableModel(LatentEstimator):
     ) -> Iterator[tuple[GenerativeModel, float]]:
         """A fresh module started from a first guess (N, Q) of the latent of every row.
 
-        There may be several, of which the best is kept. Each comes with what is then taken off its bound, in nats per
-        sample.
+        Rows of the source are comparable: counts are divided by size factors, and effects of covariates are taken away.
+        There may be several starts, of which the best is kept. Each comes with what is then taken off its bound, in
+        nats per sample.
         """
         points = self._starting_points(source, start, seed)
         module.initialize_(self._starting_sums(module, source, start, points), summary, points)
@@ -153,7 +159,7 @@ class LatentVariableModel(LatentEstimator):
     @staticmethod
     def _starting_sums(module: GenerativeModel, source: RowSource, start: Tensor, points: Tensor) -> GridStatistics:
         with_positive = module.likelihood.has_positive_term
-        return starting_statistics(source.normalized(), start, _STARTING_WIDTH, points, with_positive)
+        return starting_statistics(source, start, _STARTING_WIDTH, points, with_positive)
 
     def _starting_points(self, source: RowSource, start: Tensor, seed: int) -> Tensor:
         """Points (P, Q) that stand for first guesses (N, Q): of the grid, or where samples are dense."""
@@ -195,6 +201,7 @@ class LatentVariableModel(LatentEstimator):
         return {
             "n_samples": source.total_weight,
             "n_features": source.n_features,
+            "average_covariates": self._reader_.average_design if self._has_additive_effects else [],
             "n_components": int(settings.n_components),
             "decoder": self._decoder_config(source.n_features),
             "likelihood": self._likelihood_config(),
@@ -299,6 +306,7 @@ class LatentVariableModel(LatentEstimator):
         dtype = training_dtype(table.values, self._is_count_model())
         everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         train_index, source, validation = self._split(everything, held_out)
+        self._check_strata(source)
         self._config_ = self._module_config(source, table.has_missing)
         with fitting_threads(self._gains_from_threads(everything)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
@@ -325,6 +333,18 @@ class LatentVariableModel(LatentEstimator):
                 "inference='amortized', or size_factors=None."
             )
         return sizes
+
+    def _check_strata(self, source: RowSource) -> None:
+        """Raise where exact inference would need coefficients for too many combinations of covariates."""
+        if self._resolved_inference() != "exact" or not self._is_count_model():
+            return
+        designs = designs_of(source)
+        if designs is not None and len(designs) > MOST_STRATA:
+            raise ValueError(
+                f"inference='exact' with likelihood={self.likelihood!r} takes covariates of {MOST_STRATA} different "
+                f"combinations of values at most, and these have {len(designs)}. Put numeric covariates into a few "
+                "classes, leave some covariates out, or choose inference='amortized'."
+            )
 
     def _learn(
         self,
@@ -420,11 +440,16 @@ class LatentVariableModel(LatentEstimator):
     ) -> Fit:
         """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
         start = torch.from_numpy(positions).to(source.like)
-        summary = summarize_columns(source, counts=module.likelihood.counts and not module.amortized)
+        counts = module.likelihood.counts
+        summary = summarize_columns(source, counts=counts and not module.amortized)
+        comparable = without_linear_effects(source, counts)
+        if comparable.effects is not None:
+            module.start_effects_(torch.from_numpy(comparable.effects))
+        moments = summary if comparable is source else summarize_columns(comparable, counts=False)
         settings, defaults = self._settings(), self._training_defaults
         fits: list[Fit] = []
         costs: list[float] = []
-        for started, cost in self._started(module, source, start, summary, seed):
+        for started, cost in self._started(module, comparable.normalized(), start, moments, seed):
             if started.amortized:
                 with_encoder = cast(AmortizedModel, started)
                 inputs = self._starting_inputs(with_encoder, source, seed)
@@ -451,8 +476,12 @@ class LatentVariableModel(LatentEstimator):
         positions = self._orient(source, placement.position.cpu().numpy(), reference)
         self._latent_range_ = np.stack([positions.min(0), positions.max(0)])
         self._store_results()
+        self._store_effects(in_float64)
         if on_grid is not None:
             self._warn_about_grid(on_grid, source)
+
+    def _store_effects(self, source: RowSource) -> None:
+        """Set what is known of the effects of covariates, from the rows of the training table."""
 
     def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
         """Reverse the fitted axes that do not point as asked, as far as possible: the positions (N, Q) after that."""

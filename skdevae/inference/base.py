@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows, Rows
+from ..nn.strata import MOST_STRATA
+from ..table.grid_source import designs_of
 from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource, SparseRows
 from .grid_ladder import LatentPosterior
@@ -115,11 +117,15 @@ class Inference(ABC):
 def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
     """Whether one grid can serve all rows.
 
-    The likelihood at its points is linear in the data and in size factors, and the same for all covariates.
+    The likelihood at its points is linear in the data and in size factors, and the same for all covariates, or for many
+    rows of equal covariates each.
     """
     likelihood = model.likelihood
     takes_sizes = source.context.log_size is None or likelihood.is_linear_in_size
-    return likelihood.is_linear and takes_sizes and not model.is_conditional
+    if not likelihood.is_linear or not takes_sizes or model.is_conditional:
+        return False
+    designs = designs_of(source) if model.has_strata else None
+    return designs is None or len(designs) <= MOST_STRATA
 
 
 def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:

@@ -17,6 +17,7 @@ from ..nn.models import GenerativeModel
 from ..nn.models.base import RULED_OUT
 from ..nn.rows import Rows
 from ..nn.smooth_curves import BinnedColumns, SmoothCurves
+from ..table.grid_source import GridSource, in_strata_of
 from ..table.source import RowSource
 
 #: groups of columns that are left out in turn, in a small and in a large table
@@ -30,7 +31,8 @@ def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: Laten
     A column is judged with the rows where the *other* columns place them. With its own help, noise would follow an axis
     that it has itself bent. Columns that are not ``varying`` (D,), of one value only, are flat without a doubt.
     """
-    columns = _columns_without_their_own_help(model, source, grid)
+    with in_strata_of(model, source):
+        columns = _columns_without_their_own_help(model, source, grid)
     names, margin = model.decoder.names, cast(float, model.margin)
     fitted = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
     parts = []
@@ -69,7 +71,7 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
 
     def located() -> Iterator[tuple[Rows, Tensor]]:
         nonlocal squares, has_missing
-        for _, rows in source.on_grid(model).chunks(len(grid.points)):
+        for _, rows in GridSource(source, model).chunks(len(grid.points)):
             has_missing |= rows.observed is not None
             if has_free_noise:
                 squares += counted(rows, rows.dense().values.double().square()).sum(0)
@@ -83,7 +85,8 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
     together = side_by_side(parts, [len(group) for group in groups] if has_missing else None)
     together = together.of_columns(torch.cat(groups).argsort())
     likelihood = deepcopy(model.linear_likelihood).double()
-    return bin_columns(together, torch.stack(latents).mean(0), likelihood, squares)
+    offsets = None if model.stratum_offsets is None else model.stratum_offsets.double()
+    return bin_columns(together, torch.stack(latents).mean(0), likelihood, squares, offsets)
 
 
 def sums_without(

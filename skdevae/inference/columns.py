@@ -11,6 +11,7 @@ from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, sum
 from ..nn.likelihoods import Likelihood, LinearLikelihood
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows
+from ..table.grid_source import GridSource, in_strata_of
 from ..table.source import RowSource
 from .base import narrow_chunks, share_a_grid
 from .strategies import inference_for
@@ -36,12 +37,13 @@ def _evidence_on_grid(model: GenerativeModel, source: RowSource) -> Tensor:
     """Log-likelihood of each column under each candidate, with the latents integrated: (K, D)."""
     grid = LatentGrid.standard_normal(_COLUMN_POINTS[model.n_components], model.z_max, model.n_components)
     grid = grid.to(source.like)
-    tables = model.predictive_tables(grid.points)
-    statistics = total(
-        summarize(rows, log_joint(rows, tables, grid).softmax(1), grid.log_mass, tables.positive is not None)
-        for _, rows in source.on_grid(model).chunks(width=len(grid.points))
-    )
-    return model.expected_log_likelihood(statistics, grid.points)
+    with in_strata_of(model, source):
+        tables = model.predictive_tables(grid.points)
+        statistics = total(
+            summarize(rows, log_joint(rows, tables, grid).softmax(1), grid.log_mass, tables.positive is not None)
+            for _, rows in GridSource(source, model).chunks(width=len(grid.points))
+        )
+        return model.expected_log_likelihood(statistics, grid.points)
 
 
 def _evidence_at_means(model: GenerativeModel, source: RowSource) -> Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
+from ..table.grid_source import GridSource
 from ..table.source import RowSource
 from .base import Inference, Placement, PosteriorFields, share_a_grid, without_entries
 from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
@@ -66,7 +69,7 @@ def placement_on_grid(model: GenerativeModel, source: RowSource, posterior: Late
 @torch.no_grad()
 def _with_constants(model: GenerativeModel, source: RowSource, evidence: Tensor) -> Tensor:
     evidence = evidence.clone()
-    for index, rows in source.on_grid(model).chunks():
+    for index, rows in GridSource(source, model).chunks():
         evidence[index] += model.likelihood.row_constant(rows)
     return evidence
 
@@ -84,10 +87,26 @@ def exact_posterior(
             "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and in "
             "the size factors of rows that have some."
         )
+    if model.has_strata and model.strata is None and source.context.covariates is not None:
+        return _posterior_by_strata(model, source, tables, credible_level)
     ladder = GridLadder(tables, model.z_max, model.n_components, source.n_features, source.like)
-    posterior = latent_posterior(source.on_grid(model), ladder, credible_level)
+    posterior = latent_posterior(GridSource(source, model), ladder, credible_level)
     for index, rows in source.chunks():
         empty = without_entries(rows, source.like).nonzero()[:, 0]
         of_the_prior = LatentPosterior.of_the_prior(len(empty), model.n_components, source.like, credible_level)
         posterior.put_(index.start + empty, of_the_prior)
+    return posterior
+
+
+def _posterior_by_strata(
+    model: GenerativeModel, source: RowSource, tables: Callable[[Tensor], LinearTables], credible_level: float
+) -> LatentPosterior:
+    """The posterior of rows whose coefficients depend on their covariates: one stratum after another."""
+    posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
+    designs, stratum = np.unique(cast(np.ndarray, source.context.covariates), axis=0, return_inverse=True)
+    for number, design in enumerate(designs):
+        members = np.nonzero(stratum.ravel() == number)[0]
+        with model.in_strata(torch.from_numpy(design[None]).to(source.like)):
+            found = exact_posterior(model, source.take(members), tables, credible_level)
+        posterior.put_(torch.from_numpy(members).to(source.like.device), found)
     return posterior

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..nn.latent_grid import standard_normal_log_density
 from ..nn.linear_tables import LinearTables
 from ..nn.rows import Rows
-from ..table.source import RowSource
+from ..table.grid_source import GridSource
 
 #: intervals of the first grid along each axis, on either side of zero, by number of dimensions
 _HALF = {1: 64, 2: 32}
@@ -224,7 +224,7 @@ class GridLadder:
         return log_joint
 
 
-def latent_posterior(source: RowSource, ladder: GridLadder, credible_level: float = 0.95) -> LatentPosterior:
+def latent_posterior(source: GridSource, ladder: GridLadder, credible_level: float = 0.95) -> LatentPosterior:
     """Posterior and evidence of every row, each on a window that holds and resolves it.
 
     The trapezoidal rule converges faster than any power of the spacing once the spacing is below the posterior's sd. A
@@ -260,7 +260,7 @@ def latent_posterior(source: RowSource, ladder: GridLadder, credible_level: floa
     return posterior
 
 
-def _pieces(source: RowSource, numbers: Tensor | None, n_points: int) -> Iterator[tuple[Tensor, Rows]]:
+def _pieces(source: GridSource, numbers: Tensor | None, n_points: int) -> Iterator[tuple[Tensor, Rows]]:
     """The numbered rows, or all, a few at a time, with their numbers."""
     device = source.like.device
     if numbers is None:

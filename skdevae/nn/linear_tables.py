@@ -35,6 +35,10 @@ class LinearTables(NamedTuple):
         """The coefficients of some features."""
         return self._map(lambda table: table[..., columns])
 
+    def at(self, points: slice | int) -> LinearTables:
+        """The coefficients at some of the points, or of one stratum."""
+        return self._map(lambda table: table[points])
+
     def unflatten(self, sizes: Sequence[int]) -> LinearTables:
         """The first dimension as several."""
         return self._map(lambda table: table.unflatten(0, sizes))
@@ -44,10 +48,13 @@ class LinearTables(NamedTuple):
         return LinearTables(change(self.zero), change(self.slope), positive)
 
 
-def concatenate(parts: Sequence[LinearTables]) -> LinearTables:
-    """Coefficients at one set of points after another."""
+def concatenate(parts: Sequence[LinearTables], n_strata: int = 1) -> LinearTables:
+    """Coefficients at one set of points after another, within each stratum."""
     if len(parts) == 1:
         return parts[0]
+    if n_strata > 1:
+        by_stratum = [part.unflatten((n_strata, -1)) for part in parts]
+        return concatenate([part.at(number) for number in range(n_strata) for part in by_stratum])
     zero, slope = torch.cat([part.zero for part in parts]), torch.cat([part.slope for part in parts])
     positive = [part.positive for part in parts if part.positive is not None]
     return LinearTables(zero, slope, torch.cat(positive) if positive else None)

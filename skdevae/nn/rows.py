@@ -41,6 +41,10 @@ class Rows(Protocol):
         """A subset of these rows."""
         ...
 
+    def sized(self, size: Tensor | None) -> Rows:
+        """The same rows with sizes (B,)."""
+        ...
+
     def of_columns(self, columns: Tensor) -> Rows:
         """These rows with some of their columns."""
         ...
@@ -101,7 +105,7 @@ class DenseRows:
         return q.T @ self.values, q.T @ self._positive() if with_positive else None, mass
 
     def sized(self, size: Tensor | None) -> DenseRows:
-        """The same rows with sizes (B,)."""
+        """See :class:`Rows`."""
         return DenseRows(self.values, self.observed, self.context, self._entries, size)
 
     def take(self, index: Any) -> DenseRows:

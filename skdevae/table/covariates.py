@@ -188,6 +188,13 @@ class Covariates:
         return [column for part in self.parts for column in part.columns]
 
     @property
+    def scales(self) -> np.ndarray:
+        """What one unit of each column of the design is in the user's units: (C,)."""
+        scales = [[part.scale] if isinstance(part, NumericCovariate) else [1.0] for part in self.parts]
+        by_part = [scale * len(part.columns) for scale, part in zip(scales, self.parts, strict=True)]
+        return np.array([scale for of_part in by_part for scale in of_part])
+
+    @property
     def average(self) -> np.ndarray:
         """The training average of the design: (C,)."""
         return np.concatenate([part.average for part in self.parts])

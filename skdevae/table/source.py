@@ -16,7 +16,6 @@ from sklearn.utils import gen_batches
 from torch import Tensor
 
 from ..nn.linear_tables import LinearTables
-from ..nn.models import GenerativeModel
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows, mass_of, weighted_zero
 from .extremes import Extremes
@@ -69,6 +68,10 @@ class SparseRows:
         size = None if self.size is None else self.size[index]
         return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index), size)
 
+    def sized(self, size: Tensor | None) -> SparseRows:
+        """See :class:`~skdevae.nn.rows.Rows`."""
+        return SparseRows(self.values, self._like, self.context, size)
+
     def of_columns(self, columns: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
         return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context, self.size)
@@ -120,9 +123,6 @@ class RowSource:
         out of counts on a log scale.
     design : ndarray of shape (N, C), default=None
         What effects are multiplied by.
-    model : GenerativeModel, default=None
-        Whose likelihood is evaluated on grids that all rows share: what rows carry beside their entries is then part of
-        the rows.
     """
 
     table: np.ndarray | sp.csr_array
@@ -135,7 +135,6 @@ class RowSource:
     bounds: Bounds | None = None
     effects: np.ndarray | None = None
     design: np.ndarray | None = None
-    model: GenerativeModel | None = None
 
     def __len__(self) -> int:
         return self.table.shape[0]
@@ -197,7 +196,6 @@ class RowSource:
             factor = np.exp(-carried.log_size)
             carried = carried.replaced(log_size=None)
         context = carried.tensors(self.like)
-        size = None if self.model is None else self.model.size_of(context)
         if self.is_sparse:
             dtype = np.float32 if self.like.dtype == torch.float32 else np.float64
             values = sp.csr_array(self._read(index), dtype=dtype)
@@ -205,7 +203,7 @@ class RowSource:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
             if self.effects is not None and self.design is not None:
                 values.data *= _shares_left(values, self.design[index], self.effects).astype(dtype)
-            return SparseRows(values, self.like, context, size)
+            return SparseRows(values, self.like, context)
         block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:
             block -= self.center
@@ -220,7 +218,7 @@ class RowSource:
         if missing.any():
             block[missing] = 0
             observed = torch.from_numpy(~missing).to(self.like)
-        return DenseRows(torch.from_numpy(block).to(self.like), observed, context, size=size)
+        return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
 
     def _read(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
         """Some rows, on the scale of the table."""
@@ -264,10 +262,6 @@ class RowSource:
     def less(self, effects: np.ndarray, design: np.ndarray) -> RowSource:
         """The source less effects (C, D) of a design (N, C) of its rows."""
         return replace(self, effects=effects, design=design)
-
-    def on_grid(self, model: GenerativeModel) -> RowSource:
-        """The source with rows as grids of the latent see them that all rows share."""
-        return replace(self, model=model)
 
     def chunks(self, width: int = 0, most_rows: int | None = None) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
         """All rows in order, in chunks that keep memory bounded beside arrays of shape (rows, width)."""

@@ -20,7 +20,9 @@ from ..nn.latent_grid import (
 )
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
+from ..table.grid_source import GridSource
 from ..table.source import RowSource
+from .effects import effects_by_residuals_, effects_by_strata_, summary_less_effects
 from .seeds import generator_from
 
 
@@ -101,8 +103,8 @@ class ExpectationSteps:
     """Variational EM as an iterator: the E-step is making the batch, the M-step is the gradient steps taken on it.
 
     Every epoch reads all rows once, finds the optimal q(z) of each and sums the data under it, sets q(w) to its optimum
-    given those sums, and yields them ``n_gradient_steps`` times. What the module sees does not depend on the chunks in
-    which rows are read.
+    given those sums (and the effects of covariates, if there are any), and yields them ``n_gradient_steps`` times. What
+    the module sees does not depend on the chunks in which rows are read.
     """
 
     def __init__(
@@ -113,21 +115,27 @@ class ExpectationSteps:
         grid: LatentGrid,
         *,
         n_gradient_steps: int,
-        updates_clusters: bool,
+        updates: bool,
     ):
         self._source = source
         self._module = module
         self._summary = summary
         self._grid = grid
         self._n_gradient_steps = n_gradient_steps
-        self._updates_clusters = updates_clusters
+        self._updates = updates
 
     def __iter__(self) -> Iterator[ModuleInputs]:
+        module, effects = self._module, self._module.effects
         with torch.no_grad():
-            statistics = expected_statistics(self._module, self._source, self._grid)
-            if self._updates_clusters:
-                self._module.update_clusters_(statistics, self._grid, EPOCH_STEPS)
-        inputs = ModuleInputs((statistics, self._summary, self._grid), len(self._source))
+            if effects is not None and self._updates and not module.has_strata:
+                effects_by_residuals_(module, effects, self._source, self._grid)
+            statistics = expected_statistics(module, self._source, self._grid)
+            if self._updates:
+                module.update_clusters_(statistics, self._grid, EPOCH_STEPS)
+            if effects is not None and self._updates and module.has_strata:
+                effects_by_strata_(module, effects, statistics, self._grid)
+            summary = summary_less_effects(self._summary, module, self._source)
+        inputs = ModuleInputs((statistics, summary, self._grid), len(self._source))
         for _ in range(self._n_gradient_steps):
             yield inputs
 
@@ -135,7 +143,7 @@ class ExpectationSteps:
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
     """The E-step over a whole table."""
     tables = module.tables_on(grid)
-    chunks = source.on_grid(module).chunks(len(grid.points))
+    chunks = GridSource(source, module).chunks(len(grid.points))
     return total(module.expected_statistics(rows, tables, grid) for _, rows in chunks)
 
 

@@ -9,15 +9,18 @@ from dataclasses import replace
 import torch
 from skorch.callbacks import Callback
 
-from ..nn.binned_columns import in_bins
+from ..nn.binned_columns import N_BINS, in_bins
 from ..nn.latent_grid import LatentGrid
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
+from ..nn.strata import repeated_over_strata, summed_over_strata
 from ..table.column_summary import summarize_columns
+from ..table.grid_source import in_strata_of
 from ..table.source import RowSource
 from .batches import ExpectationSteps, expected_statistics
 from .behaviors import judge_of
 from .callbacks import Annealing, Judgement, KeptAxis
+from .effects import summary_less_effects
 from .fitting import Fit, TrainingOptions, train
 from .settings import FitSettings, TrainingDefaults
 
@@ -67,19 +70,20 @@ def fit_exact(
         betas=_BETAS,
         annealed_share=defaults.annealed_share,
     )
-    batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=steps, updates_clusters=True)
+    batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=steps, updates=True)
     batches_valid = None
     if validation is not None:
         held_out = summarize_columns(validation, module.likelihood.counts)
-        batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates_clusters=False)
-    hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
-    fresh = deepcopy(module.state_dict())
-    fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
-    if not fit.has_axis and hottest > 1 and not fit.interrupted:
-        # Heat may have dissolved what little there is.
-        module.load_state_dict(fresh)
-        fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
-    return fit
+        batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates=False)
+    with in_strata_of(module, source, *([] if validation is None else [validation])):
+        hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
+        fresh = deepcopy(module.state_dict())
+        fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
+        if not fit.has_axis and hottest > 1 and not fit.interrupted:
+            # Heat may have dissolved what little there is.
+            module.load_state_dict(fresh)
+            fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
+        return fit
 
 
 def _train(
@@ -115,7 +119,7 @@ def _train(
         else:
             module.update_clusters_(expected_statistics(module, source, grid), grid)
         statistics = expected_statistics(module, source, grid)
-        terms = module(statistics, summary, grid)
+        terms = module(statistics, summary_less_effects(summary, module, source), grid)
         has_axis = float(statistics.divergence) / statistics.n_rows > _LEAST_INFORMATION
     return Fit(module, result.history, -float(terms.total), result.interrupted, has_axis)
 
@@ -127,9 +131,14 @@ def starting_temperature(module: ExactModel, source: RowSource, grid: LatentGrid
     The more nats of each row the first guess of the (first) axis explains, the more heat it stands.
     """
     statistics = expected_statistics(module, source, grid)
-    sums, latents = in_bins(statistics, statistics.mass.mean(1), grid.points)
+    offsets = module.stratum_offsets
+    sums, latents = in_bins(statistics, summed_over_strata(statistics.mass.mean(1), offsets), grid.points)
+    latents = repeated_over_strata(latents, offsets)
     likelihood, means = module.linear_likelihood, sums.mean()
-    everywhere = (sums.weighted.sum(0) / sums.mass.sum(0).clamp(min=1e-12)).expand_as(means)
+    # Of each stratum, if there are any: what covariates explain is not the axis.
+    by_stratum = [part.unflatten(0, (-1, N_BINS)) for part in (sums.weighted, sums.mass)]
+    weighted, mass = (part.sum(1, keepdim=True) for part in by_stratum)
+    everywhere = (weighted / mass.clamp(min=1e-12)).expand(-1, N_BINS, -1).flatten(0, 1)
     curves = torch.stack([likelihood.unlink(means), likelihood.unlink(everywhere)], 1)  # (B, 2, D)
     by_bin, by_column = sums.expected_log_likelihood(likelihood.tables(curves, latents)).sum(1)
     explained = float(by_bin - by_column) / statistics.n_rows

@@ -16,12 +16,14 @@ from .._typing import (
     Activation,
     Assignment,
     Callbacks,
+    ColumnChoice,
     InferenceName,
     Integrator,
     LayerSizes,
     LikelihoodName,
     RandomState,
     SizeRule,
+    UnknownCovariate,
 )
 from ..inference.base import share_a_grid
 from ..inference.behaviors import evidence_of_behaviors
@@ -86,6 +88,16 @@ class BasisDeVAEClusterer(FeatureClusterer):
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
         training table's log sizes. With ``"nb"``, a sample of size s has s times the dispersion: it is like the sum of
         s samples of size 1. Exact inference takes sizes with ``"poisson"`` and ``"nb"``.
+    covariates : str, int, list, dict, callable or None, default=None
+        Columns of X that condition and are not modelled, such as sex, site, batch or age: names or positions, a boolean
+        mask, or a callable that chooses them from X, as scikit-learn's ``make_column_selector``. Columns that hold
+        strings, booleans or categories are categorical, others numeric; a dict tells what each is, as in
+        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. The other
+        columns are modelled given the covariates, so the latent need not say what these say. Expected values along the
+        latent are those of average covariates, where nothing else is asked.
+    unknown_covariate : {"error", "average"}, default="error"
+        What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
+        an error, or they count as average ones.
     inference : {"exact", "amortized"}, default="exact"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -182,6 +194,14 @@ class BasisDeVAEClusterer(FeatureClusterer):
     dispersion_ : ndarray of shape (n_features,)
         Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
         only).
+    covariate_effects_ : DataFrame of shape (n_features, n_columns)
+        What each covariate adds to the curve of each feature: in the units of X for ``likelihood="gaussian"``, on the
+        log scale for counts, on the logit scale for ``"bernoulli"``. Columns are those of the covariates' design: one
+        for a numeric covariate, per unit of it, and one for each level of a categorical one, against the first level.
+        Effects have a normal prior around zero, whose variance is learned for each column. There only if the model has
+        covariates.
+    covariate_standard_errors_ : DataFrame of shape (n_features, n_columns)
+        Standard errors of the effects. They account for curves and latents that are estimated as well.
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
         plus the log prior of the model's parameters. It is that of the fitted curves, less Schwarz's term, at the
@@ -277,6 +297,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         alpha: float = 0.1,
         likelihood: LikelihoodName = "gaussian",
         size_factors: SizeRule = None,
+        covariates: ColumnChoice = None,
+        unknown_covariate: UnknownCovariate = "error",
         inference: InferenceName = "exact",
         assignment: Assignment = "collapsed",
         integrator: Integrator = "grid",
@@ -312,6 +334,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         self.alpha = alpha
         self.likelihood = likelihood
         self.size_factors = size_factors
+        self.covariates = covariates
+        self.unknown_covariate = unknown_covariate
         self.inference = inference
         self.assignment = assignment
         self.integrator = integrator

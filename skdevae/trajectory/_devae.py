@@ -8,18 +8,21 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._base.covariate_effects import CovariateEffectsMixin
 from .._base.denoising import DenoisingMixin
 from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions, check_monotonic_cst
 from .._typing import (
     Activation,
     Callbacks,
+    ColumnChoice,
     InferenceName,
     Integrator,
     LayerSizes,
     LikelihoodName,
     RandomState,
     SizeRule,
+    UnknownCovariate,
 )
 from ..nn.likelihoods import LIKELIHOODS
 from ..training.exact import MAX_EXACT_COMPONENTS
@@ -28,7 +31,7 @@ from ..training.exact import MAX_EXACT_COMPONENTS
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
-class DeVAETransformer(DenoisingMixin, LatentVariableModel):
+class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
     """Place samples on latent axes along which chosen features can only rise, or only fall.
 
     The model is DeVAE [1]_. Samples have latents z ~ N(0, I). The expected value of a feature is a constant plus, for
@@ -62,6 +65,16 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
         training table's log sizes. With ``"nb"``, a sample of size s has s times the dispersion: it is like the sum of
         s samples of size 1. Exact inference takes sizes with ``"poisson"`` and ``"nb"``.
+    covariates : str, int, list, dict, callable or None, default=None
+        Columns of X that condition and are not modelled, such as sex, site, batch or age: names or positions, a boolean
+        mask, or a callable that chooses them from X, as scikit-learn's ``make_column_selector``. Columns that hold
+        strings, booleans or categories are categorical, others numeric; a dict tells what each is, as in
+        ``{"site": "categorical"}``. Covariates can also be passed beside X: ``fit(X, covariates=...)``. The other
+        columns are modelled given the covariates, so the latent need not say what these say. Expected values along the
+        latent are those of average covariates, where nothing else is asked.
+    unknown_covariate : {"error", "average"}, default="error"
+        What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
+        an error, or they count as average ones.
     inference : {"auto", "exact", "amortized"}, default="auto"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -148,6 +161,14 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
     dispersion_ : ndarray of shape (n_features,)
         Dispersion theta of each feature, for a variance of mean + mean^2 / theta (``likelihood="nb"`` and ``"zinb"``
         only).
+    covariate_effects_ : DataFrame of shape (n_features, n_columns)
+        What each covariate adds to the curve of each feature: in the units of X for ``likelihood="gaussian"``, on the
+        log scale for counts, on the logit scale for ``"bernoulli"``. Columns are those of the covariates' design: one
+        for a numeric covariate, per unit of it, and one for each level of a categorical one, against the first level.
+        Effects have a normal prior around zero, whose variance is learned for each column. There only if the model has
+        covariates.
+    covariate_standard_errors_ : DataFrame of shape (n_features, n_columns)
+        Standard errors of the effects. They account for curves and latents that are estimated as well.
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
         plus the log prior of the model's parameters.
@@ -200,6 +221,7 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,
         **LatentVariableModel._size_factor_constraints,
+        **LatentVariableModel._covariate_constraints,
         "weight_precision": [None, Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "monotonic_cst": [None, "array-like", dict, StrOptions(set(_DIRECTIONS))],
@@ -214,6 +236,8 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         monotonic_cst: Literal["increasing", "decreasing"] | ArrayLike | dict[str, int] | None = None,
         likelihood: LikelihoodName = "gaussian",
         size_factors: SizeRule = None,
+        covariates: ColumnChoice = None,
+        unknown_covariate: UnknownCovariate = "error",
         inference: Literal["auto"] | InferenceName = "auto",
         integrator: Integrator = "grid",
         n_knots: int = 65,
@@ -245,6 +269,8 @@ class DeVAETransformer(DenoisingMixin, LatentVariableModel):
         self.monotonic_cst = monotonic_cst
         self.likelihood = likelihood
         self.size_factors = size_factors
+        self.covariates = covariates
+        self.unknown_covariate = unknown_covariate
         self.inference = inference
         self.integrator = integrator
         self.n_knots = n_knots

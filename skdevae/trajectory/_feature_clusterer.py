@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
+from .._base.covariate_effects import CovariateEffectsMixin
 from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions
 from .._typing import Assignment, CovariatesLike, TableLike
@@ -21,7 +22,7 @@ from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 
 
-class FeatureClusterer(LatentVariableModel):
+class FeatureClusterer(CovariateEffectsMixin):
     """Base of estimators in which every feature chooses between K candidate curves."""
 
     alpha: float
@@ -34,6 +35,7 @@ class FeatureClusterer(LatentVariableModel):
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,
         **LatentVariableModel._size_factor_constraints,
+        **LatentVariableModel._covariate_constraints,
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "assignment": [StrOptions(set(ASSIGNMENTS))],
         "gamma": [Interval(Real, 0, None, closed="neither")],

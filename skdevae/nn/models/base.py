@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..cluster_prior import ClusterAssignment, OnlyCandidate
+from ..covariate_effects import CovariateEffects
 from ..decoders import Decoder
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
@@ -19,7 +21,8 @@ from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate, from_blocks
 from ..neural_decoders import ConditionalDecoder
 from ..priors import GaussianMixture
 from ..row_context import EMPTY, RowContext
-from ..rows import DenseRows
+from ..rows import DenseRows, Rows
+from ..strata import StratifiedRows, repeated_over_strata, spread_over_strata
 
 #: entries of the curves' (P, K, D) array above which points are taken a few at a time
 _CURVE_ENTRIES = 16_000_000
@@ -48,6 +51,8 @@ class GenerativeModel(nn.Module):
         Precision of the Gaussian prior on the output weights of the decoder's network, in nats for the whole table.
     beta, gamma : float
         Weights of the latent's and the clusters' divergences.
+    effects : CovariateEffects or None, default=None
+        What covariates of rows add to their curves. None where there are no covariates, or the decoder sees them.
     margin : float or None, default=None
         Share of its own range by which a curve may break the rule of the behaviour that it is said to have, where the
         behaviours of features are judged by :func:`~skdevae.inference.behaviors.evidence_of_behaviors`. None where
@@ -73,6 +78,7 @@ class GenerativeModel(nn.Module):
         weight_precision: float | None,
         beta: float,
         gamma: float,
+        effects: CovariateEffects | None = None,
         margin: float | None = None,
     ):
         super().__init__()
@@ -83,7 +89,10 @@ class GenerativeModel(nn.Module):
         self.z_max = z_max
         self.weight_precision = weight_precision
         self.beta, self.gamma = beta, gamma
+        self.effects = effects
         self.margin = margin
+        #: designs (L, C) of the strata of rows that coefficients on grids are those of: see :meth:`in_strata`
+        self.strata: Tensor | None = None
 
     @property
     def judges_behaviors(self) -> bool:
@@ -135,8 +144,12 @@ class GenerativeModel(nn.Module):
         return cast(ConditionalDecoder, self.decoder).beside(z, context.covariates) if self.is_conditional else z
 
     def offset(self, context: RowContext[Tensor]) -> Tensor | None:
-        """What is added to the curves of rows for what they carry beside their entries: (B, 1), or None for nothing."""
-        return None if context.log_size is None else context.log_size[:, None]
+        """What is added to the curves of rows for what they carry beside their entries: (B, 1) or (B, D), or None."""
+        log_size = None if context.log_size is None else context.log_size[:, None]
+        if self.effects is None or context.covariates is None:
+            return log_size
+        of_covariates = self.effects.offsets(context.covariates)
+        return of_covariates if log_size is None else of_covariates + log_size
 
     def likelihood_of(self, context: RowContext[Tensor]) -> Likelihood:
         """The likelihood of rows, whose curves have been shifted by what they carry beside their entries."""
@@ -151,6 +164,47 @@ class GenerativeModel(nn.Module):
         """The same for the curves of all candidates (B, K, D)."""
         offset = self.offset(context)
         return self.likelihood_of(context), curves if offset is None else curves + offset[:, None]
+
+    @property
+    def has_strata(self) -> bool:
+        """Whether rows of other covariates have other coefficients at the same place on a grid.
+
+        From measurements, effects are subtracted instead.
+        """
+        return self.effects is not None and not self.linear_likelihood.has_free_noise
+
+    @contextmanager
+    def in_strata(self, designs: Tensor | None) -> Iterator[None]:
+        """While it lasts, coefficients and sums on grids are those of L strata of rows, of designs (L, C).
+
+        See :mod:`~skdevae.nn.strata`.
+        """
+        before, self.strata = self.strata, designs
+        try:
+            yield
+        finally:
+            self.strata = before
+
+    @property
+    def stratum_offsets(self) -> Tensor | None:
+        """What the covariates of every stratum add to the curves: (L, D), or None where there are no strata."""
+        return None if self.effects is None or self.strata is None else self.effects.offsets(self.strata)
+
+    def adjusted(self, rows: Rows) -> Rows:
+        """Rows as grids that all rows share see them: sized, and less the effects of covariates or in strata."""
+        design = rows.context.covariates
+        rows = rows.sized(self.size_of(rows.context))
+        if self.effects is None or design is None:
+            return rows
+        if self.has_strata:
+            if self.strata is None:
+                return rows
+            same = (design[:, None] == self.strata).all(2)  # (B, L)
+            return StratifiedRows(rows, same.to(torch.uint8).argmax(1), len(self.strata))
+        dense, offsets = rows.dense(), self.effects.offsets(design)
+        if dense.observed is not None:
+            offsets = offsets * dense.observed
+        return DenseRows(dense.values - offsets, dense.observed, dense.context)
 
     def size_of(self, context: RowContext[Tensor]) -> Tensor | None:
         """Sizes of rows (B,), where the log-likelihood is linear in them; None where rows have none."""
@@ -214,10 +268,10 @@ class GenerativeModel(nn.Module):
 
     def predictive_tables(self, z: Tensor) -> LinearTables:
         """Likelihood coefficients of each feature under its most probable candidate, at z (P, Q): (P, D)."""
-        decoder, labels, likelihood = self.decoder, self.labels, self.linear_likelihood
+        decoder, labels = self.decoder, self.labels
 
         def of_block(points: Any, part: Tensor, block: slice) -> LinearTables:
-            return likelihood.tables(decoder.select(points, labels[block], block), part, columns=block)
+            return self._tables_of(decoder.select(points, labels[block], block), part, block)
 
         return self._tables_at(z, of_block)
 
@@ -230,13 +284,24 @@ class GenerativeModel(nn.Module):
 
         return self._tables_at(z, of_block)
 
-    def _candidate_tables(self, points: Any, z: Tensor, block: slice, phi: Tensor | None = None) -> LinearTables:
+    def _candidate_tables(
+        self, points: Any, z: Tensor, block: slice, phi: Tensor | None = None, offsets: Tensor | None = None
+    ) -> LinearTables:
         """Coefficients of all candidates of a block of features, (P, K, d), at z (P, Q), prepared as ``points``.
 
         ``phi`` (K, D), where given, scales the gradient to what candidates or features share.
         """
         weights = None if phi is None else phi[:, block]
-        return self.linear_likelihood.tables(self.decoder(points, weights, block), z, weights, block)
+        return self._tables_of(self.decoder(points, weights, block), z, block, weights, offsets)
+
+    def _tables_of(
+        self, curves: Tensor, z: Tensor, block: slice, weights: Tensor | None = None, offsets: Tensor | None = None
+    ) -> LinearTables:
+        """Coefficients of a block of features at curves (P, ..., d) and z (P, Q), in all strata."""
+        offsets = self.stratum_offsets if offsets is None else offsets
+        offsets = None if offsets is None else offsets[:, block]
+        curves, z = spread_over_strata(curves, offsets), repeated_over_strata(z, offsets)
+        return self.linear_likelihood.tables(curves, z, weights, block)
 
     def _tables_at(self, z: Tensor, of_block: Callable[[Any, Tensor, slice], LinearTables]) -> LinearTables:
         """Coefficients at z (P, Q) from those of blocks of features at some of the points, prepared as they need be."""
@@ -246,7 +311,7 @@ class GenerativeModel(nn.Module):
         for part in [z] if len(z) <= at_once else z.split(at_once):
             at_part = partial(of_block, self.prepared(part), part)
             parts.append(from_blocks(n_features, self._blocks(len(part)), at_part))
-        return concatenate(parts)
+        return concatenate(parts, n_strata=1 if self.strata is None else len(self.strata))
 
     def prepared(self, z: Tensor) -> Any:
         """Points z (P, Q) as the decoder wants them."""
@@ -255,27 +320,38 @@ class GenerativeModel(nn.Module):
     def _blocks(self, n_points: int) -> list[slice]:
         """Blocks of features whose arrays (P, K, d) have a bounded size: one where the table is small."""
         n_features, n_candidates = self.assignment.responsibilities.shape
+        n_points *= 1 if self.strata is None else len(self.strata)
         step = max(1, _BLOCK_ENTRIES // (n_points * n_candidates * self.decoder.nodes_per_point))
         if step >= n_features:
             return [ALL_COLUMNS]
         return [slice(start, min(start + step, n_features)) for start in range(0, n_features, step)]
 
-    def expected_log_likelihood(self, statistics: GridStatistics, z: Tensor, phi: Tensor | None = None) -> Tensor:
+    def expected_log_likelihood(
+        self, statistics: GridStatistics, z: Tensor, phi: Tensor | None = None, offsets: Tensor | None = None
+    ) -> Tensor:
         """Log-likelihood of each feature under each of its candidates, (K, D), for the sums at z (P, Q).
 
-        ``phi`` (K, D), where given, scales the gradient to what candidates or features share. Where there are several
-        blocks of features, going back computes each once more rather than keep them all.
+        ``phi`` (K, D), where given, scales the gradient to what candidates or features share. ``offsets`` (L, D) are
+        those of the strata, where not the present ones. Where there are several blocks of features, going back computes
+        each once more rather than keep them all.
         """
         points, blocks = self.prepared(z), self._blocks(len(z))
 
         def of_block(block: slice) -> Tensor:
-            tables = self._candidate_tables(points, z, block, phi)
+            tables = self._candidate_tables(points, z, block, phi, offsets)
             return statistics.of_columns(block).expected_log_likelihood(tables)
 
         if len(blocks) == 1:
             return of_block(blocks[0])
         parts = [checkpoint(of_block, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
         return torch.cat(parts, 1)
+
+    def start_effects_(self, effects: Tensor) -> None:
+        """Start the effects of covariates, (C, D), wherever the model has them."""
+        own = self.effects.values if self.effects is not None else cast(ConditionalDecoder, self.decoder).effects
+        if own is not None:
+            with torch.no_grad():
+                own.copy_(effects)
 
     # ---- priors -----------------------------------------------------------------------------------------------------
 
@@ -296,7 +372,8 @@ class GenerativeModel(nn.Module):
 
     def shared_log_prior(self) -> Tensor:
         """Log prior of the parameters that are not one candidate's, up to a constant: a scalar."""
-        return self.decoder.shared_log_prior(self.weight_precision) + self.likelihood.log_prior()
+        shared = self.decoder.shared_log_prior(self.weight_precision) + self.likelihood.log_prior()
+        return shared if self.effects is None else shared + self.effects.log_prior()
 
     def log_prior(self) -> Tensor:
         """Log prior of all parameters in use, up to a constant: a scalar."""

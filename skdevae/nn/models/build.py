@@ -8,6 +8,7 @@ import torch
 
 from ..cluster_prior import ASSIGNMENTS, OnlyCandidate
 from ..copies import BasisDecoder
+from ..covariate_effects import CovariateEffects
 from ..decoders import AdditiveDerivativeDecoder, Decoder, DerivativeDecoder
 from ..encoders import GaussianEncoder
 from ..likelihoods import LIKELIHOODS
@@ -34,6 +35,7 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
     """The model that a configuration of plain values describes, with weights drawn from the generator.
 
     ``config["decoder"]``, ``["likelihood"]`` and ``["assignment"]`` are dicts of a ``name`` and constructor arguments.
+    ``["average_covariates"]`` are those of covariates that have additive effects, if there are any.
     An assignment of None stands for one candidate, an encoder of None for exact inference. Of an amortised model,
     ``["prior"]`` and ``["posterior_family"]`` are such dicts too. A ``config["mixture"]``, arguments of a
     :class:`RegularizedMixture`, makes it a :class:`MixtureModel`.
@@ -49,6 +51,8 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
     parts = (config["n_samples"], n_components, decoder, likelihood, assignment)
     weights = {name: config[name] for name in ("z_max", "weight_precision", "beta", "gamma")}
     weights["margin"] = config.get("margin")
+    if config.get("average_covariates"):
+        weights["effects"] = CovariateEffects(n_features, config["average_covariates"])
     if "mixture" in config:
         mixture = RegularizedMixture(n_components=n_components, **config["mixture"])
         return MixtureModel(*parts, mixture=mixture, prior_weight=config["prior_weight"], **weights)

@@ -37,6 +37,8 @@ class ExactModel(GenerativeModel):
         self.keeps_an_axis = False
         # Updated in closed form, between gradient steps.
         self.assignment.hold_(True)
+        if self.effects is not None:
+            self.effects.requires_grad_(False)
         self._prepared: tuple[Tensor, Any] | None = None
 
     def prepared(self, z: Tensor) -> Any:

@@ -1,0 +1,70 @@
+"""Grid sources: the rows of a table as grids of the latent see them that all rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nn.models import GenerativeModel
+from ..nn.rows import Rows
+from .source import RowSource
+
+
+def designs_of(source: RowSource) -> np.ndarray | None:
+    """The distinct designs of the rows' covariates, (L, C); None where they have none."""
+    covariates = source.context.covariates
+    return None if covariates is None else np.unique(covariates, axis=0)
+
+
+@contextmanager
+def in_strata_of(model: GenerativeModel, *sources: RowSource) -> Iterator[None]:
+    """While it lasts, coefficients on grids are those of the strata of some tables' rows, where a model has any."""
+    designs = [found for found in map(designs_of, sources) if found is not None]
+    if not model.has_strata or not designs or model.strata is not None:
+        yield
+        return
+    distinct = np.unique(np.concatenate(designs), axis=0)
+    with model.in_strata(torch.from_numpy(distinct).to(sources[0].like)):
+        yield
+
+
+class GridSource:
+    """Rows for which a model has the same coefficients at the same place on a grid.
+
+    What rows carry beside their entries is part of them then: sizes weight their sums, and the effects of covariates
+    are subtracted from measurements, or put rows into strata.
+
+    Parameters
+    ----------
+    source : RowSource
+    model : GenerativeModel
+    """
+
+    def __init__(self, source: RowSource, model: GenerativeModel):
+        self._source, self._model = source, model
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @property
+    def like(self) -> Tensor:
+        """See :class:`~skdevae.table.source.RowSource`."""
+        return self._source.like
+
+    @property
+    def n_features(self) -> int:
+        """See :class:`~skdevae.table.source.RowSource`."""
+        return self._source.n_features
+
+    def rows(self, index: slice | np.ndarray) -> Rows:
+        """Some rows."""
+        return self._model.adjusted(self._source.rows(index))
+
+    def chunks(self, width: int = 0) -> Iterator[tuple[slice, Rows]]:
+        """All rows in order: see :meth:`~skdevae.table.source.RowSource.chunks`."""
+        for index, rows in self._source.chunks(width):
+            yield index, self._model.adjusted(rows)
