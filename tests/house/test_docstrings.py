@@ -10,6 +10,7 @@ from house.docstrings import NOTHING, Entry, entries, sections
 
 import skdevae
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
+from skdevae._base.covariate_effects import CovariateEffectsMixin
 from skdevae.datasets import make_cell_clusters
 
 ESTIMATORS = (BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE, DGDEmbedder)
@@ -108,6 +109,8 @@ def fitted_names() -> dict[type, set[str]]:
         fits = [estimator(**short, **more).fit(measured), estimator(likelihood="nb", **short, **more).fit(cells.data)]
         if estimator is DGDEmbedder:
             fits.append(estimator(supervised=True, **short, **more).fit(measured, np.arange(30) % 2))
+        if issubclass(estimator, CovariateEffectsMixin):
+            fits.append(estimator(**short).fit(measured, covariates=np.repeat(["a", "b"], 15)))
         if estimator is VAETransformer:
             fits.append(estimator(prior="vamp", **short).fit(measured))
         found[estimator] = {

@@ -42,7 +42,7 @@ LIBRARIES = {
     "table": {"joblib", "numpy", "pandas", "scipy", "sklearn", "torch"},
     "inference": {"numpy", "scipy", "sklearn", "torch"},
     "training": {"numpy", "sklearn", "skorch", "threadpoolctl", "torch", "tqdm"},
-    "_base": {"numpy", "scipy", "sklearn", "skorch", "torch"},
+    "_base": {"numpy", "pandas", "scipy", "sklearn", "skorch", "torch"},
     "trajectory": {"numpy", "scipy", "sklearn", "torch"},
     "embedding": {"numpy", "pandas", "scipy", "sklearn", "skorch", "torch"},
     "datasets": {"numpy", "pandas", "scipy", "sklearn"},
