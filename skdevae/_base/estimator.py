@@ -353,6 +353,13 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         -------
         Z : ndarray of shape (n_samples, n_components)
             In units of a standard normal prior's standard deviation; other priors have units of their own.
+
+        Warns
+        -----
+        UserWarning
+            With the count and the first of rows beyond the range of the training samples: their latents lie farther
+            out than both these samples' and ``z_max``, or the model describes them worse than any of these samples. A
+            margin, which the training samples set, lets rows like these pass.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         placement = inference.placed(source)
@@ -407,7 +414,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         Returns
         -------
         posterior : Posterior
-            With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact for
+            With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
+            ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for
             ``inference="exact"``, and for models with an encoder that have one component, a standard normal prior and
             no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it,
             where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
