@@ -271,3 +271,18 @@ def test_the_cells_example_compares_two_starts_and_draws_them(cells_example, tmp
     for row in ("DGDEmbedder, start by search", "DGDEmbedder, published start", "PCA, GaussianMixture(6)"):
         assert re.search(rf"^{re.escape(row)} +\d", printed, re.MULTILINE)
     assert figure.read_bytes().startswith(PNG)
+
+
+@pytest.mark.filterwarnings("ignore:.*lie beyond the range of the training samples")  # of a few, in a search
+def test_the_example_of_depth_compares_three_ideas_of_size_and_draws_them(monkeypatch, tmp_path, capsys):
+    module = loaded(monkeypatch, "plot_sequencing_depth")
+    monkeypatch.setattr(module, "N_CELLS", 40)
+    monkeypatch.setattr(module, "N_EPOCHS", 3)
+    quick = partial(BasisDeVAEClusterer, leveling_off="turn", n_grid_points=17)
+    monkeypatch.setattr(module, "BasisDeVAEClusterer", quick)
+    figure = tmp_path / "deep" / "figure.png"
+    module.main(["--output", str(figure)])
+    printed = capsys.readouterr().out
+    for row in ("no sizes", "total counts", "spike-ins", "poisson", "nb"):
+        assert re.search(rf"^{row} +-?\d", printed, re.MULTILINE)
+    assert figure.read_bytes().startswith(PNG)
