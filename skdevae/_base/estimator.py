@@ -261,6 +261,13 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         fields = getattr(self, "_conditioning_", None)  # older files know of none
         return None if fields is None else ConditioningColumns(**fields)
 
+    @property
+    def modelled_columns_(self) -> np.ndarray:
+        """Positions of the columns of X that are modelled."""
+        check_is_fitted(self, "module_")
+        conditioning = self._conditioning
+        return np.arange(self.n_features_in_) if conditioning is None else conditioning.modelled
+
     def _feature_names(self) -> np.ndarray | None:
         """Names of the columns that are modelled."""
         names, conditioning = getattr(self, "feature_names_in_", None), self._conditioning

@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._typing import CovariatesLike
-from ..metrics._feature_names import input_names, output_names
+from ..metrics._feature_names import input_names, modelled_names, output_names
 from ..metrics._pipelines import given_facts, split_at_clusterer
 from ._curve_names import representatives, spread_apart
 from ._layout import arrange_panels, import_matplotlib
@@ -368,7 +368,7 @@ class TrajectoryDisplay:
 
 
 def _reach_clusterer(estimator: Any, X: Any) -> tuple[Any, Any, list[str]]:
-    """The clusterer, the table that reaches it through the steps before it, and the names of that table's columns."""
+    """The clusterer, the table that reaches it through the steps before it, and names of the columns that it models."""
     if not hasattr(X, "shape"):
         X = np.asarray(X)
     steps, clusterer = split_at_clusterer(estimator)
@@ -377,7 +377,7 @@ def _reach_clusterer(estimator: Any, X: Any) -> tuple[Any, Any, list[str]]:
         X = step.transform(X)
         names = output_names(step, names, X.shape[1])
     # The clusterer's own names, if it was fitted on a data frame, are more certain than those worked out here.
-    return clusterer, X, list(getattr(clusterer, "feature_names_in_", names))
+    return clusterer, X, modelled_names(clusterer, list(getattr(clusterer, "feature_names_in_", names)))
 
 
 def _selected_columns(features: str | int | Iterable[str | int] | None, names: list[str]) -> NDArray[np.integer]:

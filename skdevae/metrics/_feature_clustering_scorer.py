@@ -10,7 +10,7 @@ import pandas as pd
 import sklearn.metrics
 from numpy.typing import ArrayLike
 
-from ._feature_names import input_names, original_names, truth_key
+from ._feature_names import input_names, modelled_names, original_names, truth_key
 from ._pipelines import split_at_clusterer
 
 #: the functions of :mod:`sklearn.metrics` that compare two labelings of the same items and return one number
@@ -105,11 +105,12 @@ class FeatureClusteringScorer:
             transformed = step.transform(X)
             names = original_names(step_name, step, names, transformed, truth)
             X = transformed
+        names = modelled_names(clusterer, names)
         labels = np.asarray(clusterer.predict(X, **facts))
         if labels.shape != (len(names),):
             raise ValueError(
                 f"{type(clusterer).__name__}.predict gave labels of shape {labels.shape} for {len(names)} columns: a "
-                "feature clusterer must label every column."
+                "feature clusterer must label every column that it models."
             )
         keys = [truth_key(name, truth, columns) for name in names]
         pairs = [(truth[key], label) for key, label in zip(keys, labels, strict=True) if key in truth]

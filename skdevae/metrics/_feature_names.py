@@ -31,6 +31,12 @@ def output_names(step: Any, names: list[str], n_outputs: int) -> list[str]:
     return names if len(names) == n_outputs else _numbered_names(n_outputs)
 
 
+def modelled_names(clusterer: Any, names: list[str]) -> list[str]:
+    """Those of the columns that a clusterer models, where others condition these."""
+    positions = getattr(clusterer, "modelled_columns_", range(len(names)))
+    return [names[position] for position in positions]
+
+
 def original_names(
     step_name: str, step: Any, names: list[str], transformed: Any, truth: Iterable[Hashable]
 ) -> list[str]:

@@ -62,6 +62,11 @@ def test_columns_that_condition_are_left_out():
     table = np.column_stack([COUNTS, np.arange(41) % 2])
     model = VAETransformer(1, **_QUICK, likelihood="nb", covariates=[6]).fit(table)
     assert model.adjust(table).shape == COUNTS.shape
+    assert_array_equal(model.modelled_columns_, np.arange(6))
+    model = VAETransformer(1, **_QUICK, covariates=[-1, 1]).fit(table)
+    assert_array_equal(model.modelled_columns_, [0, 2, 3, 4, 5])
+    assert_array_equal(VAETransformer(1, **_QUICK).fit(table).modelled_columns_, np.arange(7))
+    assert not hasattr(VAETransformer(), "modelled_columns_")
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "bernoulli"])

@@ -330,3 +330,24 @@ def test_observations_are_comparable_with_curves_where_samples_differ_in_size(co
     np.testing.assert_allclose(drawn.observations, ((logs - logs.mean(0)) / logs.std(0))[rows][:, columns], atol=1e-4)
     with pytest.raises(ValueError, match="size_factors"):
         TrajectoryDisplay.from_estimator(clusterer, counts)
+
+
+@pytest.mark.parametrize("form", ["frame", "array"])
+def test_columns_that_condition_have_no_curve(table, form):
+    sex = np.resize([0.0, 1.0], len(table))
+    rows = table.copy()
+    rows.insert(1, "sex", sex)
+    rows.iloc[:, 0] += 5 * sex
+    X = rows if form == "frame" else rows.to_numpy()
+    clusterer = BasisDeVAEClusterer(max_epochs=5, covariates=[1], random_state=0).fit(X)
+    drawn = TrajectoryDisplay.from_estimator(clusterer, X)
+    names = list(rows.columns) if form == "frame" else [f"x{column}" for column in range(rows.shape[1])]
+    names.pop(1)
+    assert drawn.feature_names == names
+    assert list(drawn.clusters) == list(clusterer.labels_)
+    # both sexes are drawn as if they were average
+    adjusted = clusterer.adjust(X)[:, 0]
+    assert abs(adjusted[sex == 1].mean() - adjusted[sex == 0].mean()) < 1
+    order = np.argsort(clusterer.transform(X)[:, 0], kind="stable")
+    expected = (adjusted - adjusted.mean()) / adjusted.std()
+    np.testing.assert_allclose(drawn.observations[:, 0], expected[order], atol=1e-8)

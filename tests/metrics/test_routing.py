@@ -3,12 +3,13 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.feature_selection import VarianceThreshold
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 
@@ -103,3 +104,14 @@ def test_a_requesting_scorer_is_the_scorer_inside(fitted):
     loaded = pickle.loads(pickle.dumps(scorer))
     assert isinstance(loaded, RequestingScorer)
     assert loaded(fitted, X, Y, size_factors=SIZES) == silhouette_scorer(fitted, X, Y, size_factors=SIZES)
+
+
+@pytest.mark.filterwarnings("ignore:No axis was found")
+def test_columns_that_condition_have_no_cluster():
+    truth = {"a": 0, "b": 0, "d": 1, "e": 1, "f": 1}
+    frame = pd.DataFrame(X, columns=list("abcdef")).assign(c=np.resize(["x", "y"], 40))
+    estimator = BasisDeVAEClusterer(likelihood="poisson", covariates=["c"], max_epochs=2, random_state=0).fit(frame)
+    expected = adjusted_rand_score(list(truth.values()), estimator.predict(frame))
+    assert_allclose(feature_clustering_scorer(truth)(estimator, frame), expected)
+    in_order = [0, 0, None, 1, 1, 1]  # a label for each column of X
+    assert_allclose(feature_clustering_scorer(in_order)(estimator, frame), expected)
