@@ -153,6 +153,7 @@ def lower_limit(values: np.ndarray) -> float:
     """What one more number from where N values (N,) came from is hardly ever below.
 
     Of N more, one is below it once in a hundred times, if the tail below the ``ceil(sqrt(N))`` lowest is exponential.
+    None of the N values themselves is.
     """
     n_lowest = min(math.ceil(math.sqrt(len(values))), len(values) - 1)
     if n_lowest < 1:
@@ -165,7 +166,7 @@ def lower_limit(values: np.ndarray) -> float:
     # The mean of k exponential excesses is uncertain, so that another one is larger than m of them with probability
     # (1 + m / k)^-k.
     multiple = n_lowest * math.expm1(math.log(n_lowest / _FALSE_ALARMS) / n_lowest)
-    return start - multiple * excess - rounding
+    return min(start - multiple * excess, float(lowest.min())) - rounding
 
 
 def _distances(model: GenerativeModel, position: Tensor) -> np.ndarray:

@@ -37,7 +37,9 @@ def test_of_an_exponential_tail_as_little_is_below_the_limit_as_is_said(n):
     below = np.exp([lower_limit(sample) for sample in values])  # P(another value < limit)
     k = math.ceil(math.sqrt(n))
     expected = (k + 1) / (n + 1) * _FALSE_ALARMS / k  # the share below the lowest but k, and of these the share beyond
-    assert np.mean(below) == pytest.approx(expected, abs=4 * np.std(below) / math.sqrt(len(below)), rel=1e-6)
+    # Where one of the values themselves lies as far out, once in a hundred times, the limit is that one.
+    assert (1 - 2 * _FALSE_ALARMS) * expected - 4 * np.std(below) / math.sqrt(len(below)) < np.mean(below)
+    assert np.mean(below) < expected + 4 * np.std(below) / math.sqrt(len(below))
 
 
 def test_the_limit_goes_along_with_units():
@@ -47,7 +49,7 @@ def test_the_limit_goes_along_with_units():
         assert lower_limit(shift + scale * values) == pytest.approx(shift + scale * lower_limit(values), abs=rounding)
 
 
-@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0], [-5e8] * 30])
+@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0], [-5e8] * 30, [*range(400), -1e6]])
 def test_no_value_of_a_sample_is_below_its_limit(values):
     assert lower_limit(np.array(values)) <= min(values)
 
