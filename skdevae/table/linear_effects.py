@@ -79,7 +79,7 @@ def _regression(source: RowSource, design: np.ndarray) -> tuple[np.ndarray, np.n
 
 def _log_linear_effects(source: RowSource, design: np.ndarray) -> np.ndarray:
     """Effects (C, D) on log rates, of a Poisson regression on a constant and the design (N, C)."""
-    patterns, group = _groups(design)
+    patterns, group = _groups(design, source.weights)
     counts, exposure = _sums_by_group(source, group, len(patterns))
     columns = np.column_stack([np.ones(len(patterns)), patterns])  # (L, C)
     ridge = np.diag([0.0] + [_RIDGE] * design.shape[1])
@@ -97,16 +97,16 @@ def _log_linear_effects(source: RowSource, design: np.ndarray) -> np.ndarray:
     return coefficients[:, 1:].T
 
 
-def _groups(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct designs (L, C), some of which stand for rows nearby, and the number of each row's: (N,)."""
+def _groups(design: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct designs (L, C), some of which stand for (weighted) rows nearby, and the number of each row's: (N,)."""
     rounded, step = design, 1 / 16
     patterns, group = np.unique(rounded, axis=0, return_inverse=True)
     while len(patterns) > _MOST_GROUPS:
         patterns, group = np.unique(np.round(design / step), axis=0, return_inverse=True)
         step *= 2
     group = group.ravel()
-    sizes = np.bincount(group)
-    means = [np.bincount(group, column) / sizes for column in design.T]
+    sizes = np.bincount(group, weights)
+    means = [np.bincount(group, weights * column) / sizes for column in design.T]
     return np.column_stack(means), group
 
 
