@@ -19,6 +19,7 @@ from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..nn.row_context import EMPTY, RowContext
 from ..table.columns import Columns
+from ..table.size_factors import check_without_sizes
 from ..table.table import TableReader
 from ..table.validation import named_entries
 from ..training.seeds import generator_from, spawn_seeds
@@ -193,9 +194,9 @@ class SimulationMixin(UnderOwnSettings):
     ) -> RowContext[np.ndarray]:
         """What samples at latents Z (N, Q) carry: a median size and average covariates where nothing else is given."""
         reader, log_sizes = self._reader_, None
-        if size_factors is not None:
-            if reader.sizes is None:
-                raise ValueError("size_factors are given, but the model was fitted without any.")
+        if reader.sizes is None:
+            check_without_sizes(size_factors)
+        elif size_factors is not None:
             log_sizes = reader.sizes.of_latents(size_factors, Z)
         return RowContext(log_size=log_sizes, covariates=reader.design(None, covariates, len(Z), absent="average"))
 

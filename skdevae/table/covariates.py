@@ -11,7 +11,7 @@ import pandas as pd
 
 from .._typing import UnknownCovariate
 from .._warnings import warn_user
-from .validation import check_real
+from .validation import check_real, routing_advice
 
 #: a level of a categorical covariate, as a plain value
 Level: TypeAlias = str | int | float | bool
@@ -220,7 +220,8 @@ class Covariates:
         if lacking and (absent or unknown) == "error":
             raise ValueError(
                 f"The model was fitted with covariates that are not given: {', '.join(lacking)}. Pass covariates=... "
-                "of the rows, in a data frame with columns of these names."
+                "of the rows in the same form as to fit, or in a data frame with columns of these names. "
+                f"{routing_advice('covariates')}"
             )
         designs = [np.empty((len(table), 0))]
         for part in self.parts:

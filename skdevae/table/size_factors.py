@@ -14,17 +14,12 @@ from sklearn.utils import gen_batches
 from .._typing import SizeFactors
 from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
+from .validation import routing_advice
 
 #: rows of a table that are looked at together
 _ROWS = 4096
 #: Log size of a row whose size is its total, of no counts. Every count is then zero for sure, and the row says nothing.
 LOG_SIZE_OF_NOTHING = -200.0
-#: how facts of rows come through what calls methods for the user
-ROUTING = (
-    "Searches, cross-validation and pipelines pass them on where scikit-learn's metadata routing is on, "
-    "sklearn.set_config(enable_metadata_routing=True), and the estimator asks for them, as by "
-    "set_fit_request(size_factors=True) and set_score_request(size_factors=True)."
-)
 #: Ratio to the median beyond which a size is an error: so far from 1, squares of what is left of counts overflow in
 #: single precision, and no two samples were ever measured that differ so much.
 _LARGEST_RATIO = 1e12
@@ -84,7 +79,7 @@ class SizeScale:
         if self.is_given and not _are_given(size_factors):
             raise ValueError(
                 "The model was fitted with size factors of its rows, fit(X, size_factors=...): pass those of the rows "
-                f"of this X, too, as size_factors=... of the method that you call. {ROUTING}"
+                f"of this X, too, as size_factors=... of the method that you call. {routing_advice('size_factors')}"
             )
         if not self.is_given and _are_given(size_factors):
             raise ValueError(

@@ -122,7 +122,10 @@ class TableReader:
         """
         if self.covariates is None:
             if given is not None:
-                raise ValueError("covariates are given, but the model was fitted without any.")
+                raise ValueError(
+                    "covariates are given, but the model was fitted without any: leave them out, or fit the model with "
+                    "fit(X, covariates=...)."
+                )
             return None
         n_columns = 0 if of_columns is None else of_columns.shape[1]
         table = covariate_table(of_columns, given, n_rows, self.covariates.names[n_columns:])

@@ -35,6 +35,15 @@ def first_columns(feature_names: np.ndarray | None, columns: np.ndarray) -> str:
     return f"{shown} and {len(columns) - 3} more" if len(columns) > 3 else shown
 
 
+def routing_advice(fact: str) -> str:
+    """How a fact of rows comes through what calls an estimator's methods for the user."""
+    return (
+        "Searches, cross-validation and pipelines pass them on where scikit-learn's metadata routing is on, "
+        "sklearn.set_config(enable_metadata_routing=True), and the estimator asks for them, as by "
+        f"set_fit_request({fact}=True) and set_score_request({fact}=True)."
+    )
+
+
 def as_plain_table(X: Any) -> Any:
     """A user's table in a form that scikit-learn takes for what it says, or an error that says what is wrong with it.
 

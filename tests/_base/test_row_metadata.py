@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,6 +14,7 @@ from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import _safe_indexing
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
 
@@ -83,6 +85,21 @@ def test_cross_validation_slices_them(name, routed):
     estimator = requesting(name, "fit", "score")
     found = cross_validate(estimator, X, params={"size_factors": sizes}, cv=SPLIT, error_score="raise")
     assert_allclose(found["test_score"], scores_by_hand(name), rtol=1e-8)
+
+
+def test_all_facts_are_sliced_together(name, routed):
+    X, sizes, z = table()
+    of_rows = {"size_factors": sizes, "covariates": pd.DataFrame({"batch": np.resize(["a", "b"], 30), "age": z})}
+    facts = {**of_rows, "sample_weight": np.resize([0.5, 1.0, 2.0], 30)}
+    estimator = clone(ESTIMATORS[name])
+    for method in ("fit", "score"):
+        getattr(estimator, f"set_{method}_request")(**dict.fromkeys(facts, True))
+    found = cross_validate(estimator, X, params=facts, cv=SPLIT, error_score="raise")
+    for (train, test), score in zip(SPLIT.split(X), found["test_score"], strict=True):
+        model = clone(estimator).fit(X[train], **{name: _safe_indexing(of, train) for name, of in facts.items()})
+        rows = {name: _safe_indexing(of, test) for name, of in of_rows.items()}
+        by_hand = np.average(model.score_samples(X[test], **rows), weights=facts["sample_weight"][test])
+        assert_allclose(score, by_hand, rtol=1e-8)
 
 
 def test_searches_slice_them(name, routed):
