@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .latent_grid import counted
 from .losses import LossTerms
 from .models import MixtureModel
 from .priors import GaussianMixture
@@ -52,7 +53,8 @@ class RepresentationLearning(nn.Module):
     for the whole table. For Gaussians (the variational auto-decoder), the first two terms are averaged over a draw from
     each sample's q(z), and the entropy of q(z) is added.
 
-    What rows carry in their context counts: their weights, and the components that they are known to belong to.
+    What rows carry in their context counts: their weights, relative to their mean over the table, and the components
+    that they are known to belong to.
 
     Parameters
     ----------
@@ -65,7 +67,6 @@ class RepresentationLearning(nn.Module):
         super().__init__()
         self.model = model
         self.representations = representations
-        self._mean_weight = model.n_samples / len(representations.means)
 
     def forward(self, rows: DenseRows, index: Tensor, noise: Tensor | None) -> LossTerms:
         """The objective on samples ``index`` (B,), with z drawn through standard normal ``noise`` (B, Q) if any."""
@@ -82,12 +83,10 @@ class RepresentationLearning(nn.Module):
             joint = mixture.expected_log_joint(mean, torch.exp(2 * log_sd)) if is_single else mixture.log_joint(z)
             entropy = log_sd.sum(1) + 0.5 * z.shape[1] * math.log(2 * math.pi * math.e)
             latent = -component_log_density(joint, component) - entropy
-        # The terms are means over the rows of a batch, so weights are relative to their own mean.
-        weight = torch.ones_like(latent) if rows.context.weight is None else rows.context.weight / self._mean_weight
         return LossTerms(
-            reconstruction=-(weight * self.model.log_likelihood(rows, z)).mean(),
-            latent=(weight * latent).mean(),
-            clusters=torch.zeros_like(weight[0]),
+            reconstruction=-counted(rows, self.model.log_likelihood(rows, z)).mean(),
+            latent=counted(rows, latent).mean(),
+            clusters=torch.zeros_like(latent[0]),
             parameters=-self.model.log_prior(),
             n_samples=self.model.n_samples,
         )

@@ -60,7 +60,7 @@ class NumberedRows:
     def __init__(
         self, source: RowSource, batch_size: int, generator: torch.Generator, noise_components: int | None = None
     ):
-        self._source = source
+        self._source = source.with_relative_weights()
         self._batch_size = batch_size
         self._generator = generator
         self._noise_components = noise_components

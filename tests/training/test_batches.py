@@ -8,24 +8,28 @@ from inference.random_models import random_model, random_table, source_of
 
 from skdevae.nn.latent_grid import counted
 from skdevae.nn.rows import DenseRows
-from skdevae.training.batches import RowsInOrder, ShuffledRows
+from skdevae.training.batches import NumberedRows, RowsInOrder, ShuffledRows
 
 WEIGHTS = np.random.default_rng(0).integers(1, 5, 20)
 
 
 def batches(source, how, batch_size):
+    if how == "numbered":
+        return NumberedRows(source, batch_size, torch.Generator().manual_seed(0))
     if how == "shuffled":
         return ShuffledRows(source, 2, batch_size, torch.Generator().manual_seed(0))
     return RowsInOrder(source, 2, batch_size, 0)
 
 
-@pytest.mark.parametrize("how", ["shuffled", "in order"])
+@pytest.mark.parametrize("unit", [1.0, 40.0])
+@pytest.mark.parametrize("how", ["shuffled", "in order", "numbered"])
 @pytest.mark.parametrize("batch_size", [1, 6, 100])
-def test_an_epoch_is_the_weighted_mean_of_the_rows(how, batch_size):
+def test_an_epoch_is_the_weighted_mean_of_the_rows(how, batch_size, unit):
+    """In whatever unit weights are: only their proportions matter."""
     table = random_table("gaussian", 20)
     total, n_rows = 0.0, 0
-    for batch in batches(source_of(table, weight=WEIGHTS.astype(float)), how, batch_size):
-        rows, _ = batch.arguments
+    for batch in batches(source_of(table, weight=unit * WEIGHTS), how, batch_size):
+        rows = batch.arguments[0]
         total += float(counted(rows, rows.values.sum(1)).mean()) * len(batch)
         n_rows += len(batch)
     assert n_rows == 20
