@@ -50,9 +50,9 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         means, standard deviations and weights are learned. ``"vamp"`` is the variational mixture of posteriors: its
         components are the encoder's posteriors at pseudo-inputs.
     n_pseudo_inputs : int, default=None
-        Number of pseudo-inputs of ``prior="vamp"``. None means one for every ten samples, and 500 at most. A prior with
-        a pseudo-input for nearly every sample learns the samples by heart. A number above that of the samples is
-        lowered to it, with a warning.
+        Number of pseudo-inputs of ``prior="vamp"``. None means one for every ten different samples, and 500 at most. A
+        prior with a pseudo-input for nearly every sample learns the samples by heart. A number above that of the
+        samples is lowered to it, with a warning.
     pseudo_input_init : {"kmeans", "data", "random"}, default="kmeans"
         Where pseudo-inputs start: at k-means centres of the rows, on the encoder's scale; at random rows; or at noise
         with the means and standard deviations of the columns.
@@ -137,7 +137,7 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
         of the best epoch.
     validation_fraction : float, default=0.1
-        Share of the rows that ``early_stopping`` holds out.
+        Share of the rows, by weight, that ``early_stopping`` holds out. Copies of a row stay together.
     n_iter_no_change : int, default=10
         Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3

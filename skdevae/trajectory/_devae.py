@@ -124,7 +124,7 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
         Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
         of the best epoch.
     validation_fraction : float, default=0.1
-        Share of the rows that ``early_stopping`` holds out.
+        Share of the rows, by weight, that ``early_stopping`` holds out. Copies of a row stay together.
     n_iter_no_change : int, default=10
         Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
