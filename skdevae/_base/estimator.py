@@ -264,7 +264,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     @property
     def modelled_columns_(self) -> np.ndarray:
         """Positions of the columns of X that are modelled."""
-        check_is_fitted(self, "module_")
+        check_is_fitted(self, "n_features_in_")
         conditioning = self._conditioning
         return np.arange(self.n_features_in_) if conditioning is None else conditioning.modelled
 

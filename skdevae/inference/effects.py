@@ -45,26 +45,38 @@ def effect_covariances(
     with in_strata_of(model, source):
         sums = _SumsInBins(model, effects, source, grid, bins)
     ridge = torch.diag(1 / effects.variance).to(bins)
-    covariance = torch.linalg.inv(sums.partial_information() + ridge)  # as if latents were known: (D, C, C)
-    lost = _what_latents_take(sums, slopes(model.predictive_curves, sums.latents))  # (D, C, R)
+    information = sums.partial_information()  # as if latents were known: (bins, D, C, C)
+    covariance = torch.linalg.inv(information.sum(0) + ridge)
+    rates = slopes(model.predictive_curves, sums.latents)
+    lost = _what_latents_take(information, sums.spread_of_designs(), rates)  # (D, C, R)
     carried = covariance @ lost
     shares = torch.einsum("dcr,dcs->rs", lost, carried)  # symmetric, with eigenvalues from 0 to 1
     left = torch.eye(len(shares)).to(shares) * (1 + _LEAST_SHARE) - shares
     return covariance + carried @ torch.linalg.inv(left) @ carried.mT
 
 
-def _what_latents_take(sums: _SumsInBins, rates: Tensor) -> Tensor:
-    """A factor (D, C, R) of the information that is lost, for slopes (bins, D, Q) of the curves."""
-    told = sums.entries / sums.rows[:, None].clamp(min=torch.finfo(rates.dtype).tiny)  # v of a row: (bins, D)
+def _what_latents_take(information: Tensor, spread: Tensor, rates: Tensor) -> Tensor:
+    """A factor (D, C, R) of the information that is lost.
+
+    ``information`` (bins, D, C, C) is the partial one, ``spread`` (bins, C, C) are cross-products of centred designs,
+    and ``rates`` (bins, D, Q) are the slopes of the curves. Where levels differ in what their entries tell, a row
+    counts as the level that tells least: no more is lost than there was.
+    """
+    values, vectors = torch.linalg.eigh(spread)
+    values = values.clamp(min=0)
+    roots = vectors * values.sqrt()[:, None]  # (bins, C, C)
+    is_there = values > _LEAST_SHARE * values.amax(1, keepdim=True)
+    inverse = vectors * torch.where(is_there, values, torch.inf).rsqrt()[:, None]
+    relative = torch.einsum("bcj,bdce,bek->bdjk", inverse, information, inverse)
+    # Directions in which designs do not differ tell nothing, and must not be taken for the least.
+    aside = torch.diag_embed(torch.where(is_there, 0.0, relative.abs().amax((1, 2, 3))[:, None] + 1))
+    told = torch.linalg.eigvalsh(relative + aside[:, None])[..., 0].clamp(min=0)  # v of a row: (bins, D)
+    told = torch.where(is_there.any(1)[:, None], told, 0.0)
     weighted = told[..., None] * rates
     precision = torch.einsum("bdp,bdq->bpq", weighted, rates) + torch.eye(rates.shape[2]).to(rates)
     # u = weighted @ precision^(-1/2)
     u = torch.linalg.solve_triangular(torch.linalg.cholesky(precision).mT, weighted, upper=True, left=False)
-    spread = sums.spread_of_designs()  # (bins, C, C)
-    values, vectors = torch.linalg.eigh(spread)
-    factors = vectors * values.clamp(min=0).sqrt()[:, None]
-    lost = torch.einsum("bdq,bcj->dcbqj", u, factors)
-    return lost.flatten(2)
+    return torch.einsum("bdq,bcj->dcbqj", u, roots).flatten(2)
 
 
 class _SumsInBins:
@@ -87,7 +99,7 @@ class _SumsInBins:
         n_bins, (n_covariates, n_features) = len(bins), effects.values.shape
         mass = curves.new_zeros(len(grid.points))
         self.entries = curves.new_zeros(n_bins, n_features)
-        self._squares = curves.new_zeros(n_covariates, n_covariates, n_features)
+        self._squares = curves.new_zeros(n_covariates, n_covariates, n_bins, n_features)
         self._by_entry = curves.new_zeros(n_covariates, n_bins, n_features)
         self._by_row = curves.new_zeros(n_bins, n_covariates)
         self._squares_by_row = curves.new_zeros(n_bins, n_covariates, n_covariates)
@@ -97,11 +109,12 @@ class _SumsInBins:
             counted = q if weight is None else q * weight[:, None]
             in_bins = counted @ bins.T  # (B, bins)
             told = _information(model, rows, q @ curves, q @ grid.points)
-            of_rows = told if weight is None else told * weight[:, None]
-            self._squares += torch.einsum("bc,be,bd->ced", design, design, of_rows)
             self.entries += in_bins.T @ told
             for number, column in enumerate(design.T):
-                self._by_entry[number] += (in_bins * column[:, None]).T @ told
+                by_column = in_bins * column[:, None]
+                self._by_entry[number] += by_column.T @ told
+                for other, another in enumerate(design.T):
+                    self._squares[number, other] += (by_column * another[:, None]).T @ told
             self._by_row += in_bins.T @ design
             self._squares_by_row += torch.einsum("bn,bc,be->nce", in_bins, design, design)
             mass += counted.sum(0)
@@ -110,9 +123,9 @@ class _SumsInBins:
         self.latents = (bins @ (mass[:, None] * grid.points)) / self.rows[:, None].clamp(min=least)
 
     def partial_information(self) -> Tensor:
-        """Information about effects beside curves of any shape: (D, C, C)."""
+        """Information of the rows in each bin about effects, beside curves of any shape: (bins, D, C, C)."""
         means = self._by_entry / self.entries.clamp(min=torch.finfo(self.entries.dtype).tiny)
-        return (self._squares - torch.einsum("cbd,ebd->ced", means, self._by_entry)).permute(2, 0, 1)
+        return (self._squares - torch.einsum("cbd,ebd->cebd", means, self._by_entry)).permute(2, 3, 0, 1)
 
     def spread_of_designs(self) -> Tensor:
         """Cross-products of designs, centred in each bin: (bins, C, C)."""

@@ -57,15 +57,14 @@ class CovariateEffects(nn.Module):
         Training average of each of C columns of the design. Effects count from there.
     """
 
-    average: Tensor
     variance: Tensor
 
     def __init__(self, n_features: int, average: Sequence[float]):
         super().__init__()
         n_covariates = len(average)
         self.values = nn.Parameter(torch.zeros(n_covariates, n_features))
-        # It is part of the configuration, so that files need not hold it twice.
-        self.register_buffer("average", torch.tensor(average, dtype=torch.float64), persistent=False)
+        # Plain numbers: they are part of the configuration, and no change of the module's dtype rounds them.
+        self.average = tuple(average)
         self.register_buffer("variance", torch.full((n_covariates,), _PRIOR_EFFECT**2))
 
     def offsets(self, design: Tensor) -> Tensor:
@@ -74,7 +73,7 @@ class CovariateEffects(nn.Module):
 
     def centered(self, design: Tensor) -> Tensor:
         """What a design (B, C) differs by from the average."""
-        return design - self.average.to(design)
+        return design - design.new_tensor(self.average)
 
     def log_prior(self) -> Tensor:
         """Log density of the effects given the variances, up to a constant: a scalar."""

@@ -40,7 +40,7 @@ class ConditionalDecoder(Decoder):
             return z
         if covariates is None:
             return torch.cat([z, z.new_zeros(len(z), self.n_covariates)], 1)
-        return torch.cat([z, covariates - self.average_covariates.to(covariates)], 1)
+        return torch.cat([z, covariates - covariates.new_tensor(self.average_covariates)], 1)
 
     def split(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (P, Q) and covariates (P, C) of points (P, Q + C)."""

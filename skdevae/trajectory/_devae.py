@@ -311,9 +311,17 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
 
     def _settle_parameters(self) -> None:
         constraint: Any = self.monotonic_cst
+        modelled = self.modelled_columns_
         if isinstance(constraint, str):
-            constraint = np.full(self.n_features_in_, _DIRECTIONS[constraint])
-        self.monotonic_cst_ = check_monotonic_cst(self, constraint)
+            constraint = np.where(np.isin(np.arange(self.n_features_in_), modelled), _DIRECTIONS[constraint], 0)
+        of_columns = check_monotonic_cst(self, constraint)
+        conditioning = np.setdiff1d(np.nonzero(of_columns)[0], modelled)
+        if len(conditioning):
+            raise ValueError(
+                f"monotonic_cst says how column {conditioning[0]} of X behaves along the latent, but it is a covariate "
+                "and not modelled. Let it be 0 there."
+            )
+        self.monotonic_cst_ = of_columns[modelled]
 
     def _axes_are_free(self) -> bool:
         return not self.monotonic_cst_.any()
