@@ -111,9 +111,13 @@ class SizeScale:
 def settled_size_factors(rule: SizeFactors, given: ArrayLike | None, likelihood: str, owner: str) -> SizeFactors:
     """The size factors of a table's rows, given with them or by the rule that an estimator has; None without any.
 
-    Raises if they should come by the rule, and the estimator has an array in its place. ``owner`` is the estimator's
-    name.
+    Raises if either stands in the place of the other. ``owner`` is the estimator's name.
     """
+    if given is not None and not _are_given(given):
+        raise ValueError(
+            f"size_factors={given!r} is no number for each row of X. A rule that holds for any table is a parameter: "
+            f"{owner}(size_factors=...)."
+        )
     if given is None and _are_given(rule):
         raise ValueError(
             f"size_factors of {owner} is an array, which belongs to the rows of one table. Pass it with these: fit"

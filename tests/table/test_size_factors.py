@@ -247,6 +247,14 @@ def test_an_array_belongs_to_the_methods():
         copy_of(fitted(), size_factors=depths()).transform(counts())
 
 
+@pytest.mark.parametrize("rule", ["sum", "a", totals], ids=["sum", "text", "function"])
+def test_a_rule_belongs_to_the_constructor(rule):
+    message = r"is no number for each row of X.*VampVAE\(size_factors=\.\.\.\)"
+    for method in (quick(size_factors=None).fit, fitted().transform, fitted_with_sizes().transform):
+        with pytest.raises(ValueError, match=message):
+            method(counts(), size_factors=rule)
+
+
 def test_other_rows_need_sizes_of_their_own():
     model, rows = copy_of(fitted_with_sizes()), counts()[:10]
     with pytest.raises(ValueError, match=r"fit\(X, size_factors=\.\.\.\): pass those of the rows of this X, too"):
