@@ -195,7 +195,7 @@ class LatentVariableModel(LatentEstimator):
                 "activation": self.activation,
                 "counts": self._is_count_model(),
                 "sees_mask": has_missing,
-                "n_covariates": self._reader_.n_covariates,
+                "average_covariates": self._reader_.average_design,
                 **self._encoder_options(),
             }
         return {

@@ -25,6 +25,7 @@ from ..nn.neural_decoders import ConditionalDecoder
 from ..nn.posteriors import POSTERIORS
 from ..nn.priors import PRIORS, VampPrior
 from ..table.linear_effects import effects_on_curves
+from ..table.regression import effects_on
 from ..table.source import RowSource
 from ..table.validation import check_layer_sizes
 from ..training.settings import FitSettings
@@ -180,7 +181,8 @@ class VariationalAutoencoder(LatentVariableModel):
         if n == 0:
             return None
         how = self.pseudo_input_init if isinstance(module.prior, VampPrior) else "kmeans"
-        return starting_inputs(source, module.encoder.inputs, n, how, seed)
+        inputs = module.encoder.adjusted_inputs(effects_on(source, module.encoder.inputs))
+        return starting_inputs(source, inputs, n, how, seed)
 
     def _started(
         self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
@@ -228,6 +230,6 @@ class VariationalAutoencoder(LatentVariableModel):
         prior = cast(AmortizedModel, self.module_).prior
         if not isinstance(prior, VampPrior):
             raise AttributeError("Only a model with prior='vamp' has pseudo-inputs.")
-        inputs = prior.pseudo_inputs.double().cpu().numpy()[:, : self._config_["n_features"]]
+        inputs = prior.pseudo_inputs.double().cpu().numpy()
         counts = LIKELIHOODS[self._config_["likelihood"]["name"]].counts
         return self._reader_.to_user(np.expm1(inputs) if counts else inputs)

@@ -25,7 +25,7 @@ Inputs = Callable[[DenseRows], Tensor]
 
 
 def starting_inputs(source: RowSource, inputs: Inputs, n: int, how: str, seed: int) -> Tensor:
-    """``n`` rows on the scale to which ``inputs`` brings rows, (n, D + C), covariates last: see :data:`STARTS`."""
+    """``n`` rows on the scale to which ``inputs`` brings rows, (n, D): see :data:`STARTS`."""
     return STARTS[how](source, inputs, n, check_random_state(seed))
 
 

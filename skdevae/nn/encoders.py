@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .layers import Linear, multilayer_perceptron
+from .layers import CovariatesBeside, Linear, multilayer_perceptron
 from .posteriors import Encoding
 from .rows import DenseRows
 
@@ -36,8 +36,8 @@ class GaussianEncoder(nn.Module):
         Whether there is a linear map.
     n_context : int
         Number of further outputs, which are the context of a flow.
-    n_covariates : int
-        Columns C of the covariates' design, which are inputs too.
+    average_covariates : sequence of float
+        Training average of each column of the covariates' design, C in number. Covariates are inputs beside the row.
     generator : torch.Generator
         Source of the starting weights.
     """
@@ -56,55 +56,52 @@ class GaussianEncoder(nn.Module):
         dropout: float = 0.0,
         linear_skip: bool = True,
         n_context: int = 0,
-        n_covariates: int = 0,
+        average_covariates: Sequence[float] = (),
     ):
         super().__init__()
         self.counts, self.sees_mask = counts, sees_mask
-        self.n_covariates = n_covariates
-        #: columns D + C of :meth:`inputs`
-        self.n_inputs = n_features + n_covariates
         self.n_components, self.n_context = n_components, n_context
-        n_seen = self.n_inputs + n_features if sees_mask else self.n_inputs
+        self.beside = CovariatesBeside(average_covariates)
+        n_linear = n_features + len(self.beside)
+        n_inputs = n_linear + n_features if sees_mask else n_linear
         self.perceptron, n_hidden = multilayer_perceptron(
-            n_seen, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
+            n_inputs, hidden_layer_sizes, activation, generator, normalization=normalization, dropout=dropout
         )
         # With a linear map, the perceptron has only the rest to learn.
         scale = 1e-3 if linear_skip else None
         self.head = Linear(n_hidden, 2 * n_components + n_context, generator, scale=scale)
-        self.projection = nn.Parameter(torch.zeros(self.n_inputs, n_components)) if linear_skip else None
+        self.projection = nn.Parameter(torch.zeros(n_linear, n_components)) if linear_skip else None
 
     def inputs(self, rows: DenseRows) -> Tensor:
-        """Rows on the scale on which the encoder sees them, with their covariates: (B, D + C)."""
-        values, log_size = rows.values, rows.context.log_size
-        if self.counts:
-            values = torch.log1p(values if log_size is None else values * torch.exp(-log_size)[:, None])
-        if not self.n_covariates:
-            return values
-        covariates = rows.context.covariates
-        if covariates is None:
-            raise ValueError(f"the encoder was built for {self.n_covariates} covariates, and the rows have none")
-        return torch.cat([values, covariates], 1)
+        """Rows on the scale on which the encoder sees them: (B, D)."""
+        if not self.counts:
+            return rows.values
+        log_size = rows.context.log_size
+        if log_size is None:
+            return torch.log1p(rows.values)
+        return torch.log1p(rows.values * torch.exp(-log_size)[:, None])
 
     def forward(self, rows: DenseRows) -> Encoding:
         """Encode rows of the table."""
-        return self.encode(self.inputs(rows), rows.observed)
+        return self.encode(self.inputs(rows), rows.observed, rows.context.covariates)
 
-    def encode(self, inputs: Tensor, observed: Tensor | None = None) -> Encoding:
-        """Encode inputs (B, D + C) that are on the encoder's scale already. No mask (B, D) stands for complete rows."""
-        seen = inputs
+    def encode(self, inputs: Tensor, observed: Tensor | None = None, covariates: Tensor | None = None) -> Encoding:
+        """Encode inputs (B, D) that are on the encoder's scale already.
+
+        No mask stands for complete rows, and no covariates (B, C) for average ones.
+        """
+        linear = seen = self.beside(inputs, covariates)
         if self.sees_mask:
-            n_features = inputs.shape[1] - self.n_covariates
-            complete = torch.ones_like(inputs[:, :n_features])
-            seen = torch.cat([inputs, complete if observed is None else observed], 1)
+            seen = torch.cat([seen, torch.ones_like(inputs) if observed is None else observed], 1)
         q = self.n_components
         outputs: Tensor = self.head(self.perceptron(seen))
         mean, log_sd, context = torch.split(outputs, [q, q, self.n_context], dim=1)
         if self.projection is not None:
-            mean = mean + inputs @ self.projection
+            mean = mean + linear @ self.projection
         return Encoding(mean, _bounded(log_sd), context if self.n_context else None)
 
     def initialize_(self, projection: Tensor, offset: Tensor, log_sd: float) -> None:
-        """Start from ``mean = inputs @ projection + offset``, with projection (D + C, Q), and a constant sd.
+        """Start from ``mean = inputs @ projection + offset``, with projection (D, Q), and a constant sd.
 
         Without a linear map, the encoder keeps its random weights.
         """
@@ -112,9 +109,34 @@ class GaussianEncoder(nn.Module):
             return
         q = self.n_components
         with torch.no_grad():
-            self.projection.copy_(projection)
+            self.projection[: len(projection)] = projection
             self.head.bias[:q] = offset
             self.head.bias[q : 2 * q] = log_sd
+
+    def adjusted_inputs(self, effects: Tensor | None) -> Callable[[DenseRows], Tensor]:
+        """:meth:`inputs` of rows, less effects (C, D) of their covariates: as if these were average."""
+
+        def adjusted(rows: DenseRows) -> Tensor:
+            inputs = self.inputs(rows)
+            if effects is None:
+                return inputs
+            n_features = inputs.shape[1]
+            return inputs - self.beside(inputs, rows.context.covariates)[:, n_features:] @ effects
+
+        return adjusted
+
+    def initialize_covariates_(self, effects: Tensor) -> None:
+        """Start with linear maps that see inputs less effects (C, D) of covariates.
+
+        Otherwise latents would tell covariates at first, and a prior that lies where the latents are keeps them there.
+        """
+        first = next(layer for layer in [*self.perceptron, self.head] if isinstance(layer, nn.Linear))
+        n_covariates, n_features = effects.shape
+        of_covariates = slice(n_features, n_features + n_covariates)
+        with torch.no_grad():
+            first.weight[:, of_covariates] = -first.weight[:, :n_features] @ effects.T
+            if self.projection is not None:
+                self.projection[of_covariates] = -effects @ self.projection[:n_features]
 
     def mirror_(self, component: int) -> None:
         """Reverse one latent axis, in place."""

@@ -178,6 +178,32 @@ def multilayer_perceptron(
     return nn.Sequential(*layers), n_in
 
 
+class CovariatesBeside(nn.Module):
+    """Puts covariates of rows beside what a network takes, as differences from average ones.
+
+    Parameters
+    ----------
+    average : sequence of float
+        Training average of each of C columns of the covariates' design.
+    """
+
+    def __init__(self, average: Sequence[float]):
+        super().__init__()
+        # Plain numbers: they are part of the configuration, and no change of the module's dtype rounds them.
+        self.average = tuple(average)
+
+    def __len__(self) -> int:
+        return len(self.average)
+
+    def forward(self, values: Tensor, covariates: Tensor | None) -> Tensor:
+        """Values (B, M) with covariates (B, C), of which None stands for average ones: (B, M + C)."""
+        if not len(self):
+            return values
+        if covariates is None:
+            return torch.cat([values, values.new_zeros(len(values), len(self))], 1)
+        return torch.cat([values, covariates - covariates.new_tensor(self.average)], 1)
+
+
 #: of :func:`weights_log_prior`: precision that small weights are held by, and how heavy its tails are
 _LARGEST_PRECISION, _TAIL_EXPONENT = 20.0, 8.0
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from .behaviors import weighted_plane
 from .decoders import Decoder, some_outputs, spread_first_layer_
-from .layers import Linear, multilayer_perceptron, weights_log_prior
+from .layers import CovariatesBeside, Linear, multilayer_perceptron, weights_log_prior
 from .linear_tables import ALL_COLUMNS
 
 
 class ConditionalDecoder(Decoder):
     """A decoder whose curves also depend on covariates of the rows: each has an additive effect on every curve.
 
-    It takes latents with the covariates beside them: points (P, Q + C), as :meth:`beside` makes them.
+    It takes latents with the covariates beside them: points (P, Q + C), as ``beside`` makes them.
 
     Parameters
     ----------
@@ -30,17 +30,8 @@ class ConditionalDecoder(Decoder):
     def __init__(self, n_features: int, average_covariates: Sequence[float] = ()):
         super().__init__()
         self.n_covariates = len(average_covariates)
-        # It is part of the configuration, so that files need not hold it twice.
-        self.average_covariates = nn.Buffer(torch.tensor(average_covariates, dtype=torch.float32), persistent=False)
+        self.beside = CovariatesBeside(average_covariates)
         self.effects = nn.Parameter(torch.zeros(self.n_covariates, n_features)) if self.n_covariates else None
-
-    def beside(self, z: Tensor, covariates: Tensor | None) -> Tensor:
-        """Latents (P, Q) with what their covariates (P, C) differ by from average ones, which None stands for."""
-        if not self.n_covariates:
-            return z
-        if covariates is None:
-            return torch.cat([z, z.new_zeros(len(z), self.n_covariates)], 1)
-        return torch.cat([z, covariates - covariates.new_tensor(self.average_covariates)], 1)
 
     def split(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (P, Q) and covariates (P, C) of points (P, Q + C)."""

@@ -24,7 +24,7 @@ _BLOCK_SIZE = 128
 #: log of the least share in a mixture's density, relative to the largest share, that a component keeps
 _LEAST_LOG_SHARE = -40.0
 
-#: an encoder's map from inputs (K, D + C), on the encoder's own scale, to means and log sds (K, Q)
+#: an encoder's map from inputs (K, D), on the encoder's own scale, to means and log sds (K, Q)
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -109,7 +109,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def initialize_(self, inputs: Tensor, encode: Encode) -> None:
-        """Start from rows (K, D + C), on the encoder's scale, that represent the data."""
+        """Start from rows (K, D), on the encoder's scale, that represent the data."""
 
     @property
     def n_starting_inputs(self) -> int:
@@ -125,11 +125,11 @@ class StandardNormal(Prior):
 
     Parameters
     ----------
-    n_inputs, n_components : int
-        D + C (not used) and Q.
+    n_features, n_components : int
+        D (not used) and Q.
     """
 
-    def __init__(self, n_inputs: int, n_components: int):
+    def __init__(self, n_features: int, n_components: int):
         super().__init__()
         self.origin = nn.Buffer(torch.zeros(n_components), persistent=False)
 
@@ -162,13 +162,13 @@ class LearnedMixture(_Mixture):
 
     Parameters
     ----------
-    n_inputs, n_components, n_mixture_components : int
-        D + C (not used), Q and K.
+    n_features, n_components, n_mixture_components : int
+        D (not used), Q and K.
     learn_weights : bool
         Whether the weights are learned. Else they are equal.
     """
 
-    def __init__(self, n_inputs: int, n_components: int, *, n_mixture_components: int, learn_weights: bool):
+    def __init__(self, n_features: int, n_components: int, *, n_mixture_components: int, learn_weights: bool):
         super().__init__(n_mixture_components, learn_weights)
         self.means = nn.Parameter(torch.zeros(n_mixture_components, n_components))
         self.log_sds = nn.Parameter(torch.full((n_mixture_components, n_components), _MIXTURE_LOG_SD))
@@ -199,8 +199,8 @@ class VampPrior(_Mixture):
 
     Parameters
     ----------
-    n_inputs, n_components, n_mixture_components : int
-        D + C, Q (not used) and K.
+    n_features, n_components, n_mixture_components : int
+        D, Q (not used) and K.
     learn_weights : bool
         Whether the weights are learned. Else they are equal.
     learn_pseudo_inputs : bool
@@ -209,7 +209,7 @@ class VampPrior(_Mixture):
 
     def __init__(
         self,
-        n_inputs: int,
+        n_features: int,
         n_components: int,
         *,
         n_mixture_components: int,
@@ -220,14 +220,14 @@ class VampPrior(_Mixture):
         # One parameter for each block: an optimiser skips those without a gradient in this step.
         self.blocks = nn.ParameterList(
             nn.Parameter(block.clone(), requires_grad=learn_pseudo_inputs)
-            for block in torch.split(torch.zeros(n_mixture_components, n_inputs), _BLOCK_SIZE)
+            for block in torch.split(torch.zeros(n_mixture_components, n_features), _BLOCK_SIZE)
         )
         self._encoded: list[tuple[Tensor, Tensor]] = []
         self._next = 0
 
     @property
     def pseudo_inputs(self) -> Tensor:
-        """All pseudo-inputs, (K, D + C)."""
+        """All pseudo-inputs, (K, D)."""
         return torch.cat(list(self.blocks))
 
     def mixture(self, encode: Encode) -> GaussianMixture:

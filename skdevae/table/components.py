@@ -234,7 +234,6 @@ def projection_onto(
     """A linear map from ``inputs(rows)`` to positions (N, Q): weights (D, Q) along the covariances, offsets (Q,).
 
     It has the positions' mean and a standard deviation of 1 over the table. Rows count as often as their weights say.
-    If rows have covariates, which are the last of their inputs, the map takes off what these explain of it.
     """
     center = source.mean(positions)
     centered = positions - center
@@ -245,11 +244,6 @@ def projection_onto(
 
     weights = torch.stack([counted(rows, inputs(rows)).T @ centered[index] for index, rows in blocks()]).sum(0)
     projected = torch.cat([inputs(rows) @ weights for _, rows in blocks()])
-    regression = regression_on_covariates(source, [(slice(None), projected.double().cpu().numpy())])
-    if regression is not None:
-        effects = torch.from_numpy(regression.effects).to(weights)
-        weights[-len(effects) :] -= effects
-        projected = projected - torch.from_numpy(source.context.covariates).to(weights) @ effects
     middle, sd = source.moments(projected)
     scale = sd.clamp(min=1e-12)
     return weights / scale, center - middle / scale

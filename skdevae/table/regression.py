@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ..nn.rows import DenseRows
 from .source import RowSource
 
 #: eigenvalue of the covariances of covariates, relative to the largest, below which rows do not tell effects apart
@@ -48,3 +51,10 @@ def regression_on_covariates(source: RowSource, blocks: Iterable[tuple[slice, An
     products = sum(block.T @ weighted[index] for index, block in blocks).T
     # Some of the rows, as those that early stopping leaves, may not tell all effects apart: these are then the least.
     return Regression(np.linalg.pinv(covariance, _INDISTINCT, hermitian=True) @ products, average, covariance)
+
+
+def effects_on(source: RowSource, values: Callable[[DenseRows], Tensor]) -> Tensor | None:
+    """What covariates explain of values (B, M) that rows have: effects (C, M); None where rows have no covariates."""
+    chunks = ((index, rows.dense()) for index, rows in source.chunks(width=source.n_features))
+    regression = regression_on_covariates(source, ((index, values(rows).cpu().numpy()) for index, rows in chunks))
+    return None if regression is None else torch.from_numpy(regression.effects).to(source.like)

@@ -13,6 +13,7 @@ from ..inference import amortized_elbo, column_evidence
 from ..nn.layers import noise_from
 from ..nn.models import AmortizedModel
 from ..table.components import projection_onto
+from ..table.regression import effects_on
 from ..table.source import RowSource
 from .batches import RowsInOrder, ShuffledRows
 from .behaviors import judge_of
@@ -60,9 +61,13 @@ def fit_amortized(
     settings, defaults
         How long and how fast.
     """
-    if module.encoder.projection is not None:
-        weights, offset = projection_onto(source, start, module.encoder.inputs)
-        module.encoder.initialize_(weights, offset, _STARTING_LOG_SD)
+    encoder = module.encoder
+    effects = effects_on(source, encoder.inputs)
+    if encoder.projection is not None:
+        weights, offset = projection_onto(source, start, encoder.adjusted_inputs(effects))
+        encoder.initialize_(weights, offset, _STARTING_LOG_SD)
+    if effects is not None:
+        encoder.initialize_covariates_(effects)
     if starting_inputs is not None:
         module.initialize_prior_(starting_inputs)
     steps = math.ceil(len(source) / settings.batch_size)

@@ -308,7 +308,9 @@ def test_latents_do_not_say_what_covariates_say(kind):
     batch, Z = random.random(n) < 0.4, random.normal(size=(n, 2))
     X = Z @ random.normal(size=(2, 8)) + np.outer(batch, random.normal(0, 2, 8)) + random.normal(0, 0.5, (n, 8))
     labels = np.where(batch, "new", "old")
-    options = {"max_epochs": 60, "batch_size": 64}
+    options = {"max_epochs": 60, "batch_size": 64, "hidden_layer_sizes": (64,)}
+    if kind != "dgd":
+        options["encoder_hidden_layer_sizes"] = (64,)
     given = quick(kind, **options).fit(X, covariates=labels).transform(X, covariates=labels)
     plain = quick(kind, **options).fit(X).transform(X)
 

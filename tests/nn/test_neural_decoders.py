@@ -7,7 +7,7 @@ from skdevae.nn.neural_decoders import ConditionalDecoder, ModuleDecoder, Neural
 from skdevae.nn.row_context import RowContext
 
 D, Q, C = 4, 2, 3
-AVERAGE = [0.2, 0.5, 0.0]
+AVERAGE = torch.tensor([0.2, 0.5, 0.0], dtype=torch.float64)
 
 
 def generator():
@@ -21,7 +21,7 @@ def decoder(hidden_layer_sizes=(), **options):
         hidden_layer_sizes=hidden_layer_sizes,
         activation="tanh",
         generator=generator(),
-        average_covariates=AVERAGE,
+        average_covariates=AVERAGE.tolist(),
         **options,
     ).double()
     draws = generator()
@@ -45,20 +45,20 @@ def curves(made, z, covariates):
 @pytest.mark.parametrize("normalized", [False, True])
 def test_none_stands_for_average_covariates(hidden_layer_sizes, normalized):
     made, (z, _) = decoder(hidden_layer_sizes, normalized=normalized), points()
-    average = torch.tensor(AVERAGE, dtype=torch.float32).double().expand(len(z), -1)
+    average = AVERAGE.expand(len(z), -1)
     torch.testing.assert_close(curves(made, z, None), curves(made, z, average))
 
 
 def test_a_linear_decoder_adds_effects_to_a_plane():
     made, (z, covariates) = decoder(), points()
-    average = made.average_covariates
+    average = AVERAGE
     expected = made.level + z @ made.loadings + (covariates - average) @ made.effects
     torch.testing.assert_close(curves(made, z, covariates), expected)
 
 
 def test_a_perceptron_sees_covariates_as_it_sees_the_latent():
     made, (z, covariates) = decoder((6,), linear_skip=False), points()
-    away = covariates - made.average_covariates
+    away = covariates - AVERAGE
     layer = made.hidden[0]
     hidden = torch.tanh(torch.cat([z, away], 1) @ layer.weight.T + layer.bias)
     expected = made.level + away @ made.effects + hidden @ made.head.weight.T + made.head.bias
@@ -67,7 +67,7 @@ def test_a_perceptron_sees_covariates_as_it_sees_the_latent():
 
 def test_effects_come_before_shares():
     made, (z, covariates) = decoder(normalized=True), points()
-    plain = made.level + z @ made.loadings + (covariates - made.average_covariates) @ made.effects
+    plain = made.level + z @ made.loadings + (covariates - AVERAGE) @ made.effects
     expected = torch.log_softmax(plain, 1) + made.log_total
     torch.testing.assert_close(curves(made, z, covariates), expected)
 
@@ -102,11 +102,11 @@ def test_a_module_of_ones_own_gets_effects_on_its_columns():
         generator=generator(),
         n_outputs=D + 2,
         columns=[0, 1, 3, 5],
-        average_covariates=AVERAGE,
+        average_covariates=AVERAGE.tolist(),
     ).double()
     made.initialize_effects_(torch.randn(C, D, dtype=torch.float64, generator=generator()))
     z, covariates = points()
-    expected = module(z)[:, [0, 1, 3, 5]] + (covariates - made.average_covariates) @ made.effects
+    expected = module(z)[:, [0, 1, 3, 5]] + (covariates - AVERAGE) @ made.effects
     torch.testing.assert_close(curves(made, z, covariates), expected)
     torch.testing.assert_close(made(made.beside(z, covariates), columns=slice(2, 4))[:, 0], expected[:, 2:4])
 

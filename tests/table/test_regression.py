@@ -7,8 +7,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from skdevae.nn.row_context import RowContext
-from skdevae.table.components import principal_projection, projection_onto
-from skdevae.table.regression import regression_on_covariates
+from skdevae.table.components import principal_projection
+from skdevae.table.regression import effects_on, regression_on_covariates
 from skdevae.table.source import RowSource
 
 N = 80
@@ -91,18 +91,10 @@ def test_principal_components_of_sparse_counts_are_those_of_dense_ones():
     assert_allclose((covariates - covariates.mean(0)).T @ scores[0], 0, atol=1e-9)
 
 
-def test_the_map_onto_positions_takes_off_what_covariates_explain():
+def test_effects_on_values_of_rows_are_those_of_the_table():
     table, covariates, weight = draw(6)
     source = source_of(table, covariates, weight)
-    positions = torch.from_numpy(principal_projection(source, False, 2)(source))
-
-    def inputs(rows):
-        return torch.cat([rows.values, rows.context.covariates], 1)
-
-    slopes, offset = projection_onto(source, positions, inputs)
-    placed = (np.column_stack([table, covariates]) @ slopes.numpy()) + offset.numpy()
-    centered = covariates - np.average(covariates, axis=0, weights=weight)
-    assert_allclose((weight[:, None] * centered).T @ placed, 0, atol=1e-9)
-    mean, sd = source.moments(torch.from_numpy(placed))
-    assert_allclose(mean, source.mean(positions), atol=1e-9)
-    assert_allclose(sd, 1)
+    found = effects_on(source, lambda rows: 2 * rows.values)
+    whole = regression_on_covariates(source, [(slice(None), 2 * table)])
+    assert_allclose(found, whole.effects)
+    assert effects_on(source_of(table, None), lambda rows: rows.values) is None

@@ -66,13 +66,13 @@ class AmortizedModel(GenerativeModel):
         return self.prior.mixture(self._encode_inputs)
 
     def _encode_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log sds (K, Q) for inputs (K, D + C) that are not data."""
+        """Means and log sds (K, Q) for inputs (K, D) that are not data, with average covariates."""
         with without_batch_effects(self.encoder):
             encoding = self.encoder.encode(inputs)
         return encoding.mean, encoding.log_sd
 
     def initialize_prior_(self, inputs: Tensor) -> None:
-        """Start the prior from rows (K, D + C), on the encoder's scale, that stand for the data."""
+        """Start the prior from rows (K, D), on the encoder's scale, that stand for the data."""
         self.prior.initialize_(inputs, self._encode_inputs)
 
     @property

@@ -66,7 +66,7 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
         *parts,
         encoder=encoder,
         posterior_family=posterior_family,
-        prior=_named(PRIORS, config["prior"], encoder.n_inputs, n_components),
+        prior=_named(PRIORS, config["prior"], n_features, n_components),
         variational=config["variational"],
         **weights,
     )
