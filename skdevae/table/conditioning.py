@@ -109,6 +109,8 @@ def covariate_table(
     if given is None:
         return of_columns
     beside = _given_frame(given, n_rows, names)
+    if beside.shape[1] == 0:
+        raise ValueError("covariates has no column: give one at least, or leave covariates out.")
     if len(beside) != n_rows:
         raise ValueError(f"covariates has {len(beside)} rows, but there are {n_rows} samples.")
     if of_columns is None:
@@ -121,8 +123,10 @@ def covariate_table(
 
 def _given_frame(given: Any, n_rows: int, names: Sequence[str] | None) -> pd.DataFrame:
     if isinstance(given, Mapping):
+        # Values belong to rows by their order, so that the index of a Series plays no part.
+        columns = {name: values.array if isinstance(values, pd.Series) else values for name, values in given.items()}
         try:
-            return pd.DataFrame(dict(given), index=range(n_rows))
+            return pd.DataFrame(columns, index=range(n_rows))
         except ValueError as error:
             raise ValueError(
                 f"covariates={given!r}: give one value, or one for each of {n_rows} samples, by name."
@@ -133,7 +137,7 @@ def _given_frame(given: Any, n_rows: int, names: Sequence[str] | None) -> pd.Dat
         raise TypeError("covariates are a sparse array. Pass a data frame or a dense array.")
     if hasattr(given, "columns"):
         return _as_frame(given, [str(name) for name in given.columns])
-    values = np.asarray(given) if isinstance(given, np.ndarray) else np.array(given, dtype=object)
+    values = np.asarray(given) if hasattr(given, "__array__") else np.array(given, dtype=object)
     if values.ndim not in (1, 2):
         raise ValueError(f"covariates has shape {values.shape}: give one row for each sample.")
     is_labels = values.ndim == 1

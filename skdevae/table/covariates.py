@@ -315,7 +315,10 @@ def _numbers(name: str, values: pd.Series) -> np.ndarray:
 
 def _coded(values: pd.Series) -> tuple[np.ndarray, list[Level]]:
     """Values as numbers (N,) of levels, -1 where they are missing; and the levels, which all differ."""
-    codes, found = pd.factorize(values)
+    try:
+        codes, found = pd.factorize(values)
+    except TypeError as error:  # of lists, say
+        raise ValueError(f"Covariate {values.name!r} holds values that are no labels: {error}.") from error
     levels = [_plain(level) for level in found]
     distinct = {level: number for number, level in enumerate(dict.fromkeys(levels))}
     renumbered = np.array([distinct[level] for level in levels] + [-1])

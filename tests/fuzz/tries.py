@@ -42,6 +42,9 @@ _FACTS = (
     "np.ones(12, complex)",
     "np.arange(12).astype('datetime64[D]')",
     "np.array([True, False] * 6)",
+    "np.arange(24.0).reshape(12, 2)",
+    "{'a': 1.0}",
+    "{'a': ['b', 'c'] * 6, 'd': np.arange(12)}",
 )
 _TABLE_METHODS = (
     "transform",
@@ -111,8 +114,8 @@ _OTHER_CALLS = st.one_of(
         )
     ),
 )
-#: facts of rows, in one call of five
-_OF_ROWS = ("", "", "", "", ", size_factors={}")
+#: facts of rows, in one call of four
+_OF_ROWS = ("", "", "", "", "", "", ", size_factors={}", ", covariates={}")
 _TABLE_CALLS = st.tuples(
     st.sampled_from(_TABLE_METHODS), st.sampled_from("XT"), st.sampled_from(_OF_ROWS), st.sampled_from(_FACTS)
 ).map(lambda parts: f"e.{parts[0]}({parts[1]}{parts[2].format(parts[3])})")
@@ -190,6 +193,7 @@ class Try:
         n, d = table.values().shape
         if d != e.n_features_in_:
             return None
+        d = len(e.modelled_columns_)
         q, columns = e.module_.n_components, self.estimator.name in ("BasisDeVAEClusterer", "BasisVAEClusterer")
         if method in ("predict", "predict_proba") and columns:
             return (d,) if method == "predict" else (d, None)
@@ -251,8 +255,8 @@ def fits(draw: st.DrawFn, name: str) -> str:
     how = draw(st.sampled_from(("fit", "fit", "fit", "fit_transform", "fit_predict")))
     if how != "fit" or draw(st.integers(0, 2)):
         return f"e.{how}(X)"
-    own = "sample_weight" if name == "DGDEmbedder" else "orientation"
-    fact = draw(st.sampled_from(("y", own, "size_factors")))
+    facts = ("y", "sample_weight", "size_factors", "covariates", "orientation")
+    fact = draw(st.sampled_from(facts[:-1] if name == "DGDEmbedder" else facts))
     return f"e.fit(X, {fact}={draw(st.sampled_from(_FACTS))})"
 
 

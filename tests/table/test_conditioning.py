@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.compose import make_column_selector
 
@@ -130,6 +131,8 @@ GIVEN = {
     "an array": (np.array(LABELS), "covariate 0"),
     "a column": (np.array(LABELS)[:, None], "covariate 0"),
     "a mapping": ({"batch": LABELS}, "batch"),
+    "a mapping of a series": ({"batch": pd.Series(LABELS, index=[1, 0, 2])}, "batch"),
+    "categories": (pd.Categorical(LABELS), "covariate 0"),
     "a polars frame": (pl.DataFrame({"batch": LABELS}), "batch"),
 }
 
@@ -154,6 +157,11 @@ def test_whole_numbers_in_one_dimension_are_labels():
     assert covariate_table(None, np.array([0.5, 1, 2]), 3)["covariate 0"].dtype.kind == "f"
 
 
+def test_a_tensor_is_an_array():
+    table = covariate_table(None, torch.tensor([0.5, 1.0, 2.0]), 3)
+    assert table["covariate 0"].tolist() == [0.5, 1.0, 2.0]
+
+
 def test_a_mapping_gives_one_value_to_all_rows():
     assert covariate_table(None, {"batch": "b", "age": [1, 2, 3]}, 3)["batch"].tolist() == ["b"] * 3
 
@@ -173,6 +181,9 @@ def test_columns_and_arguments_are_put_side_by_side():
         (LABELS[:2], ValueError, "covariates has 2 rows, but there are 3 samples"),
         ({"batch": LABELS[:2]}, ValueError, "one for each of 3 samples"),
         (np.zeros((3, 1, 1)), ValueError, "shape"),
+        ({}, ValueError, "no column"),
+        (np.empty((3, 0)), ValueError, "no column"),
+        (pd.DataFrame(index=range(3)), ValueError, "no column"),
         (sp.csr_array(np.eye(3)), TypeError, "sparse"),
         (pd.DataFrame(np.ones((3, 2)), columns=["a", "a"]), ValueError, "named 'a'"),
     ],

@@ -231,3 +231,8 @@ def test_rows_without_weight_do_not_tell_covariates_apart():
     Covariates.learn(table)
     with pytest.raises(ValueError, match="'batch' cannot be told from those of 'site'"):
         Covariates.learn(table, np.array([1.0, 1.0, 1.0, 1.0, 0.0]))
+
+
+def test_values_that_are_no_labels_are_named():
+    with pytest.raises(ValueError, match="Covariate 'batch' holds values that are no labels"):
+        Covariates.learn(pd.DataFrame({"batch": [["x"], ["y", "z"], ["x"]]}))
