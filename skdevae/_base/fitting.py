@@ -43,6 +43,7 @@ from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
 from .estimator import LatentEstimator
 from .orientation import axis_signs, orientation_reference, reference_of_rows
+from .totals import warn_if_totals_decide
 from .training_table import TrainingTable, own_sizes
 
 #: share of samples above which a fit says that its grid was too coarse, or too short
@@ -477,6 +478,9 @@ class LatentVariableModel(LatentEstimator):
         self._latent_range_ = np.stack([positions.min(0), positions.max(0)])
         self._store_results()
         self._store_effects(in_float64)
+        likelihood = self.module_.likelihood
+        if self._has_additive_effects and likelihood.has_log_link and source.context.log_size is None and best.has_axis:
+            warn_if_totals_decide(source, positions[:, 0])
         if on_grid is not None:
             self._warn_about_grid(on_grid, source)
 
