@@ -4,8 +4,8 @@
 
 Each part simulates tables of its own: features that rise, fall, or come and go along a latent that every sample has,
 a batch (and, in part "numeric", an age) that adds a normal effect to the curve of every feature, and noise. In part
-"correlated" the batch goes along with the latent, so that a table cannot tell all of one from the other. Sizes of tables
-and effects differ from table to table. Printed are the coverage over all effects of all tables, the standard error of
+"correlated" the batch goes along with the latent, so that a table cannot tell all of one from the other. Sizes of
+tables and effects differ from table to table. Printed are the coverage over all effects of all tables, the standard error of
 the coverage (tables are independent, effects within a table are not), the root mean square of the effects' errors in
 units of their standard errors, and the rank correlation of the axis with the latent, with covariates and without.
 """
@@ -82,9 +82,10 @@ def main() -> None:
                     tables = ((model, frame), (plain, frame.drop(columns=names)))
                     axes.append([abs(spearmanr(each.transform(table)[:, 0], z)[0]) for each, table in tables])
         with_covariates, without = np.mean(axes, 0)
+        coverage = f"{np.mean(held):8.3f}  {np.std(held) / len(held) ** 0.5:.3f}  {np.sqrt(np.mean(squares)):14.2f}"
         print(
-            f"{part:10s}  {arguments.tables:6d}  {np.mean(held):8.3f}  {np.std(held) / len(held) ** 0.5:.3f}  "
-            f"{np.sqrt(np.mean(squares)):14.2f}   {with_covariates:10.3f}  {without:.3f}   {seconds / arguments.tables:20.1f}",
+            f"{part:10s}  {arguments.tables:6d}  {coverage}   {with_covariates:10.3f}  {without:.3f}   "
+            f"{seconds / arguments.tables:20.1f}",
             flush=True,
         )
 
