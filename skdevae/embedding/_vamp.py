@@ -188,8 +188,9 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         Cluster of each training sample, as :meth:`predict` gives it. A plain autoencoder (``variational=False``) has
         none.
     pseudo_inputs_ : ndarray of shape (n_pseudo_inputs, n_features)
-        Pseudo-inputs of ``prior="vamp"``, in the units of X; for counts, those of a sample of median size. They are
-        parameters of the model and not data, so counts are fractional and can be a little below zero.
+        Pseudo-inputs of ``prior="vamp"``, in the units of X; for counts, those of a sample of median size. Their
+        covariates are average. They are parameters of the model and not data, so counts are fractional and can be a
+        little below zero.
     mixture_weights_ : ndarray of shape (K,)
         Weights of the prior's components.
     prior_mixture_ : PriorMixture

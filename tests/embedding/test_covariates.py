@@ -21,14 +21,14 @@ from torch import nn
 
 from skdevae import DGDEmbedder, VAETransformer, VampVAE
 
-N, D = 90, 5
+N, D = 60, 5
 NAMES = [f"gene {j}" for j in range(D)]
 CLASSES = {"vae": VAETransformer, "vamp": VampVAE, "dgd": DGDEmbedder}
 
 
 def quick(kind, n_components=2, **parameters):
     """An estimator for laws that hold however long it trains."""
-    settings = {"hidden_layer_sizes": (8,), "max_epochs": 5, "n_importance_samples": 64, "random_state": 0}
+    settings = {"hidden_layer_sizes": (8,), "max_epochs": 3, "n_importance_samples": 32, "random_state": 0}
     if kind == "dgd":
         settings |= {"n_clusters": 3, "n_init": 2}
     else:
@@ -78,8 +78,11 @@ def with_columns(likelihood="nb"):
 # ---- however they are given -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("chosen", [["batch", "age"], [-1, 0], make_column_selector(pattern="^[ab]")], ids=str)
+@pytest.mark.parametrize(
+    "kind, chosen",
+    [("vae", ["batch", "age"]), ("vamp", [-1, 0]), ("dgd", make_column_selector(pattern="^[ab]"))],
+    ids=CLASSES,
+)
 def test_columns_of_the_table_are_what_is_given_beside_it(kind, chosen):
     beside, columns = fitted(kind), quick(kind, likelihood="nb", covariates=chosen).fit(with_columns())
     if callable(chosen):  # which takes them in the order of the table
@@ -156,9 +159,9 @@ def test_later_rows_need_the_covariates_of_training(kind):
         model.transform(counts())
     with pytest.raises(ValueError, match="not given: 'age'"):
         model.score(counts(), covariates=covariates()[["batch"]])
-    with pytest.raises(ValueError, match="covariates has 3 rows, but there are 90"):
+    with pytest.raises(ValueError, match="covariates has 3 rows, but there are 60"):
         model.transform(counts(), covariates=covariates()[:3])
-    with pytest.raises(ValueError, match=r"levels .* 'z', in 90 rows"):
+    with pytest.raises(ValueError, match=r"levels .* 'z', in 60 rows"):
         model.transform(counts(), covariates=covariates().assign(batch="z"))
     with pytest.raises(ValueError, match="fitted without any"):
         quick(kind, likelihood="nb").fit(counts()).transform(counts(), covariates=covariates())
@@ -188,7 +191,7 @@ def test_rows_are_judged_one_by_one(kind):
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_the_likelihood_is_the_integral_of_expected_values_given_covariates(kind, likelihood):
     """One latent: what ``inverse_transform`` expects at every z, and how entries scatter around it."""
-    model = fitted(kind, likelihood, 1, size_factors=None)
+    model = fitted(kind, likelihood, 1, size_factors=None, n_importance_samples=512)
     prior, rows = model.prior_mixture_, slice(0, 4)
     z = np.linspace(-12, 12, 4001) * prior.sds.max() + np.average(prior.means)
     density = (prior.weights * norm.pdf(z[:, None], prior.means[:, 0], prior.sds[:, 0])).sum(1)
@@ -206,7 +209,7 @@ def test_the_likelihood_is_the_integral_of_expected_values_given_covariates(kind
         log_prob = nbinom.logpmf(entries, size, size / (size + expected)).sum(-1)
     integral = logsumexp(log_prob + np.log(density), axis=1) + np.log(z[1] - z[0])
     scores = model.score_samples(table_for(likelihood)[rows], covariates=covariates()[rows])
-    assert_allclose(scores, integral, atol=0.05 if kind != "vae" else 0.01)
+    assert_allclose(scores, integral, atol=0.02)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -302,26 +305,24 @@ def test_weights_are_repetitions(kind):
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_latents_do_not_say_what_covariates_say(kind):
-    """Two factors, and a batch that shifts all columns by as much."""
+    """Two factors, and a batch that shifts all columns by more than the factors do."""
     random = np.random.default_rng(4)
-    n = 300
+    n = 200
     batch, Z = random.random(n) < 0.4, random.normal(size=(n, 2))
-    X = Z @ random.normal(size=(2, 8)) + np.outer(batch, random.normal(0, 2, 8)) + random.normal(0, 0.5, (n, 8))
+    X = Z @ random.normal(size=(2, 8)) + np.outer(batch, random.normal(0, 3, 8)) + random.normal(0, 0.5, (n, 8))
     labels = np.where(batch, "new", "old")
     options = {"max_epochs": 60, "batch_size": 64, "hidden_layer_sizes": (64,)}
     if kind != "dgd":
         options["encoder_hidden_layer_sizes"] = (64,)
-    given = quick(kind, **options).fit(X, covariates=labels).transform(X, covariates=labels)
-    plain = quick(kind, **options).fit(X).transform(X)
+    latents = quick(kind, **options).fit_transform(X, covariates=labels)
 
-    def explained(latents, by):
+    def explained(values, by):
         by = np.column_stack([by, np.ones(n)])
-        rest = latents - by @ np.linalg.lstsq(by, latents, rcond=None)[0]
-        return 1 - rest.var(0).sum() / latents.var(0).sum()
+        rest = values - by @ np.linalg.lstsq(by, values, rcond=None)[0]
+        return 1 - rest.var(0).sum() / values.var(0).sum()
 
-    assert explained(given, batch) < 0.1
-    assert explained(plain, batch) > 0.2
-    assert explained(Z, given) > explained(Z, plain) + 0.05
+    assert explained(latents, batch) < 0.1
+    assert explained(Z, latents) > 0.8
 
 
 @pytest.mark.parametrize("how", ["kmeans", "data", "random"])
