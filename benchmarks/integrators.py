@@ -17,13 +17,15 @@ from common import median_seconds, peak_memory_gib, print_table, set_threads
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression_counts
 from skdevae.nn.models import GenerativeModel, build_model
-from skdevae.table.source import RowSource
+from skdevae.table.table import Table, TableReader
 
 
-def amortized_model(integrator: str, n_features: int, likelihood: str) -> GenerativeModel:
+def amortized_model(integrator: str, table: Table) -> GenerativeModel:
     """The estimator's default amortised module, with the paper's weights."""
-    estimator = BasisDeVAEClusterer(inference="amortized", integrator=integrator, likelihood=likelihood, beta=10.0)
-    return build_model(estimator._module_config(128, n_features, False), torch.Generator().manual_seed(0))
+    estimator = BasisDeVAEClusterer(inference="amortized", integrator=integrator, likelihood="zinb", beta=10.0)
+    estimator._reader_ = table.reader
+    config = estimator._module_config(table.source(torch.zeros(())), has_missing=False)
+    return build_model(config, torch.Generator().manual_seed(0))
 
 
 def main() -> None:
@@ -33,7 +35,8 @@ def main() -> None:
     arguments = parser.parse_args()
     set_threads(1)
     counts = make_progression_counts(128, arguments.features, density=0.1, random_state=0).data
-    rows = RowSource(counts, None, None, torch.zeros(())).rows(slice(None)).dense()
+    table = TableReader.learn(counts, "zinb")
+    rows = table.source(torch.zeros(())).rows(slice(None)).dense()
     noise = torch.randn(128, 1, generator=torch.Generator().manual_seed(0))
 
     def step_of(model: GenerativeModel, optimizer: torch.optim.Optimizer) -> None:
@@ -43,7 +46,7 @@ def main() -> None:
 
     medians = {}
     for integrator in ("grid", "gauss-legendre"):
-        model = amortized_model(integrator, arguments.features, "zinb")
+        model = amortized_model(integrator, table)
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
         medians[integrator] = median_seconds(lambda m=model, o=optimizer: step_of(m, o), arguments.repeats)
     print_table(

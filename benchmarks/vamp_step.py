@@ -43,7 +43,7 @@ def stepper(options: dict, X: np.ndarray) -> Callable[[], float]:
     table = TableReader.learn(values, estimator.likelihood, size_factors=estimator.size_factors)
     estimator._reader_, source = table.reader, table.source(torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
-    module = build_model(estimator._module_config(*X.shape, has_missing=False), generator)
+    module = build_model(estimator._module_config(source, has_missing=False), generator)
     inputs = estimator._starting_inputs(module, source, 0)
     if inputs is not None:
         module.initialize_prior_(inputs)
