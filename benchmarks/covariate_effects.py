@@ -2,12 +2,13 @@
 
     python benchmarks/covariate_effects.py [--tables 200] [--parts gaussian poisson nb numeric correlated]
 
-Each part simulates tables of its own: features that rise, fall, or come and go along a latent that every sample has,
-a batch (and, in part "numeric", an age) that adds a normal effect to the curve of every feature, and noise. In part
+Each part simulates tables of its own: features that rise, fall, or come and go along a latent that every sample has, a
+batch (and, in part "numeric", an age) that adds a normal effect to the curve of every feature, and noise. In part
 "correlated" the batch goes along with the latent, so that a table cannot tell all of one from the other. Sizes of
 tables and effects differ from table to table. Printed are the coverage over all effects of all tables, the standard
 error of the coverage (tables are independent, effects within a table are not), the root mean square of the effects'
-errors in units of their standard errors, and the rank correlation of the axis with the latent, with covariates and without.
+errors in units of their standard errors, and the rank correlation of the axis with the latent, with covariates and
+without.
 """
 
 from __future__ import annotations
