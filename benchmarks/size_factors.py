@@ -15,7 +15,7 @@ behaviors   What the genes of the erythroid lineage do along the axis of nb with
             range from both; else they rise or fall.
 cost        8509 cells x 5216 genes, simulated: CPU-seconds and peak memory of an exact fit, each in a process of its
             own.
-dispersions VampVAE and DGDEmbedder with dispersions that grow with size (s r) and that do not (r): held-out nats given
+dispersions (--sets) VampVAE and DGDEmbedder with dispersions that grow with size (s r) and that do not (r): held-out nats given
             the totals, adjusted Rand index of k-means on the training latents (of the mixture's components for DGD),
             silhouette by label. Seeds are of the fits.
 """
@@ -50,6 +50,11 @@ MODELS = {
     "nb": {"likelihood": "nb", "size_factors": None},
     "poisson, sum": {"likelihood": "poisson", "size_factors": "sum"},
     "nb, sum": {"likelihood": "nb", "size_factors": "sum"},
+    "nb, sum, dips too": {
+        "likelihood": "nb",
+        "size_factors": "sum",
+        "behaviors": ("increasing", "decreasing", "transient", "dip", "flat"),
+    },
 }
 MARGIN = BasisDeVAEClusterer().margin
 FALSE_DISCOVERIES = 0.01
@@ -169,7 +174,7 @@ def part_behaviors(n_seeds: int) -> list[dict]:
         agreement = adjusted_rand_score(by_splines, found)
         for name, counted in table.iterrows():
             rows.append({"model": model, "ARI": f"{agreement:.3f}", "by splines": name, **counted})
-    return pd.DataFrame(rows).fillna(0).to_dict("records")
+    return pd.DataFrame(rows).fillna(0).convert_dtypes().to_dict("records")
 
 
 # ---- cost -----------------------------------------------------------------------------------------------------------
