@@ -15,7 +15,7 @@ behaviors   What the genes of the erythroid lineage do along the axis of nb with
             range from both; else they rise or fall.
 cost        8509 cells x 5216 genes, simulated: CPU-seconds and peak memory of an exact fit, each in a process of its
             own.
-dispersions (--sets) VampVAE and DGDEmbedder with dispersions that grow with size (s r) and that do not (r): held-out nats given
+dispersions VampVAE and DGDEmbedder with dispersions that grow with size (s r) and that do not (r): held-out nats given
             the totals, adjusted Rand index of k-means on the training latents (of the mixture's components for DGD),
             silhouette by label. Seeds are of the fits.
 """
