@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import solve_triangular
 
 from .._typing import UnknownCovariate
 from .._warnings import warn_user
@@ -265,13 +266,18 @@ def _dependent_columns(design: np.ndarray, weights: np.ndarray) -> list[tuple[in
     centred = design - shares @ design
     centred = centred / np.sqrt(shares @ centred**2)
     products = centred.T @ (shares[:, None] * centred)
+    factor = np.zeros_like(products)  # of Cholesky's, for the columns that are kept
     kept: list[int] = []
     found = []
     for number in range(len(products)):
-        coefficients = np.linalg.solve(products[np.ix_(kept, kept)], products[kept, number])
-        if 1 - coefficients @ products[kept, number] > _ROUNDING:
+        n = len(kept)
+        row = solve_triangular(factor[:n, :n], products[kept, number], lower=True) if n else np.empty(0)
+        rest = 1 - row @ row
+        if rest > _ROUNDING:
+            factor[n, :n], factor[n, n] = row, np.sqrt(rest)
             kept.append(number)
         else:
+            coefficients = solve_triangular(factor[:n, :n], row, lower=True, trans="T")
             found.append((number, np.array(kept)[np.abs(coefficients) > _NO_PART]))
     return found
 
