@@ -266,7 +266,7 @@ def test_early_stopping_says_how_many_rows_it_needs(n_samples, validation_fracti
     estimator = quick(early_stopping=True, validation_fraction=validation_fraction)
     with pytest.raises(ValueError, match=rf"holds out \d+ of {n_samples} samples .* leave 2 to train on at least"):
         estimator.fit(TABLE[:n_samples])
-    assert np.isfinite(estimator.set_params(validation_fraction=0.1).fit(TABLE[:10]).score(TABLE))
+    assert np.isfinite(estimator.set_params(validation_fraction=0.1).fit(TABLE[:10]).score(TABLE[:10]))
 
 
 def test_early_stopping_and_orientation_go_together():
