@@ -17,7 +17,7 @@ from .._typing import CovariatesLike, RandomState
 from ..inference import slopes
 from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
-from ..nn.row_context import EMPTY, RowContext
+from ..nn.row_context import RowContext
 from ..table.columns import Columns
 from ..table.size_factors import check_without_sizes
 from ..table.table import TableReader
@@ -81,19 +81,21 @@ class SimulationMixin(UnderOwnSettings):
     def _float64_module(self) -> GenerativeModel:
         raise NotImplementedError
 
-    def trajectories(self, z: ArrayLike) -> np.ndarray:
+    def trajectories(self, z: ArrayLike, *, covariates: CovariatesLike = None) -> np.ndarray:
         """Expected value of every feature along the latent.
 
         Parameters
         ----------
         z : array-like of shape (n_points,) or (n_points, n_components)
             Positions, in units of the prior's standard deviation.
+        covariates : array-like, Series, DataFrame or dict, default=None
+            Covariates at the positions, as for :meth:`inverse_transform`. None stands for average ones.
 
         Returns
         -------
         curves : ndarray of shape (n_points, n_features)
-            Those of a sample of median size and average covariates, in the units of the training table. Expected counts
-            end at 2**53, about 9e15, far from the data.
+            Those of a sample of median size, in the units of the training table. Expected counts end at 2**53, about
+            9e15, far from the data.
 
         Raises
         ------
@@ -101,22 +103,25 @@ class SimulationMixin(UnderOwnSettings):
             If z is so far out that an expected value is not a finite number.
         """
         module, positions = self._at_positions(z)
-        return self._expected(module, positions, EMPTY)
+        context = self._context_at(positions.cpu().numpy(), None, covariates)
+        return self._expected(module, positions, context, self._deviations_at(positions, context))
 
-    def derivatives(self, z: ArrayLike) -> np.ndarray:
+    def derivatives(self, z: ArrayLike, *, covariates: CovariatesLike = None) -> np.ndarray:
         """Rate of change of the expected value of every feature along the latent.
 
         Parameters
         ----------
         z : array-like of shape (n_points,) or (n_points, n_components)
             Positions, in units of the prior's standard deviation.
+        covariates : array-like, Series, DataFrame or dict, default=None
+            Covariates at the positions, as for :meth:`inverse_transform`. None stands for average ones.
 
         Returns
         -------
         rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
-            In the units of the training table per prior standard deviation, for a sample of median size and average
-            covariates. The last axis is there where the latent has more than one component. Expected counts end at
-            2**53: there, their rate of change is 0.
+            In the units of the training table per prior standard deviation, for a sample of median size. The last axis
+            is there where the latent has more than one component. Expected counts end at 2**53: there, their rate of
+            change is 0.
 
         Raises
         ------
@@ -124,18 +129,30 @@ class SimulationMixin(UnderOwnSettings):
             If z is so far out that a rate is not a finite number.
         """
         module, positions = self._at_positions(z)
+        context = self._context_at(positions.cpu().numpy(), None, covariates)
+        of_rows = context.tensors(positions)
         with torch.no_grad():
-            rates = slopes(lambda z: module.likelihood.mean(module.predictive_curves(z), z), positions)
+            rates = slopes(lambda z: module.predictive_mean(of_rows, z, self._deviations_at(z, context)), positions)
         by_column = self._reader_.columns.spread_rates(rates.cpu().numpy(), axis=1)
         with np.errstate(over="ignore"):
             in_user_units = by_column * np.reshape(self._reader_.units.sizes, (-1, 1))
         _require_finite(in_user_units, positions, self._reader_.columns)
         return in_user_units[:, :, 0] if module.n_components == 1 else in_user_units
 
-    def _expected(self, module: GenerativeModel, positions: Tensor, context: RowContext[np.ndarray]) -> np.ndarray:
+    def _deviations_at(self, positions: Tensor, context: RowContext[np.ndarray]) -> Tensor | None:
+        """What the curves of rows with a context add at positions (P, Q) to those of the model: (P, D), or None."""
+        return None
+
+    def _expected(
+        self,
+        module: GenerativeModel,
+        positions: Tensor,
+        context: RowContext[np.ndarray],
+        deviations: Tensor | None = None,
+    ) -> np.ndarray:
         """Expected values (P, D), in the user's units, of rows with a context at positions (P, Q)."""
         with torch.no_grad():
-            mean = module.predictive_mean(context.tensors(positions), positions)
+            mean = module.predictive_mean(context.tensors(positions), positions, deviations)
         with np.errstate(over="ignore"):
             expected = self._reader_.to_user(mean.cpu().numpy(), context.log_size)
             return _require_finite(expected, positions, self._reader_.columns)
@@ -185,7 +202,8 @@ class SimulationMixin(UnderOwnSettings):
         if latents.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
         module, positions = self._at_positions(latents)
-        expected = self._expected(module, positions, self._context_at(latents, size_factors, covariates))
+        context = self._context_at(latents, size_factors, covariates)
+        expected = self._expected(module, positions, context, self._deviations_at(positions, context))
         with np.errstate(over="ignore"):
             return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
 

@@ -61,10 +61,15 @@ def column_groups(tables: LinearTables, n_groups: int) -> list[Tensor]:
     return [order[first::n_groups] for first in range(n_groups)]
 
 
+def groups_of(tables: LinearTables, source: RowSource) -> list[Tensor]:
+    """Groups of columns that are left out in turn: :func:`column_groups`, fewer of them in a large table."""
+    return column_groups(tables, _GROUPS[source.is_large])
+
+
 def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> BinnedColumns:
     """Every column in bins along the axis, with q(z) that its group of columns had no part in."""
     tables = _as_if_none_were_flat(model, grid)
-    groups = column_groups(tables, _GROUPS[source.is_large])
+    groups = groups_of(tables, source)
     has_free_noise = model.linear_likelihood.has_free_noise
     squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
     has_missing = False

@@ -98,6 +98,12 @@ class BasisDeVAEClusterer(FeatureClusterer):
     unknown_covariate : {"error", "average"}, default="error"
         What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
         an error, or they count as average ones.
+    interactions : str or None, default=None
+        Categorical covariate between whose levels the curves of features are compared, by its name, or ``"curves"``
+        where there is one only. Without it, levels differ by constants. The comparison follows the fit and describes:
+        positions, labels and likelihoods stay those of common curves, and so do their guarantees. Differences are
+        relative to an axis on which all features have placed the samples. They need exact inference of one component.
+        ``interaction_tests_`` says which curves differ, and :meth:`trajectories` with ``covariates`` how.
     inference : {"exact", "amortized"}, default="exact"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -202,6 +208,13 @@ class BasisDeVAEClusterer(FeatureClusterer):
         covariates.
     covariate_standard_errors_ : DataFrame of shape (n_features, n_columns)
         Standard errors of the effects. They account for curves and latents that are estimated as well.
+    interaction_tests_ : DataFrame of shape (n_features, 3)
+        Whether the curve of each feature differs between the levels of ``interactions`` by more than a constant. The
+        ``statistic`` is twice the log of a restricted likelihood ratio: of smooth deviations, of an amplitude that the
+        table can just tell from none, to a common curve of any shape. It is negative where the latter is likelier.
+        ``p_value`` follows from its distribution if the common curve is true, which is a sum of weighted chi-squares.
+        ``adjusted_p_value`` is Benjamini and Hochberg's, for a bound on the false discovery rate. There only with
+        ``interactions``.
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
         plus the log prior of the model's parameters. It is that of the fitted curves, less Schwarz's term, at the
@@ -302,6 +315,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         size_factors: SizeRule = None,
         covariates: ColumnChoice = None,
         unknown_covariate: UnknownCovariate = "error",
+        interactions: str | None = None,
         inference: InferenceName = "exact",
         assignment: Assignment = "collapsed",
         integrator: Integrator = "grid",
@@ -339,6 +353,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         self.size_factors = size_factors
         self.covariates = covariates
         self.unknown_covariate = unknown_covariate
+        self.interactions = interactions
         self.inference = inference
         self.assignment = assignment
         self.integrator = integrator

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._base.covariate_effects import CovariateEffectsMixin
 from .._base.denoising import DenoisingMixin
 from .._base.fitting import LatentVariableModel
+from .._base.level_curves import LevelCurvesMixin
 from .._sklearn import Interval, StrOptions, check_monotonic_cst
 from .._typing import (
     Activation,
@@ -31,7 +31,7 @@ from ..training.exact import MAX_EXACT_COMPONENTS
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
-class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
+class DeVAETransformer(DenoisingMixin, LevelCurvesMixin):
     """Place samples on latent axes along which chosen features can only rise, or only fall.
 
     The model is DeVAE [1]_. Samples have latents z ~ N(0, I). The expected value of a feature is a constant plus, for
@@ -75,6 +75,12 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
     unknown_covariate : {"error", "average"}, default="error"
         What becomes of samples, after the fit, that have no value of a covariate or a level that training did not have:
         an error, or they count as average ones.
+    interactions : str or None, default=None
+        Categorical covariate between whose levels the curves of features are compared, by its name, or ``"curves"``
+        where there is one only. Without it, levels differ by constants. The comparison follows the fit and describes:
+        positions, labels and likelihoods stay those of common curves, and so do their guarantees. Differences are
+        relative to an axis on which all features have placed the samples. They need exact inference of one component.
+        ``interaction_tests_`` says which curves differ, and :meth:`trajectories` with ``covariates`` how.
     inference : {"auto", "exact", "amortized"}, default="auto"
         How the latent is inferred. ``"exact"`` is expectation maximisation with z on a grid of one or two dimensions.
         ``"amortized"`` is the method of the paper: an encoder, reparameterised gradients, and a warm-up of the
@@ -169,6 +175,13 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
         covariates.
     covariate_standard_errors_ : DataFrame of shape (n_features, n_columns)
         Standard errors of the effects. They account for curves and latents that are estimated as well.
+    interaction_tests_ : DataFrame of shape (n_features, 3)
+        Whether the curve of each feature differs between the levels of ``interactions`` by more than a constant. The
+        ``statistic`` is twice the log of a restricted likelihood ratio: of smooth deviations, of an amplitude that the
+        table can just tell from none, to a common curve of any shape. It is negative where the latter is likelier.
+        ``p_value`` follows from its distribution if the common curve is true, which is a sum of weighted chi-squares.
+        ``adjusted_p_value`` is Benjamini and Hochberg's, for a bound on the false discovery rate. There only with
+        ``interactions``.
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
         plus the log prior of the model's parameters.
@@ -225,6 +238,7 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
         **LatentVariableModel._grid_constraints,
         **LatentVariableModel._size_factor_constraints,
         **LatentVariableModel._covariate_constraints,
+        **LevelCurvesMixin._interaction_constraints,
         "weight_precision": [None, Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "monotonic_cst": [None, "array-like", dict, StrOptions(set(_DIRECTIONS))],
@@ -241,6 +255,7 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
         size_factors: SizeRule = None,
         covariates: ColumnChoice = None,
         unknown_covariate: UnknownCovariate = "error",
+        interactions: str | None = None,
         inference: Literal["auto"] | InferenceName = "auto",
         integrator: Integrator = "grid",
         n_knots: int = 65,
@@ -274,6 +289,7 @@ class DeVAETransformer(DenoisingMixin, CovariateEffectsMixin):
         self.size_factors = size_factors
         self.covariates = covariates
         self.unknown_covariate = unknown_covariate
+        self.interactions = interactions
         self.inference = inference
         self.integrator = integrator
         self.n_knots = n_knots

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
-from .._base.covariate_effects import CovariateEffectsMixin
 from .._base.fitting import LatentVariableModel
+from .._base.level_curves import LevelCurvesMixin
 from .._sklearn import Interval, StrOptions
 from .._typing import Assignment, CovariatesLike, TableLike
 from ..inference.columns import column_evidence
@@ -22,7 +22,7 @@ from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 
 
-class FeatureClusterer(CovariateEffectsMixin):
+class FeatureClusterer(LevelCurvesMixin):
     """Base of estimators in which every feature chooses between K candidate curves."""
 
     alpha: float
@@ -36,6 +36,7 @@ class FeatureClusterer(CovariateEffectsMixin):
         **LatentVariableModel._grid_constraints,
         **LatentVariableModel._size_factor_constraints,
         **LatentVariableModel._covariate_constraints,
+        **LevelCurvesMixin._interaction_constraints,
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "assignment": [StrOptions(set(ASSIGNMENTS))],
         "gamma": [Interval(Real, 0, None, closed="neither")],

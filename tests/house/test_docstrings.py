@@ -110,7 +110,8 @@ def fitted_names() -> dict[type, set[str]]:
         if estimator is DGDEmbedder:
             fits.append(estimator(supervised=True, **short, **more).fit(measured, np.arange(30) % 2))
         if issubclass(estimator, CovariateEffectsMixin):
-            fits.append(estimator(**short).fit(measured, covariates=np.repeat(["a", "b"], 15)))
+            compared = estimator(interactions="curves", **short)
+            fits.append(compared.fit(measured, covariates=np.repeat(["a", "b"], 15)))
         if estimator is VAETransformer:
             fits.append(estimator(prior="vamp", **short).fit(measured))
         found[estimator] = {

@@ -224,10 +224,13 @@ class GenerativeModel(nn.Module):
         likelihood, curves = self.in_context(self.predictive_curves(z, context), context)
         return likelihood.log_prob(values, curves, z[:, None])
 
-    def predictive_mean(self, context: RowContext[Tensor], z: Tensor) -> Tensor:
-        """Expected values (B, D) of rows with a context, at positions z (B, Q)."""
+    def predictive_mean(self, context: RowContext[Tensor], z: Tensor, deviations: Tensor | None = None) -> Tensor:
+        """Expected values (B, D) of rows with a context, at positions z (B, Q).
+
+        ``deviations`` (B, D) are what the rows' curves differ by from those that the model knows.
+        """
         likelihood, curves = self.in_context(self.predictive_curves(z, context), context)
-        return likelihood.mean(curves, z)
+        return likelihood.mean(curves if deviations is None else curves + deviations, z)
 
     def peaks(self) -> Tensor:
         """Where on the axis each transient feature has its maximum, NaN for the others: (D,)."""
@@ -283,6 +286,10 @@ class GenerativeModel(nn.Module):
             return self._candidate_tables(points, part, block).average(weights[:, block])
 
         return self._tables_at(z, of_block)
+
+    def tables_of_curves(self, curves: Tensor, z: Tensor) -> LinearTables:
+        """Likelihood coefficients of features at given curves (P, D) at z (P, Q): (P, D)."""
+        return self._tables_of(curves, z, ALL_COLUMNS)
 
     def _candidate_tables(
         self, points: Any, z: Tensor, block: slice, phi: Tensor | None = None, offsets: Tensor | None = None
