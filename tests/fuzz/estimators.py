@@ -241,6 +241,7 @@ VALUES = {
         "3.5",
         "[None]",
     ),
+    "interactions": ("None", "'curves'", "'gene 0'", "'x0'", "'a'", "3", "['gene 0']"),
     "unknown_covariate": ("'error'", "'average'", "'a'", "None"),
     "decoder": (
         "'mlp'",

@@ -53,6 +53,7 @@ _TABLE_METHODS = (
     "score",
     "elbo",
     "conditional_log_likelihood",
+    "adjust",
     "predict",
     "predict_proba",
 )
@@ -204,6 +205,7 @@ class Try:
             "score": (),
             "elbo": (),
             "conditional_log_likelihood": (),
+            "adjust": (n, d),
             "predict_proba": (n, None),
             "predict": (n, d) if self.estimator.name in ("DeVAETransformer", "VAETransformer") else (n,),
         }
