@@ -19,12 +19,10 @@ from .._sklearn import Interval, StrOptions
 from .._typing import ColumnChoice, SizeRule, UnknownCovariate
 from .._warnings import warn_user
 from ..nn.layers import NORMALIZATIONS
-from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
-from ..nn.models import AmortizedModel, GenerativeModel
-from ..nn.neural_decoders import ConditionalDecoder
+from ..nn.likelihoods import LIKELIHOODS
+from ..nn.models import AmortizedModel
 from ..nn.posteriors import POSTERIORS
 from ..nn.priors import PRIORS, VampPrior
-from ..table.linear_effects import effects_on_curves
 from ..table.regression import effects_on
 from ..table.source import RowSource
 from ..table.validation import check_layer_sizes
@@ -183,12 +181,6 @@ class VariationalAutoencoder(LatentVariableModel):
         how = self.pseudo_input_init if isinstance(module.prior, VampPrior) else "kmeans"
         inputs = module.encoder.adjusted_inputs(effects_on(source, module.encoder.inputs))
         return starting_inputs(source, inputs, n, how, seed)
-
-    def _started(
-        self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
-    ) -> Iterator[tuple[GenerativeModel, float]]:
-        cast(ConditionalDecoder, module.decoder).initialize_effects_(effects_on_curves(source, module.likelihood))
-        return super()._started(module, source, start, summary, seed)
 
     def _starting_points(self, source: RowSource, start: Tensor, seed: int) -> Tensor:
         if self._starts_at_components():

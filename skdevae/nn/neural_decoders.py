@@ -14,6 +14,10 @@ from .decoders import Decoder, some_outputs, spread_first_layer_
 from .layers import CovariatesBeside, Linear, multilayer_perceptron, weights_log_prior
 from .linear_tables import ALL_COLUMNS
 
+#: Prior sd of an effect, in units of curves: a standardised measurement moves by one sd, a count by a factor of e. A
+#: narrower prior would leave a part of the effects of batches on rare counts to the latent.
+_EFFECT_SD = 1.0
+
 
 class ConditionalDecoder(Decoder):
     """A decoder whose curves also depend on covariates of the rows: each has an additive effect on every curve.
@@ -49,13 +53,10 @@ class ConditionalDecoder(Decoder):
                 self.effects.copy_(effects)
 
     def effects_log_prior(self) -> Tensor:
-        """Log prior of the effects on every feature, up to a constant: (D,), or 0 where there are none.
-
-        Its precision is not known, and integrated out: see :func:`~skdevae.nn.layers.weights_log_prior`.
-        """
+        """Log prior of the effects on every feature, up to a constant: (D,), or 0 where there are none."""
         if self.effects is None:
             return torch.zeros(())
-        return weights_log_prior(self.effects.square().sum(0), None)
+        return weights_log_prior(self.effects.square().sum(0), _EFFECT_SD**-2)
 
 
 class NeuralDecoder(ConditionalDecoder):

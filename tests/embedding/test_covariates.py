@@ -325,6 +325,16 @@ def test_latents_do_not_say_what_covariates_say(kind):
     assert explained(Z, latents) > 0.8
 
 
+@pytest.mark.parametrize("kind", CLASSES)
+def test_fits_start_from_linear_effects(kind):
+    """Counts of one batch are twice those of the others."""
+    options = {"likelihood": "poisson", "size_factors": None, "max_epochs": 1, "learning_rate": 1e-4}
+    model = quick(kind, **options).fit(counts(), covariates=covariates()["batch"])
+    one, other = (model.inverse_transform(np.zeros((1, 2)), covariates={"batch": batch}) for batch in "ba")
+    means = [counts()[covariates()["batch"] == batch].mean(0) for batch in "ba"]
+    assert_allclose(one / other, [means[0] / means[1]], rtol=0.1)
+
+
 @pytest.mark.parametrize("how", ["kmeans", "data", "random"])
 def test_pseudo_inputs_carry_covariates(how):
     model = quick("vamp", likelihood="nb", pseudo_input_init=how, n_pseudo_inputs=6)

@@ -78,13 +78,12 @@ def test_some_columns_are_those_of_all():
     torch.testing.assert_close(made(together, columns=slice(1, 3)), made(together)[..., 1:3])
 
 
-def test_large_effects_are_held_less_firmly_than_small_ones():
-    """The prior's pull on the effects on a feature, per unit of them, is their precision: at most 20, and falling."""
+def test_effects_are_standard_normal_a_priori():
     made = decoder()
-    (pull,) = torch.autograd.grad(-made.effects_log_prior().sum(), made.effects)
-    precision = pull / made.effects
-    squares = made.effects.square().sum(0)
-    torch.testing.assert_close(precision, (8.0 / (0.4 + squares / 2)).expand(C, -1))
+    effects = made.effects.detach()
+    density = torch.distributions.Normal(0.0, 1.0).log_prob(effects).sum(0)
+    at_zero = torch.distributions.Normal(0.0, 1.0).log_prob(torch.zeros_like(effects)).sum(0)
+    torch.testing.assert_close(made.effects_log_prior().detach(), density - at_zero)
 
 
 def test_reversing_an_axis_leaves_covariates_alone():
