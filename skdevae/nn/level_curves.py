@@ -231,23 +231,28 @@ class LevelDifferences:
         gains = amplitudes[..., None] / (1 + amplitudes[..., None] * self.values)  # (A, F, L r)
         shrunk = (weights[..., None] * gains).sum(0) * self._rotated
         coefficients = (self._vectors @ shrunk[..., None])[..., 0]  # (D, L r)
-        curve, constants = self._in_common(coefficients, amplitudes[-1])
+        curve, constants = self._in_common(coefficients)
         constants = torch.cat([torch.zeros_like(constants[:, :1]), constants[:, columns]], 1)  # (D, L)
-        own = coefficients.unflatten(1, (self._n_levels, -1)) - curve[:, None]
-        at_knots = own @ self._root.T - constants[..., None]
+        own = coefficients.unflatten(1, (self._n_levels, -1)) @ self._root.T
+        at_knots = own - curve[:, None] - constants[..., None]
         return at_knots @ (self._functions / self._variances) @ self._functions.T
 
-    def _in_common(self, coefficients: Tensor, amplitude: Tensor) -> tuple[Tensor, Tensor]:
-        """What a common curve of an amplitude (F,) and constants can say of deviations (D, L r): (D, r) and (D, C)."""
-        n_functions, n_knots = self._root.shape[1], len(self._root)
-        to_functions = torch.block_diag(self._root, torch.eye(self._gram.shape[1] - n_knots).to(self._root))
-        gram = to_functions.T @ self._gram @ to_functions  # (F, r + C, r + C)
+    def _in_common(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """What a common curve and constants can say of deviations (D, L r): at the knots (D, J), and (D, C).
+
+        The curve is smooth, as the one is that it would be part of.
+        """
+        n_knots, n_functions = self._root.shape
+        n_covariates = self._gram.shape[1] - n_knots
+        of_curve = torch.cat([self._root, torch.ones_like(self._root[:, :1])], 1)  # with a level of any height
+        to_functions = torch.block_diag(of_curve, torch.eye(n_covariates).to(self._root))
+        gram = to_functions.T @ self._gram @ to_functions  # (F, r + 1 + C, r + 1 + C)
         ridge = torch.zeros_like(gram[:, 0])
-        ridge[:, :n_functions] = 1 / amplitude[:, None]
-        said = (to_functions.T @ (self._with_columns.mT @ coefficients[..., None]))[..., 0]  # (D, r + C)
+        ridge[:, :n_functions] = 1 / self.amplitude[:, None]
+        said = (to_functions.T @ (self._with_columns.mT @ coefficients[..., None]))[..., 0]  # (D, r + 1 + C)
         inverse, _ = _pseudo_inverse(gram + torch.diag_embed(ridge))
         found = (inverse @ said[..., None])[..., 0]
-        return found[:, :n_functions], found[:, n_functions:]
+        return found[:, : n_functions + 1] @ of_curve.T, found[:, n_functions + 1 :]
 
 
 def _pseudo_inverse(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,6 +298,6 @@ def chi_squares_above_zero(weights: Tensor, degrees: Tensor) -> Tensor:
     near = w.abs() < 1e-4  # the mean is at zero, and the formula 0 / 0
     safe_w, safe_v = torch.where(near, 1.0, w), torch.where(near, 1.0, v)
     bound = torch.where(near, third / (6 * second**1.5), w + (safe_v / safe_w).log() / safe_w)
-    found = torch.special.ndtr(-bound)
+    found = torch.special.log_ndtr(-bound).exp()  # ndtr itself rounds to zero early
     found = torch.where(highest <= 0, 0.0, found)
     return torch.where(lowest >= 0, 1.0, found)

@@ -79,10 +79,10 @@ def test_p_values_are_uniform_where_curves_differ_by_constants(unequal):
 
 def test_tails_of_quotients_of_chi_squares():
     for degrees in (1, 2, 5):
-        for bound in (0.5, 3, 20):
+        for bound in (0.5, 3, 20, 500):
             weights = torch.tensor([[1 / degrees, -bound / 50]], dtype=torch.float64)
             found = chi_squares_above_zero(weights, torch.tensor([[degrees, 50.0]], dtype=torch.float64)).item()
-            assert found == pytest.approx(stats.f.sf(bound, degrees, 50), rel=0.1 / degrees)
+            assert found == pytest.approx(stats.f.sf(bound, degrees, 50), rel=0.2 / degrees, abs=0)
 
 
 def test_sums_that_are_never_above_zero_and_always():
