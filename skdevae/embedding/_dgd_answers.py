@@ -49,6 +49,13 @@ class RepresentationEstimator(LatentEstimator):
         Z : ndarray of shape (n_samples, n_components)
             Within about ``latent_tol`` nats of the modes. Each row's search is its own: it does not depend on the other
             rows.
+
+        Warns
+        -----
+        UserWarning
+            With the count and the first of rows beyond the range of the training samples: the model describes them
+            worse than any of these samples, at their modes. A margin, which the training samples set, lets rows like
+            these pass.
         """
         return super().transform(X, size_factors=size_factors, covariates=covariates)
 
@@ -114,8 +121,9 @@ class RepresentationEstimator(LatentEstimator):
         Returns
         -------
         posterior : Posterior
-            With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components). Exact
-            for a linear gaussian decoder and one component.
+            With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
+            ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for a linear
+            gaussian decoder and one component.
         """
         return super().posterior(X, size_factors=size_factors, covariates=covariates, credible_level=credible_level)
 
