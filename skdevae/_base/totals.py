@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import binom, rankdata
 
 from .._warnings import warn_user
 from ..table.source import RowSource, SparseRows
 
 #: rank correlation with the totals above which an axis is the totals
 _THE_TOTALS = 0.95
+#: probability that so many columns go along with the totals by chance, below which it is no chance
+_CHANCE = 1e-3
 
 
 def warn_if_totals_decide(source: RowSource, positions: np.ndarray) -> None:
-    """Warn where samples of counts, taken to be of one size, lie along an axis (N,) in the order of their totals."""
-    parts = (rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy() for _, rows in source.chunks())
-    totals = np.concatenate([np.asarray(part.sum(1)).ravel() for part in parts])
+    """Warn where samples of counts, taken to be of one size, lie along an axis (N,) in the order of their totals.
+
+    One column of large counts can decide the totals. So there is a warning only where nearly all columns go that way.
+    """
     weights = source.weights
+    centered = weights * (positions - np.average(positions, weights=weights))
+    totals, covariances = np.empty(len(source)), np.zeros(source.n_features)
+    for index, rows in source.chunks():
+        counts = rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
+        totals[index] = np.asarray(counts.sum(1)).ravel()
+        covariances += counts.T @ centered[index]
     if np.ptp(totals[weights > 0]) == 0 or np.ptp(positions[weights > 0]) == 0:
         return
+    n_together = max(np.count_nonzero(covariances > 0), np.count_nonzero(covariances < 0))
     correlation = _correlation(rankdata(totals), rankdata(positions), weights)
-    if abs(correlation) > _THE_TOTALS:
+    if abs(correlation) > _THE_TOTALS and binom.sf(n_together - 1, source.n_features, 0.5) < _CHANCE:
         warn_user(
             f"The axis orders samples by their total counts (rank correlation {abs(correlation):.3f}). If totals are "
             "how deep samples were sequenced, or how long they were watched, it says nothing else: fit with "
