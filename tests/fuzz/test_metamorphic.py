@@ -50,8 +50,11 @@ def test_units_do_not_matter(estimator, table, seed):
     factor = 10 ** random.uniform(-9, 9, X.shape[1])
     ours = estimator.build().fit(X)
     theirs = estimator.build().fit(factor * X)
-    # DGDEmbedder reads rows in an order that depends on what they hold, and so its batches on their units.
-    tolerance = 0.1 if estimator.name == "DGDEmbedder" else 1e-4
+    # Where rows are read in an order that depends on what they hold, batches depend on their units: always in
+    # DGDEmbedder, and in others where a table has copies of rows.
+    has_copies = len(np.unique(X, axis=0)) < len(X)
+    by_content = estimator.name == "DGDEmbedder" or (has_copies and estimator.name in ("VAETransformer", "VampVAE"))
+    tolerance = 0.1 if by_content else 1e-4
     volumes = ~np.isnan(X) @ np.log(factor)
     assert_allclose(theirs.score_samples(factor * X) + volumes, ours.score_samples(X), atol=tolerance, rtol=0)
 
