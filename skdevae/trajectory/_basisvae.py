@@ -226,7 +226,9 @@ class BasisVAEClusterer(FeatureClusterer):
         Effects have a normal prior around zero, whose variance is learned for each column. There only if the model has
         covariates.
     covariate_standard_errors_ : DataFrame of shape (n_features, n_columns)
-        Standard errors of the effects. They account for curves and latents that are estimated as well.
+        Standard errors of the effects. They account for curves and latents that are estimated as well. Samples of all
+        levels are taken to be distributed alike along the latent: where they are not, a part of that difference is
+        taken for effects.
     interaction_tests_ : DataFrame of shape (n_features, 3)
         Whether the curve of each feature differs between the levels of ``interactions`` by more than a constant. The
         ``statistic`` is twice the log of a restricted likelihood ratio: of smooth deviations, of an amplitude that the
