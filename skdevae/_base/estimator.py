@@ -422,11 +422,12 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         -------
         posterior : Posterior
             With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
-            ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for
-            ``inference="exact"``, and for models with an encoder that have one component, a standard normal prior and
-            no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it,
-            where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
-            theirs is estimated from weighted draws, as in :meth:`score_samples`.
+            ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for ``inference="exact"``,
+            and for models with an encoder that have one component, a standard normal prior and, but for ``"poisson"``
+            and for ``"nb"`` along an axis, no size factors. For other models with an encoder, it is the encoder's
+            Gaussian, or what flows make of it, where a sample is complete. An encoder knows little of samples with
+            missing entries, or far from all others: theirs is estimated from weighted draws, as in
+            :meth:`score_samples`.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         fields, placement = inference.placed_posterior(source, credible_level)
@@ -454,11 +455,12 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             size factors: it compares with models of the same size factors alone, and with ``"sum"``, whose size factors
             know of the counts, it does not add up to one over all x.
             With exact inference it is an integral on a grid, accurate to 1e-4. So it is for models with an encoder and
-            one component, if they have a standard normal prior and no size factors. Otherwise, and for posteriors too
-            narrow for a grid of two dimensions, it is estimated from quasi-random draws around each sample's posterior
-            mode, always the same ones. The estimate is a lower bound on average: too low by some hundredths of a nat
-            where posteriors have several modes, as under mixture priors. Where features choose between curves, each
-            follows its most probable one.
+            one component, if they have a standard normal prior, and rows share a grid: with size factors they do with
+            ``"poisson"``, and with ``"nb"`` along an axis. Otherwise, and for posteriors too narrow for a grid of two
+            dimensions, it is estimated from quasi-random draws around each sample's posterior mode, always the same
+            ones. The estimate is a lower bound on average: too low by some hundredths of a nat where posteriors have
+            several modes, as under mixture priors. Where features choose between curves, each follows its most probable
+            one.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         values, placement = inference.placed_log_evidence(source)

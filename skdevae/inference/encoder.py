@@ -24,10 +24,11 @@ class EncoderInference(Inference):
     """An encoder, and the flow behind it if there is one, say where a row lies, where no grid can.
 
     Posterior and evidence are integrated on a grid where one grid can serve all rows. That takes a latent of one
-    dimension with a standard normal prior, a likelihood that is linear in the data, and no size factors, which make the
-    likelihood at a grid point another one for every row. Otherwise the evidence is sampled, with the encoder's Gaussian
-    as one of the proposals, and the posterior is the encoder's. Of rows that an encoder knows little of, since entries
-    are missing or they lie far out, the posterior is sampled too. The bound is always the encoder's.
+    dimension with a standard normal prior, a likelihood that is linear in the data, and no size factors (unless it is
+    linear in these too: see :func:`~skdevae.inference.base.share_a_grid`), which make the likelihood at a grid point
+    another one for every row. Otherwise the evidence is sampled, with the encoder's Gaussian as one of the proposals,
+    and the posterior is the encoder's. Of rows that an encoder knows little of, since entries are missing or they lie
+    far out, the posterior is sampled too. The bound is always the encoder's.
 
     Of a plain autoencoder only the mean and the likelihoods given it mean anything.
     """
