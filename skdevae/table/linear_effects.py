@@ -99,8 +99,8 @@ def _log_linear_effects(source: RowSource, design: np.ndarray) -> np.ndarray:
 
 def _groups(design: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct designs (L, C), some of which stand for (weighted) rows nearby, and the number of each row's: (N,)."""
-    rounded, step = design, 1 / 16
-    patterns, group = np.unique(rounded, axis=0, return_inverse=True)
+    patterns, group = np.unique(design, axis=0, return_inverse=True)
+    step = 1 / 16
     while len(patterns) > _MOST_GROUPS:
         patterns, group = np.unique(np.round(design / step), axis=0, return_inverse=True)
         step *= 2

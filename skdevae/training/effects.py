@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..nn.covariate_effects import CovariateEffects, OffsetSums
-from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint
+from ..nn.latent_grid import GridStatistics, LatentGrid, counted
 from ..nn.likelihoods import ColumnSummary
 from ..nn.linear_tables import LinearTables
 from ..nn.models import ExactModel
@@ -24,7 +24,7 @@ def effects_by_residuals_(module: ExactModel, effects: CovariateEffects, source:
     variance = module.linear_likelihood.own_parameters()[0].square()  # (D,)
     sums = None
     for _, rows in GridSource(source, module).chunks(max(len(grid.points), 2 * source.n_features)):
-        part = _residual_sums(rows, effects, tables, variance, log_joint(rows, tables, grid).softmax(1))
+        part = _residual_sums(rows, effects, tables, variance, module.located(rows, tables, grid))
         sums = part if sums is None else sums + part
     if sums is not None:
         effects.update_(sums)

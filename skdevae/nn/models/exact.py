@@ -51,10 +51,13 @@ class ExactModel(GenerativeModel):
         """Coefficients averaged over q(w) on a grid: (P, D)."""
         return self.averaged_tables_at(grid.points)
 
+    def located(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
+        """The optimal q(z) of some rows, (B, P), given coefficients averaged over q(w)."""
+        return log_joint(rows, tables, grid, self.beta * self.latent_temperature).softmax(1)
+
     def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
         """The E-step for some rows, given coefficients averaged over q(w)."""
-        q = log_joint(rows, tables, grid, self.beta * self.latent_temperature).softmax(1)
-        return summarize(rows, q, grid.log_mass, tables.positive is not None)
+        return summarize(rows, self.located(rows, tables, grid), grid.log_mass, tables.positive is not None)
 
     def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
         """Set q(w) to what the fitted curves say, given q(z).
