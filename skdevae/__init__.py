@@ -4,7 +4,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from . import datasets, metrics
+from . import datasets, inspection, metrics
 from ._version import __version__
 from .embedding._dgd import DGDEmbedder
 from .embedding._vae import VAETransformer
@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "datasets",
     "display",
+    "inspection",
     "metrics",
 ]
 

@@ -17,11 +17,13 @@ PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 LAYERS = (
     ("_optional", "_sklearn", "_typing", "_version", "_warnings"),
     ("datasets", "metrics", "nn"),
-    ("display", "table"),
+    ("table",),
     ("inference",),
     ("training",),
     ("_base",),
     ("embedding", "trajectory"),
+    ("inspection",),
+    ("display",),
     ("skdevae",),
 )
 
@@ -31,7 +33,14 @@ ONLY = {
     "metrics": {"_sklearn", "_typing", "_warnings"},
     "nn": {"_optional"},  # mathematics, for whoever has torch: no estimators, no tables, no settings
     "table": {"_sklearn", "_typing", "_warnings", "nn"},
-    "display": {"_optional", "_sklearn", "_typing", "_warnings", "metrics"},  # what it shows, it asks the estimator
+    "display": {
+        "_optional",
+        "_sklearn",
+        "_typing",
+        "_warnings",
+        "inspection",
+        "metrics",
+    },  # what it shows, it asks the estimator
 }
 
 #: libraries that a part knows, beside Python's own
@@ -47,6 +56,7 @@ LIBRARIES = {
     "embedding": {"numpy", "pandas", "scipy", "sklearn", "skorch", "torch"},
     "datasets": {"numpy", "pandas", "scipy", "sklearn"},
     "metrics": {"numpy", "pandas", "sklearn"},
+    "inspection": {"joblib", "numpy", "pandas", "scipy", "sklearn", "torch"},
     "display": {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "threadpoolctl"},
 }
 

@@ -1,0 +1,6 @@
+"""Inspection: what a fitted axis says of the features, as tables that can be printed.
+
+Functions take a fitted estimator, or a pipeline or search that ends in one, and a table in the user's units.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,64 @@
+"""What an inspection starts from: models inside of pipelines, and tables as they reach these."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from skdevae import DeVAETransformer, VAETransformer
+from skdevae.datasets import make_progression
+from skdevae.inspection._input import reach
+
+
+@pytest.fixture(scope="module")
+def table():
+    values = 100 + 20 * make_progression(40, n_transient=1, n_increasing=2, n_decreasing=2, random_state=0).data
+    return pd.DataFrame(values, columns=[f"marker {i}" for i in range(5)])
+
+
+def devae():
+    return DeVAETransformer(max_epochs=2, random_state=0)
+
+
+def test_curves_of_a_pipeline_return_to_the_users_units(table):
+    pipeline = make_pipeline(StandardScaler(), devae()).fit(table)
+    reached = reach(pipeline, table)
+    np.testing.assert_allclose(reached.in_user_units(reached.table), table.to_numpy())
+    assert reached.names == list(table.columns)
+    assert reached.is_reversible
+
+
+def test_a_bare_estimator_has_the_users_units(table):
+    reached = reach(devae().fit(table), table)
+    assert reached.table is table
+    np.testing.assert_array_equal(reached.in_user_units(table.to_numpy()), table.to_numpy())
+
+
+def test_steps_that_cannot_be_reversed_leave_values_as_they_are(table):
+    without_inverse = make_pipeline(StandardScaler(), _OneWay())
+    reached = reach(make_pipeline(without_inverse, devae()).fit(table), table)
+    assert not reached.is_reversible
+    np.testing.assert_array_equal(reached.in_user_units(reached.table), reached.table)
+
+
+class _OneWay(FunctionTransformer):
+    inverse_transform = property()  # hasattr says no
+
+
+def test_what_is_no_model_is_named(table):
+    with pytest.raises(ValueError, match="last step is PCA"):
+        reach(make_pipeline(StandardScaler(), PCA(1)).fit(table), table)
+
+
+def test_two_components_are_no_axis(table):
+    plane = VAETransformer(2, max_epochs=2, random_state=0).fit(table)
+    with pytest.raises(ValueError, match=r"2 components.*BasisDeVAEClusterer"):
+        reach(plane, table)
+    assert reach(plane, table, needs_axis=False).model is plane
+
+
+def test_columns_that_condition_are_not_among_the_names(table):
+    model = DeVAETransformer(max_epochs=2, covariates="marker 2", random_state=0).fit(table)
+    assert "marker 2" not in reach(model, table).names
