@@ -21,9 +21,10 @@ EVENTS = ("onset", "half_change", "peak", "end")
 
 #: share of the samples beyond each end of the part of the axis on which curves are judged
 _BEYOND = 0.01
-#: differences that may be rounding alone: of a curve from its start, relative to its values, and of a turn, relative to
-#: the range of the curve
-_NO_CHANGE, _NO_TURN = 1e-10, 1e-6
+#: range of a curve, relative to its values, that may be rounding alone
+_NO_CHANGE = 1e-10
+#: Share of its range by which a curve turns at least. As at the onset, a tenth counts as a change.
+_LEAST_TURN = SHARES["onset"]
 
 
 def span(positions: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
@@ -77,8 +78,9 @@ def as_quantiles(at: ArrayLike, positions: ArrayLike, weights: ArrayLike | None 
 def event_positions(curves: ArrayLike, at: ArrayLike, event: str | float) -> Floats:
     """Where on the axis an event of each curve happens.
 
-    A curve changes from its start, at the first point, to its extreme. For a curve that stays between its start and
-    its end, the extreme is the end. For one that turns, it is the value farthest from the start.
+    A curve changes from its start, at the first point, to its extreme. A curve turns if it leaves the range between its
+    start and its end by more than a tenth of its whole range. Its extreme is the value farthest from the start. The
+    extreme of other curves is their end.
 
     Parameters
     ----------
@@ -132,10 +134,10 @@ def changes(curves: Floats) -> NDArray[np.bool_]:
 
 
 def turning_points(curves: Floats) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Whether each curve (n_points, n_features) leaves the range between its ends, and where it is farthest outside."""
+    """Whether each curve (n_points, n_features) turns, and where it is farthest outside the range between its ends."""
     ends = curves[[0, -1]]
     outside = np.maximum(curves - ends.max(0), ends.min(0) - curves)
-    return outside.max(0) > _NO_TURN * np.ptp(curves, 0), outside.argmax(0)
+    return outside.max(0) > _LEAST_TURN * np.ptp(curves, 0), outside.argmax(0)
 
 
 def extremes(curves: Floats) -> NDArray[np.intp]:

@@ -37,6 +37,15 @@ def test_a_saturated_curve_does_not_turn():
     assert_allclose(found[3], logit(0.9) / 30, atol=1e-4)
 
 
+@pytest.mark.parametrize("overshoot, turns", [(0.08, False), (0.13, True)])
+def test_a_curve_that_falls_back_by_less_than_a_tenth_does_not_turn(overshoot, turns):
+    curve = np.where(AT < 2, (3 + AT) / 5, 1 - overshoot * (AT - 2))
+    onset, half, peak, end = positions(curve)[:, 0]
+    change = 1 if turns else 1 - overshoot
+    assert_allclose([onset, half], [-3 + 0.5 * change, -3 + 2.5 * change], atol=1e-12)
+    assert_allclose([peak, end], [2, 2.9] if turns else [np.nan, -3 + 4.5 * change], atol=1e-12)
+
+
 def test_a_bump_rises_peaks_and_falls():
     onset, half, peak, end = positions(BUMP)[:, 0]
     assert_allclose([onset, half, peak, end], [RISEN[0.1], RISEN[0.5], 0, -RISEN[0.1]], atol=1e-5)
