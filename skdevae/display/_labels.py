@@ -1,7 +1,9 @@
-"""Labels: what is known of each sample, as categories or numbers, and how categories look in a figure."""
+"""Labels: what is known of each sample, as categories or numbers."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-#: Colours of categories. With any common form of colour blindness they can be told from each other and from the greys
-#: below; a test simulates it.
-COLORS = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#882255", "#CC79A7", "#000000", "#9600F0", "#6B4A00",
-)  # fmt: skip
-#: markers of categories: the first ten categories have the first marker, the next ten the second, and so on
-MARKERS = ("o", "^", "s", "P", "X")
-#: grey of the draws from the prior
-PRIOR_COLOR = "#BFC5CB"
-#: grey of samples without a label
-UNLABELLED_COLOR = "#6E757C"
+from ._palette import CATEGORY_COLORS, CATEGORY_MARKERS
 
 #: whole numbers are taken as categories if they have at most this many different values
 _MAX_CODES = 12
@@ -54,7 +46,9 @@ def read_labels(labels: Any, n_samples: int) -> Labels:
             return Labels(numbers, None, title)
         column = pd.Series(numbers).astype("Int64")  # "1" rather than "1.0" in the legend, even if some are missing
     coded = pd.Categorical(column).remove_unused_categories()
-    limit = len(COLORS) * len(MARKERS)
+    if not isinstance(column.dtype, pd.CategoricalDtype) and not pd.api.types.is_numeric_dtype(column):
+        coded = coded.reorder_categories(in_natural_order(coded.categories))
+    limit = len(CATEGORY_COLORS) * len(CATEGORY_MARKERS)
     if len(coded.categories) > limit:
         raise ValueError(
             f"labels has {len(coded.categories)} different values, but a figure can show at most {limit} categories: "
@@ -64,6 +58,13 @@ def read_labels(labels: Any, n_samples: int) -> Labels:
     return Labels(codes, [str(category) for category in coded.categories], title)
 
 
-def style_of(code: int) -> tuple[str, str]:
-    """Colour and marker of a category."""
-    return COLORS[code % len(COLORS)], MARKERS[code // len(COLORS)]
+def in_natural_order(names: Sequence[Hashable]) -> list[Hashable]:
+    """Names in the order in which people count: "stage 2" stands before "stage 10"."""
+
+    def key(name: Hashable) -> tuple[list[tuple[str, int]], str]:
+        # The odd parts are runs of digits.
+        parts = re.split(r"([0-9]+)", str(name))
+        texts, numbers = parts[::2], [int(digits) for digits in parts[1::2]]
+        return list(zip(texts, [*numbers, -1], strict=True)), str(name)
+
+    return sorted(names, key=key)

@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._typing import CovariatesLike
 from ..metrics._pipelines import given_facts, last_step
-from ._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR, Labels, read_labels, style_of
-from ._layout import emptiest_corner, import_matplotlib, make_room_for
+from ._fitted_text import shortened
+from ._labels import Labels, read_labels
+from ._layout import emptiest_corner, import_matplotlib, make_room_for, widen_figure_for
+from ._palette import CATEGORY_COLORS, PRIOR_COLOR, UNLABELLED_COLOR, category_style
 from ._reduction import at_most_two_axes, check_reducer
 
 if TYPE_CHECKING:
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 _OUTLINE_COLOR = "#333333"
 #: most entries that one column of the legend has
 _LEGEND_ROWS = 16
+#: most of a panel's width that a legend takes where others share the figure
+_LEGEND_WIDTH = 0.4
+#: what stands beside the text of an entry, as a multiple of the text's size
+_HANDLE_ROOM = 3.0
+#: sizes of the legend's entries and of its title, in points
+_ENTRY_SIZE, _TITLE_SIZE = 8.5, 9
 #: fewest and most draws from the prior by default
 _PRIOR_DRAWS = (500, 2000)
 #: fewest and most bins of the densities of a latent of one component
@@ -300,6 +308,7 @@ class LatentDisplay:
         plt = import_matplotlib("pyplot", "LatentDisplay")
         _check_axes(ax)
         labels = read_labels(self.labels, len(self.latents))
+        self._own_figure = ax is None
         if ax is None:
             _, ax = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
         self.ax_: Axes = ax
@@ -349,11 +358,11 @@ class LatentDisplay:
         if labels.categories is None:
             style |= {"c": values, "cmap": "viridis"}
         elif {"c", "color"}.isdisjoint(keywords):
-            style["c"] = [style_of(int(code))[0] for code in values]
+            style["c"] = [category_style(int(code))[0] for code in values]
         self.samples_: Any = self.ax_.scatter(*at[rows].T, **{**style, "zorder": 4, **keywords})
-        if labels.categories is not None and len(labels.categories) > len(COLORS):
+        if labels.categories is not None and len(labels.categories) > len(CATEGORY_COLORS):
             # All categories are in one collection. With one for each, the last would cover all others.
-            self.samples_.set_paths([_marker_path(style_of(int(code))[1]) for code in values])
+            self.samples_.set_paths([_marker_path(category_style(int(code))[1]) for code in values])
         self.unlabelled_: Any = None
         if not labelled.all():
             # Rings, because a grey dot could be a draw from the prior.
@@ -378,22 +387,33 @@ class LatentDisplay:
             if handles:
                 self.legend_ = self.ax_.legend(handles=handles, loc=corner, fontsize=8.5, handlelength=1.4)
             return
+        n_cols = math.ceil(len(handles) / _LEGEND_ROWS)
+        title = labels.title
+        if not self._own_figure:  # others share the figure, so entries are cut to what room there is
+            panel = self.ax_.get_window_extent().width / self.figure_.dpi * 72
+            title = shortened(title, _LEGEND_WIDTH * panel, _TITLE_SIZE)
+            for handle in handles:
+                room = _LEGEND_WIDTH * panel / n_cols - _HANDLE_ROOM * _ENTRY_SIZE
+                handle.set_label(shortened(handle.get_label(), room, _ENTRY_SIZE))
         self.legend_ = self.ax_.legend(
             handles=handles,
-            title=labels.title or None,
+            title=title or None,
             loc="upper left",
             bbox_to_anchor=(1.01, 1.0),
             borderaxespad=0,
             frameon=False,
-            fontsize=8.5,
-            title_fontsize=9,
+            fontsize=_ENTRY_SIZE,
+            title_fontsize=_TITLE_SIZE,
             alignment="left",
-            ncols=math.ceil(len(handles) / _LEGEND_ROWS),
+            ncols=n_cols,
             columnspacing=1.0,
             handlelength=1.4,
             handletextpad=0.5,
         )
-        make_room_for(self.legend_, self.ax_)
+        if self._own_figure:
+            widen_figure_for(self.legend_, self.figure_)
+        else:
+            make_room_for(self.legend_, self.ax_)
 
     def _add_colorbar(self, title: str) -> None:
         # Not made from the samples themselves, because the bar would be as transparent as they are.
@@ -431,6 +451,8 @@ def _prior_draws(model: Any, n_wanted: int | None, n_samples: int, random_state:
 
 
 def _component_names(model: Any, Z: Any) -> list[str]:
+    if hasattr(model, "sample_latent"):
+        return _numbered(np.shape(Z)[1])  # the names of its outputs are made of the class' name
     if hasattr(model, "get_feature_names_out"):
         return [str(name) for name in model.get_feature_names_out()]
     if hasattr(Z, "columns"):
@@ -489,7 +511,7 @@ def _legend_handles(labels: Labels, samples: Any, unlabelled: Any, prior: Any, d
     if labels.categories is not None:
         drawn = samples.get_facecolor()
         for code, category in enumerate(labels.categories):
-            color, marker = style_of(code)
+            color, marker = category_style(code)
             # If all samples have one colour, there is one category, or the caller chose the colour.
             handles.append(dot(category, drawn[0] if len(drawn) == 1 else color, marker, markeredgewidth=0))
     if unlabelled is not None:

@@ -12,6 +12,7 @@ from .._optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
 Corner: TypeAlias = Literal["upper right", "upper left", "lower right", "lower left"]
@@ -22,6 +23,8 @@ _PANEL_WIDTH = 4.6
 _PANEL_HEIGHT = 3.6
 #: how far a legend in a corner reaches, as shares of the width and height of the Axes
 _CORNER = (0.4, 0.3)
+#: share of a figure's width that its legend may take before the figure is widened
+_LEGEND_SHARE = 0.2
 
 
 def import_matplotlib(part: str, display: str) -> Any:
@@ -67,6 +70,14 @@ def emptiest_corner(axes: Axes, points: NDArray[np.float64]) -> Corner:
     axes.get_xlim(), axes.get_ylim()  # only asking for the limits makes them follow what was drawn
     places = axes.transAxes.inverted().transform(axes.transData.transform(points))
     return min(corners, key=lambda name: (np.abs(places - corners[name]) < _CORNER).all(1).sum())
+
+
+def widen_figure_for(legend: Legend, figure: Figure) -> None:
+    """Widen the figure by what a legend beside its only Axes takes beyond its share."""
+    width, height = figure.get_size_inches()
+    beyond = legend.get_window_extent().width / figure.dpi - _LEGEND_SHARE * width
+    if beyond > 0:
+        figure.set_size_inches(width + beyond, height)
 
 
 def make_room_for(legend: Legend, axes: Axes) -> None:

@@ -15,19 +15,13 @@ from ..metrics._feature_names import input_names, modelled_names, output_names
 from ..metrics._pipelines import given_facts, split_at_clusterer
 from ._curve_names import representatives, spread_apart
 from ._layout import arrange_panels, import_matplotlib
+from ._palette import SAMPLE_COLOR, UNNAMED_COLOR, curve_style
 from ._plotted_units import PlottedUnits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of named curves. With any common form of colour blindness they can be told apart, and they are dark enough
-#: for text on white.
-_COLORS = ("#0072B2", "#C44E00", "#007D5A", "#A03C86", "#6B5B00", "#333333")
-#: grey of the other curves
-_UNNAMED_COLOR = "#8A939C"
-#: grey of the observations
-_OBSERVATION_COLOR = "#B9C0C7"
 #: size of the names of curves, in points
 _NAME_SIZE = 8.5
 #: distance between names, as a multiple of their size
@@ -304,7 +298,7 @@ class TrajectoryDisplay:
         values = self.observations[:, members]
         where = np.broadcast_to(self.positions[:, None], values.shape)
         known = ~np.isnan(values)
-        style = {"s": 5, "color": _OBSERVATION_COLOR, "linewidths": 0, "zorder": 1, "rasterized": True}
+        style = {"s": 5, "color": SAMPLE_COLOR, "linewidths": 0, "zorder": 1, "rasterized": True}
         # With thousands of points on top of each other, only transparent ones show where most of them are.
         style["alpha"] = float(np.clip(3000 / max(known.sum(), 1), 0.15, 0.8))
         return axes.scatter(where[known], values[known], **{**style, **keywords})
@@ -313,12 +307,13 @@ class TrajectoryDisplay:
         curves = self.trajectories[:, members]
         chosen = representatives(curves, self.importances[members], max_labels)
         named = members[chosen[np.argsort(-curves[-1, chosen], kind="stable")]]  # colours from top to bottom
-        colors = {feature: _COLORS[rank % len(_COLORS)] for rank, feature in enumerate(named)}
+        styles = {feature: curve_style(rank) for rank, feature in enumerate(named)}
         for feature in members:
-            if feature in colors:
-                style = {"color": colors[feature], "linewidth": 2.0, "zorder": 3}
+            if feature in styles:
+                color, line_style = styles[feature]
+                style = {"color": color, "linestyle": line_style, "linewidth": 2.0, "zorder": 3}
             else:
-                style = {"color": _UNNAMED_COLOR, "linewidth": 0.8, "zorder": 2}
+                style = {"color": UNNAMED_COLOR, "linewidth": 0.8, "zorder": 2}
             (self.lines_[feature],) = axes.plot(
                 self.z,
                 self.trajectories[:, feature],

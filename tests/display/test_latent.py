@@ -17,7 +17,8 @@ from sklearn.utils import check_random_state
 
 from skdevae import VAETransformer, display
 from skdevae.display import LatentDisplay
-from skdevae.display._labels import COLORS, PRIOR_COLOR, UNLABELLED_COLOR
+from skdevae.display._labels import in_natural_order
+from skdevae.display._palette import CATEGORY_COLORS
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -93,7 +94,7 @@ def test_samples_stand_where_transform_places_them(X, labels):
     drawn = LatentDisplay.from_estimator(model(X), X, labels=labels)
     np.testing.assert_array_equal(drawn.latents, X[:, :2])
     np.testing.assert_array_equal(in_rows(positions(drawn.samples_)), in_rows(X[:, :2]))
-    assert (drawn.ax_.get_xlabel(), drawn.ax_.get_ylabel()) == ("firstcolumns0", "firstcolumns1")
+    assert (drawn.ax_.get_xlabel(), drawn.ax_.get_ylabel()) == ("latent 0", "latent 1")
 
 
 def test_the_prior_is_that_of_the_estimator_and_lies_beneath(X, labels):
@@ -116,7 +117,9 @@ def test_the_prior_can_be_left_out(X):
     assert entries(drawn) == ["samples"]
 
 
-def test_names_are_those_of_the_estimator_the_frame_or_the_caller():
+def test_names_are_those_of_the_estimator_the_frame_or_the_caller(X):
+    assert LatentDisplay.from_estimator(model(X, 1), X).ax_.get_xlabel() == "latent 0"
+    assert LatentDisplay.from_estimator(PCA(2).fit(X), X, n_prior_samples=0).axis_names == ["pca0", "pca1"]
     frame = pd.DataFrame(np.eye(3, 2), columns=["pace", "mood"])
     assert LatentDisplay.from_latents(frame).axis_names == ["pace", "mood"]
     assert LatentDisplay.from_latents(frame.to_numpy()).axis_names == ["latent 0", "latent 1"]
@@ -148,14 +151,14 @@ def test_samples_have_the_colour_that_the_legend_gives_their_label(X, labels):
 
 
 def test_categories_beyond_the_colours_have_other_markers(X):
-    n_colors = len(COLORS)
+    n_colors = len(CATEGORY_COLORS)
     labels = np.arange(40).astype(str)
     drawn = LatentDisplay.from_latents(X[:, :2], labels=labels)
     assert len(drawn.legend_.legend_handles) == 40
     looks = {(handle.get_color(), handle.get_marker()) for handle in drawn.legend_.legend_handles}
     assert len(looks) == 40
     where = {tuple(place): number for number, place in enumerate(X[:, :2])}
-    rank = {label: position for position, label in enumerate(sorted(labels))}
+    rank = {label: int(label) for label in labels}
     shapes: dict = {}
     for place, path in zip(positions(drawn.samples_), drawn.samples_.get_paths(), strict=True):
         lap = rank[labels[where[tuple(place)]]] // n_colors
@@ -199,29 +202,6 @@ def test_numbers_have_a_colour_bar(X):
 def test_few_whole_numbers_are_categories(X, numbers, is_categorical):
     drawn = LatentDisplay.from_latents(X[:, :2], labels=numbers)
     assert (drawn.colorbar_ is None) == is_categorical
-
-
-# Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB
-VISION = {
-    "full": np.eye(3),
-    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
-    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
-    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
-}
-
-
-@pytest.mark.parametrize("vision", VISION)
-def test_colours_are_told_apart_by_colour_blind_eyes(vision):
-    """CIE 1976 differences of at least 14; about 2 can just be noticed."""
-    palette = [*COLORS, PRIOR_COLOR, UNLABELLED_COLOR, "white"]
-    rgb = np.array([to_rgb(color) for color in palette])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ np.transpose(VISION[vision]), 0, 1)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = seen @ to_xyz.T / to_xyz.sum(1)
-    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116).T
-    lab = np.column_stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(lab, 2)) > 14
 
 
 # ---- one component --------------------------------------------------------------------------------------------------
@@ -338,6 +318,28 @@ def test_neighbours_do_not_overlap(X, labels, layout, n_components):
     assert legends[1].x1 <= figure.bbox.x1
 
 
+LONG = [f"haematopoietic progenitor cell of the bone marrow, cluster {number % 12}" for number in range(40)]
+
+
+def test_a_figure_grows_with_a_long_legend_and_the_map_stays_wide(X, labels):
+    short, long = (LatentDisplay.from_latents(X[:, :2], labels=names) for names in (labels, LONG))
+    for drawn in (short, long):
+        drawn.figure_.draw_without_rendering()
+    assert long.ax_.get_window_extent().width > 0.8 * short.ax_.get_window_extent().width
+    assert long.legend_.get_window_extent().x1 <= long.figure_.bbox.x1
+    assert entries(long) == in_natural_order(set(LONG))
+
+
+def test_long_entries_are_cut_where_others_share_the_figure(X):
+    _, axes = plt.subplots(1, 2, figsize=(7.2, 3))
+    before = axes[0].get_window_extent().width
+    drawn = LatentDisplay.from_latents(X[:, :2], labels=pd.Series(LONG, name=LONG[0]), ax=axes[0])
+    assert drawn.ax_.get_window_extent().width > before / 2
+    assert drawn.legend_.get_window_extent().x1 < axes[1].get_tightbbox().x0
+    assert len(set(entries(drawn))) == 12
+    assert all("…" in entry for entry in entries(drawn))
+
+
 def test_axes_outside_a_grid_make_room_too(X, labels):
     figure = Figure()
     ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
@@ -390,7 +392,7 @@ def test_pipelines_and_searches_draw_from_their_last_step(X, labels):
         drawn = LatentDisplay.from_estimator(estimator, X, labels=labels, random_state=0)
         np.testing.assert_array_equal(drawn.latents, estimator.transform(X))
         np.testing.assert_array_equal(drawn.prior, model(X).sample_latent(500, random_state=0))
-        assert drawn.axis_names == ["firstcolumns0", "firstcolumns1"]
+        assert drawn.axis_names == ["latent 0", "latent 1"]
 
 
 def test_frames_as_output_are_drawn_like_arrays(X):
@@ -465,7 +467,7 @@ def test_without_umap_the_error_names_the_extra_and_the_way_around(X, monkeypatc
     with pytest.raises(ImportError, match=r"""umap-learn.*reducer='pca' without it: pip install "skdevae\[umap\]\""""):
         LatentDisplay.from_estimator(model(X, 3), X)
     assert LatentDisplay.from_estimator(model(X, 3), X, reducer="pca").axis_names == ["PCA 1", "PCA 2"]
-    assert LatentDisplay.from_estimator(model(X, 2), X).axis_names == ["firstcolumns0", "firstcolumns1"]
+    assert LatentDisplay.from_estimator(model(X, 2), X).axis_names == ["latent 0", "latent 1"]
 
 
 def test_it_lives_beside_the_other_display():
