@@ -23,9 +23,13 @@ def rgb(color: str) -> np.ndarray:
     return np.array([int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)])
 
 
-def least_distance(colors, vision: str) -> float:
+def cie1976(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one - other))
+
+
+def least_distance(colors, vision: str, difference=ciede2000) -> float:
     labs = [lab_seen(rgb(color), vision) for color in colors]
-    return min(float(ciede2000(*pair)) for pair in itertools.combinations(labs, 2))
+    return min(float(difference(*pair)) for pair in itertools.combinations(labs, 2))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,8 @@ def test_curves_are_told_apart_from_each_other_and_from_those_without_a_name(vis
 
 @pytest.mark.parametrize("vision", VISION)
 def test_categories_are_told_apart_from_each_other_and_from_greys(vision):
-    assert least_distance([*CATEGORY_COLORS, PRIOR_COLOR, UNLABELLED_COLOR, "#FFFFFF"], vision) > 7
+    """About 2 of these differences can just be noticed."""
+    assert least_distance([*CATEGORY_COLORS, PRIOR_COLOR, UNLABELLED_COLOR, "#FFFFFF"], vision, cie1976) > 14
 
 
 def test_names_in_the_colours_of_curves_are_read_on_white():
