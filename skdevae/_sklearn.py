@@ -11,6 +11,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import _param_validation, metaestimators
 from sklearn.utils import _safe_indexing as take_rows_or_columns
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_container_adapter
 from sklearn.utils.validation import _check_monotonic_cst as check_monotonic_cst
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_monotonic_cst",
     "check_parameters",
     "check_sample_weight",
+    "container_adapter",
     "fit_context",
     "inside_available_if",
     "take_rows_or_columns",
@@ -57,3 +59,8 @@ def inside_available_if(attribute: Any, decorate: Callable[[Callable], Callable]
 def available_if(check: Callable[[Any], bool]) -> Callable[[_Function], _Function]:
     """Decorator of methods that an estimator has only where a check of it is true."""
     return metaestimators.available_if(check)
+
+
+def container_adapter(estimator: Any) -> Any:
+    """What makes data frames of an estimator's results, by its ``set_output`` or the global one; None for arrays."""
+    return _get_container_adapter("transform", estimator)

@@ -422,12 +422,12 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         -------
         posterior : Posterior
             With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
-            ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for ``inference="exact"``,
-            and for models with an encoder that have one component, a standard normal prior and, but for ``"poisson"``
-            and for ``"nb"`` along an axis, no size factors. For other models with an encoder, it is the encoder's
-            Gaussian, or what flows make of it, where a sample is complete. An encoder knows little of samples with
-            missing entries, or far from all others: theirs is estimated from weighted draws, as in
-            :meth:`score_samples`.
+            ``beyond_training``, which marks the rows that :meth:`transform` warns of. ``pd.DataFrame(posterior)`` is
+            a table of them all, with the index of X. Exact for ``inference="exact"``, and for models with an encoder
+            that have one component, a standard normal prior and, but for ``"poisson"`` and for ``"nb"`` along an axis,
+            no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it,
+            where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
+            theirs is estimated from weighted draws, as in :meth:`score_samples`.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         fields, placement = inference.placed_posterior(source, credible_level)

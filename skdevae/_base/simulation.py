@@ -23,7 +23,7 @@ from ..table.size_factors import check_without_sizes
 from ..table.table import TableReader
 from ..table.validation import named_entries
 from ..training.seeds import generator_from, spawn_seeds
-from .own_settings import UnderOwnSettings
+from .tables_out import TablesOutMixin
 
 SAMPLING_CONSTRAINTS = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
@@ -69,7 +69,7 @@ def float64_like(module: GenerativeModel) -> Tensor:
     return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
 
 
-class SimulationMixin(UnderOwnSettings):
+class SimulationMixin(TablesOutMixin):
     """What a fitted model says of the table, given latents: expected values, their slopes, and simulated rows."""
 
     _reader_: TableReader
@@ -95,7 +95,7 @@ class SimulationMixin(UnderOwnSettings):
         -------
         curves : ndarray of shape (n_points, n_features)
             Those of a sample of median size, in the units of the training table. Expected counts end at 2**53, about
-            9e15, far from the data.
+            9e15, far from the data. Where :meth:`set_output` asks for data frames it is one, with z as index.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class SimulationMixin(UnderOwnSettings):
         rates : ndarray of shape (n_points, n_features) or (n_points, n_features, n_components)
             In the units of the training table per prior standard deviation, for a sample of median size. The last axis
             is there where the latent has more than one component. Expected counts end at 2**53: there, their rate of
-            change is 0.
+            change is 0. Where :meth:`set_output` asks for data frames, and the latent has one component, it is one.
 
         Raises
         ------
@@ -189,7 +189,8 @@ class SimulationMixin(UnderOwnSettings):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+            In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data. Where
+            :meth:`set_output` asks for data frames it is one.
 
         Raises
         ------

@@ -212,7 +212,7 @@ class TrajectoryDisplay:
 
         # A feature is as important as its curve varies over the samples. Some quantiles represent the samples.
         typical = np.quantile(positions, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
-        importances = units.curves(clusterer.trajectories(typical)[:, selected], selected).std(0)
+        importances = units.curves(np.asarray(clusterer.trajectories(typical))[:, selected], selected).std(0)
         kept = _most_important(labels[selected], importances, max_features_per_panel)
         drawn = selected[kept]
 
@@ -220,7 +220,7 @@ class TrajectoryDisplay:
         rows = _spread_rows(positions, max_samples)
         display = cls(
             z=points,
-            trajectories=units.curves(clusterer.trajectories(points)[:, drawn], drawn),
+            trajectories=units.curves(np.asarray(clusterer.trajectories(points))[:, drawn], drawn),
             positions=positions[rows],
             observations=units.observations(rows, drawn),
             feature_names=[names[column] for column in drawn],
