@@ -3,4 +3,6 @@
 Functions take a fitted estimator, or a pipeline or search that ends in one, and a table in the user's units.
 """
 
-__all__: list[str] = []
+from ._association import association_test
+
+__all__ = ["association_test"]
