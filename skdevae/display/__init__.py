@@ -4,7 +4,8 @@ Drawing needs matplotlib, which is imported only then: ``pip install "skdevae[pl
 two components needs ``pip install "skdevae[umap]"``.
 """
 
+from ._k_selection import KSelectionDisplay
 from ._latent import LatentDisplay
 from ._trajectory import TrajectoryDisplay
 
-__all__ = ["LatentDisplay", "TrajectoryDisplay"]
+__all__ = ["KSelectionDisplay", "LatentDisplay", "TrajectoryDisplay"]
