@@ -163,7 +163,7 @@ class _Comparison:
             for group, q in zip(self._groups, self._located(rows, level), strict=True):
                 columns.append(torch.cat([q @ self._hats, design], 1))  # (B, J + C)
                 curves[:, group] = q @ self._curves[:, group] + columns[-1] @ self._steps[group].T
-            weights, scores = _working(self._model, dense, curves)
+            weights, scores = working_scores(self._model, dense, curves)
             counts = counted(rows, torch.ones_like(curves[:, 0]))
             here = [
                 LevelMoments.of_rows(of_group, weights[:, group], scores[:, group], level, self._n_levels, counts)
@@ -179,7 +179,7 @@ class _Comparison:
             yield (joint - self._log_likelihood(rows, level, group)).softmax(1)
 
 
-def _working(model: GenerativeModel, rows: DenseRows, curves: Tensor) -> tuple[Tensor, Tensor]:
+def working_scores(model: GenerativeModel, rows: DenseRows, curves: Tensor) -> tuple[Tensor, Tensor]:
     """Information of entries of rows about their curves, and their scores, at curves (B, D): (B, D) each."""
     likelihood, at = model.in_context(curves, rows.context)
     nowhere = curves.new_zeros(len(curves), model.n_components)  # features follow their curves alone

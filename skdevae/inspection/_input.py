@@ -28,29 +28,32 @@ class Reached:
         Names of the columns that are modelled.
     earlier : sequence of transformers
         The steps before the model.
+    origin : list of int or None
+        Which column of the user's table each modelled column is. None where the steps before the model mix columns, or
+        cannot be reversed.
     """
 
     model: LatentEstimator
     table: Any
     names: list[str]
     earlier: Sequence[Any]
+    origin: list[int] | None
 
     @property
     def is_reversible(self) -> bool:
         """Whether values on the scale of the model can be taken back to the user's units."""
-        modelled = self.model.modelled_columns_
-        return not self.earlier or (
-            len(modelled) == self.model.n_features_in_
-            and all(hasattr(step, "inverse_transform") for step in self.earlier)
-        )
+        return self.origin is not None
 
     def in_user_units(self, values: np.ndarray) -> np.ndarray:
         """Values (P, D) of the modelled features in the user's units where they can be taken back, else as they are."""
-        if not self.is_reversible:
+        if self.origin is None or not self.earlier:
             return values
+        modelled = self.model.modelled_columns_
+        everything = np.zeros((len(values), self.model.n_features_in_))
+        everything[:, modelled] = values
         for step in reversed(self.earlier):
-            values = np.asarray(step.inverse_transform(values))
-        return values
+            everything = np.asarray(step.inverse_transform(everything))
+        return everything[:, self.origin]
 
 
 def reach(estimator: Any, X: Any, *, needs_axis: bool = True) -> Reached:
@@ -83,9 +86,14 @@ def reach(estimator: Any, X: Any, *, needs_axis: bool = True) -> Reached:
             "change in an order along one axis only. Fit an estimator with n_components=1, such as BasisDeVAEClusterer."
         )
     table = X if hasattr(X, "shape") else np.asarray(X)
-    names = input_names(estimator, table)
+    names = before = input_names(estimator, table)
+    are_kept = True
     for step in earlier:
         table = step.transform(table)
+        are_known = hasattr(step, "get_feature_names_out") or table.shape[1] == len(names)
         names = output_names(step, names, table.shape[1])
+        are_kept &= are_known and hasattr(step, "inverse_transform") and set(names) <= set(before)
+    origin = [before.index(name) for name in modelled_names(model, names)] if are_kept else None
     # The model's own names, if it was fitted on a data frame, are more certain than those worked out here.
-    return Reached(model, table, modelled_names(model, list(getattr(model, "feature_names_in_", names))), earlier)
+    names = modelled_names(model, list(getattr(model, "feature_names_in_", names)))
+    return Reached(model, table, names, earlier, origin)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -39,6 +40,27 @@ def test_a_bare_estimator_has_the_users_units(table):
 def test_steps_that_cannot_be_reversed_leave_values_as_they_are(table):
     without_inverse = make_pipeline(StandardScaler(), _OneWay())
     reached = reach(make_pipeline(without_inverse, devae()).fit(table), table)
+    assert not reached.is_reversible
+    np.testing.assert_array_equal(reached.in_user_units(reached.table), reached.table)
+
+
+def test_columns_that_a_step_leaves_out_do_not_come_back(table):
+    pipeline = make_pipeline(StandardScaler(), VarianceThreshold(), devae())
+    constant = table.assign(always=7.0)[["marker 0", "always", *table.columns[1:]]]
+    reached = reach(pipeline.fit(constant), constant)
+    np.testing.assert_allclose(reached.in_user_units(reached.table), table.to_numpy())
+    assert reached.names == list(table.columns)
+
+
+def test_columns_that_condition_do_not_come_back(table):
+    model = DeVAETransformer(max_epochs=2, covariates=[2], random_state=0)
+    reached = reach(make_pipeline(StandardScaler(), model).fit(table.to_numpy()), table.to_numpy())
+    others = [0, 1, 3, 4]
+    np.testing.assert_allclose(reached.in_user_units(reached.table[:, others]), table.to_numpy()[:, others])
+
+
+def test_steps_that_mix_columns_leave_values_as_they_are(table):
+    reached = reach(make_pipeline(PCA(), devae()).fit(table), table)
     assert not reached.is_reversible
     np.testing.assert_array_equal(reached.in_user_units(reached.table), reached.table)
 

@@ -235,7 +235,10 @@ def test_probabilities_of_counts_sum_to_one_and_have_the_mean(name):
     x = torch.arange(2 if name == "bernoulli" else 4000, dtype=torch.float64)[:, None].expand(-1, 4)
     probability = _log_density(likelihood, likelihood.tables(curves, z), x).exp()
     torch.testing.assert_close(probability.sum(0), torch.ones(5, 4, dtype=torch.float64), atol=1e-8, rtol=0)
-    torch.testing.assert_close((probability * x[:, None]).sum(0), likelihood.mean(curves, z), atol=1e-6, rtol=1e-6)
+    mean = likelihood.mean(curves, z)
+    torch.testing.assert_close((probability * x[:, None]).sum(0), mean, atol=1e-6, rtol=1e-6)
+    squares = (probability * (x[:, None] - mean).square()).sum(0)
+    torch.testing.assert_close(squares, likelihood.variance(curves, z), atol=1e-4, rtol=1e-5)
 
 
 def test_gaussian_density_integrates_to_one():
@@ -245,6 +248,20 @@ def test_gaussian_density_integrates_to_one():
     density = _log_density(likelihood, likelihood.tables(curves, z), x[:, None].expand(-1, 3)).exp()
     torch.testing.assert_close(torch.trapezoid(density, x, dim=0), torch.ones(4, 3, dtype=torch.float64))
     torch.testing.assert_close(torch.trapezoid(density * x[:, None, None], x, dim=0), likelihood.mean(curves, z))
+    squares = density * (x[:, None, None] - curves).square()
+    torch.testing.assert_close(torch.trapezoid(squares, x, dim=0), likelihood.variance(curves, z))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_curve_suits_an_entry_better_than_the_saturated_one(name):
+    likelihood = _likelihood(name, 4)
+    x = torch.from_numpy(_data(name, (6, 4)))
+    _, z = _curves_and_z(name, (6, 4))
+    best = likelihood.saturated_log_prob(x, z[:, None])
+    curves = torch.linspace(-30, 30, 60_001, dtype=torch.float64)[:, None, None].expand(-1, *x.shape)
+    found = likelihood.log_prob(x, curves, z[:, None]).amax(0)
+    torch.testing.assert_close(found, best, atol=1e-5, rtol=0)
+    assert (found <= best + 1e-12).all()
 
 
 def _expected_curvature(likelihood, curves, z):

@@ -66,6 +66,10 @@ class Likelihood(nn.Module):
         """Expected value of the features where their curves stand at ``curves`` (P, D)."""
         raise NotImplementedError
 
+    def variance(self, curves: Tensor, z: Tensor) -> Tensor:
+        """Variance of one entry where the features' curves stand at ``curves`` (P, D)."""
+        raise NotImplementedError
+
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         """One draw for each entry of ``curves`` (P, D)."""
         raise NotImplementedError
@@ -73,6 +77,10 @@ class Likelihood(nn.Module):
     def unlink(self, mean: Tensor) -> Tensor:
         """The curve under which the expected value is ``mean``, kept away from the ends of the range."""
         raise NotImplementedError
+
+    def saturated_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log density or probability of every entry x (..., D) under the curve that suits this entry best."""
+        return self.log_prob(x, self.unlink(x), z)
 
     def initialize_(self, mean: Tensor, variance: Tensor) -> None:
         """Start from the mean and the variance of every feature, (D,)."""

@@ -31,6 +31,12 @@ class Bernoulli(CountLikelihood):
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return torch.sigmoid(curves)
 
+    def variance(self, curves: Tensor, z: Tensor) -> Tensor:
+        return self.information(curves, z)
+
+    def saturated_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(torch.sigmoid(curves), generator=generator)
 

@@ -24,6 +24,10 @@ class CountLikelihood(LinearLikelihood):
         """log p(0 | z); arguments as for :meth:`coefficients`."""
         raise NotImplementedError
 
+    def saturated_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        # Without unlink, which stays away from the ends. The lower the curve, the more certain is a zero.
+        return torch.where(x > 0, self.log_prob(x, x.clamp(min=1).log(), z), 0.0)
+
     def expected_row_log_prob(
         self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
     ) -> Tensor:

@@ -75,6 +75,9 @@ class Gaussian(LinearLikelihood):
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return curves
 
+    def variance(self, curves: Tensor, z: Tensor) -> Tensor:
+        return self.scale.square().expand_as(curves)
+
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         return curves + self.scale * torch.randn(curves.shape, generator=generator, dtype=curves.dtype)
 

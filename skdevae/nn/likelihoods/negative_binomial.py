@@ -85,6 +85,10 @@ class NegativeBinomial(CountLikelihood):
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return bounded_log_mean(curves).exp()
 
+    def variance(self, curves: Tensor, z: Tensor) -> Tensor:
+        mean = bounded_log_mean(curves).exp()
+        return mean + mean.square() / self.dispersion
+
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         dispersion = self.dispersion.expand_as(curves)
         relative_rate = torch._standard_gamma(dispersion, generator=generator) / dispersion
@@ -167,6 +171,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return super().mean(curves, z) * self._kept(z)
+
+    def variance(self, curves: Tensor, z: Tensor) -> Tensor:
+        kept, mean = self._kept(z), super().mean(curves, z)
+        return kept * (super().variance(curves, z) + (1 - kept) * mean.square())
 
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(self._kept(z), generator=generator) * super().sample(curves, z, generator)

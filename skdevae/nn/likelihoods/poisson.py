@@ -51,6 +51,9 @@ class Poisson(CountLikelihood):
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return bounded_log_mean(curves).exp()
 
+    def variance(self, curves: Tensor, z: Tensor) -> Tensor:
+        return self.mean(curves, z)
+
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         return draw_counts(self.mean(curves, z), generator)
 

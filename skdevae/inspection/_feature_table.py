@@ -1,0 +1,179 @@
+"""Feature table: what a fitted axis says of each feature, one row a feature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+
+from .._base.estimator import LatentEstimator, Query
+from .._sklearn import Interval, validate_params
+from .._typing import CovariatesLike
+from ..inference.explained import explained_deviance, moments_along
+from ..metrics._pipelines import given_facts
+from ..nn.models import GenerativeModel
+from ..table.columns import Columns
+from ..table.weighted_rows import checked_weights
+from ..trajectory._basisdevae import BasisDeVAEClusterer
+from ..trajectory._feature_clusterer import FeatureClusterer
+from ._courses import Courses
+from ._events import EVENTS, Floats
+from ._input import reach
+
+#: names of the events as columns
+_NAMES = {event: event.replace("_", " ") for event in EVENTS}
+
+
+@validate_params(
+    {"threshold": [Interval(Real, 0, 1, closed="both")]},
+    prefer_skip_nested_validation=True,
+)
+def feature_table(
+    estimator: Any,
+    X: Any,
+    *,
+    threshold: float = 0.8,
+    size_factors: ArrayLike | None = None,
+    covariates: CovariatesLike = None,
+    sample_weight: ArrayLike | None = None,
+) -> pd.DataFrame:
+    """Describe how each feature changes along the axis: one row a feature.
+
+    Curves are judged between the 1 % and 99 % quantiles of the samples' positions. The axis is known only up to a
+    monotone map, so every event has a position on the axis and, beside it, a quantile: the share of the samples that
+    come before it. Between studies, quantiles compare where their samples do.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted estimator with one latent component, a Pipeline that ends in one, or a search over one.
+    X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+        Samples in rows, in the user's units.
+    threshold : float, default=0.8
+        Least probability of a behaviour or cluster to be named. Features below are ``"uncertain"``.
+    size_factors : array-like of shape (n_samples,), default=None
+        Sizes of the samples, for a model that was fitted with sizes.
+    covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
+        Covariates of the samples, for a model that was fitted with covariates.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How often each sample counts; None means once.
+
+    Returns
+    -------
+    table : DataFrame
+        With the names of the modelled features as index, and as columns:
+
+        ``behaviour`` or ``cluster``, ``probability``
+            The most probable behaviour (of :class:`~skdevae.BasisDeVAEClusterer`) or cluster (of
+            :class:`~skdevae.BasisVAEClusterer`), and its probability. Other estimators have none. A feature that had
+            one value in training is ``"constant"``, one without any is ``"unobserved"``: all else is NaN there.
+        ``direction``
+            ``"up"``, ``"down"``, ``"up then down"``, ``"down then up"``, or ``"none"`` for a curve that does not
+            change. A curve turns if it leaves the range between its start and its end by more than a tenth of its whole
+            range.
+        ``onset``, ``half change``, ``end``
+            Where on the axis the curve has made 10 %, 50 % and 90 % of its change: from its start to its end or, if it
+            turns, to its value farthest from the start. The end of a curve that falls back is where it has made 90 % of
+            that way back. NaN for a curve that does not change.
+        ``peak``
+            Where a curve that turns is farthest outside the range between its start and its end. NaN for others.
+        ``onset (quantile)``, ``half change (quantile)``, ``peak (quantile)``, ``end (quantile)``
+            The same as shares of the samples, from 0 to 1.
+        ``change``
+            Signed change from the start to the extreme, in the user's units, for a sample of median size and average
+            covariates. Where steps of the pipeline mix columns or have no ``inverse_transform``, units are those of
+            the model's input.
+        ``change (sds)``
+            The same in standard deviations of a single measurement around its expected value. For measurements that is
+            the noise. For counts and zeros and ones, it is the square root of the mean of the variances at the start
+            and at the extreme.
+        ``explained variance`` or, for counts and zeros and ones, ``explained deviance``
+            Share of the column's variance that its curve explains. Each entry is predicted from the position that the
+            *other* columns give to the sample, for a column of noise would explain itself. (In tables of more than 20
+            columns, one of 20 groups is left out at a time; in large ones, one of 5.) Curves have seen the rows that
+            they were fitted to. For other rows the share is a fair one; it is negative where a constant does better.
+            It is what remains beyond sizes and covariates.
+
+    Raises
+    ------
+    ValueError
+        If the estimator does not end in a fitted model of this package, or has more than one latent component.
+
+    See Also
+    --------
+    skdevae.BasisDeVAEClusterer.feature_labels : The names of behaviours alone.
+    skdevae.display.TrajectoryDisplay : Draws the curves.
+
+    Notes
+    -----
+    All is said of the curve of the most probable behaviour, also where that is uncertain.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skdevae import BasisDeVAEClusterer
+    >>> from skdevae.datasets import make_progression
+    >>> from skdevae.inspection import feature_table
+    >>> progression = make_progression(200, n_increasing=2, n_decreasing=2, n_transient=1, random_state=0)
+    >>> X = pd.DataFrame(progression.data, columns=["a", "b", "c", "d", "e"])
+    >>> clusterer = BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(X)
+    >>> table = feature_table(clusterer, X)
+    >>> table["direction"].tolist()
+    ['up', 'up', 'down', 'down', 'up then down']
+    >>> table[["behaviour", "half change (quantile)"]].shape
+    (5, 2)
+    """
+    reached = reach(estimator, X)
+    model = reached.model
+    weights = None if sample_weight is None else checked_weights(sample_weight, reached.table)
+    facts = given_facts(size_factors=size_factors, covariates=covariates)
+    query = _weighted(model._for_inference(reached.table, **facts), weights)
+    placement = query.inference.placed(query.source)
+    model._beyond_training(query.inference, query.source, placement)
+    courses = Courses.of(reached, model, placement.position[:, 0].cpu().numpy(), weights)
+    columns = query.table.reader.columns
+    found = {
+        **_labels(model, columns, threshold),
+        "direction": courses.directions,
+        **{name: courses.events(event) for event, name in _NAMES.items()},
+        **{f"{name} (quantile)": courses.quantiles(event) for event, name in _NAMES.items()},
+        "change": courses.change,
+        "change (sds)": np.sign(courses.change) * _sds(query.inference.model, columns, courses),
+        _measure(model): columns.spread(explained_deviance(query.inference.model, query.source).cpu().numpy(), np.nan),
+    }
+    return pd.DataFrame(found, index=reached.names)
+
+
+def _weighted(query: Query, weights: Floats | None) -> Query:
+    """The rows of a query, each with a weight (N,)."""
+    table = replace(query.table, context=query.table.context.replaced(weight=weights))
+    return query._replace(table=table, source=table.source(query.source.like))
+
+
+def _labels(model: LatentEstimator, columns: Columns, threshold: float) -> dict[str, np.ndarray]:
+    """The label of each feature and its probability, by the name of the column; nothing where features have none."""
+    if not isinstance(model, FeatureClusterer):
+        return {}
+    names, probability = model.feature_labels(threshold), model.responsibilities_.max(1)
+    names[columns.left_out], probability[columns.left_out] = "constant", np.nan
+    names[columns.unobserved] = "unobserved"
+    return {"behaviour" if isinstance(model, BasisDeVAEClusterer) else "cluster": names, "probability": probability}
+
+
+def _sds(model: GenerativeModel, columns: Columns, courses: Courses) -> Floats:
+    """How far each feature's start and extreme are apart, in standard deviations of an entry: (D,)."""
+    points = torch.from_numpy(courses.at[:, None]).to(next(model.parameters()))
+    mean, variance = (columns.spread(part.cpu().numpy(), np.nan) for part in moments_along(model, points))
+    of_features = np.arange(mean.shape[1])
+    start, extreme = (0, of_features), (courses.extremes, of_features)
+    return np.asarray(np.abs(mean[extreme] - mean[start]) / np.sqrt((variance[start] + variance[extreme]) / 2))
+
+
+def _measure(model: LatentEstimator) -> str:
+    """What the explained share is a share of."""
+    return "explained variance" if model._config_["likelihood"]["name"] == "gaussian" else "explained deviance"
