@@ -119,12 +119,12 @@ def feature_table(
     >>> from skdevae import BasisDeVAEClusterer
     >>> from skdevae.datasets import make_progression
     >>> from skdevae.inspection import feature_table
-    >>> progression = make_progression(200, n_increasing=2, n_decreasing=2, n_transient=1, random_state=0)
+    >>> progression = make_progression(200, n_increasing=2, n_decreasing=2, n_transient=1, random_state=1)
     >>> X = pd.DataFrame(progression.data, columns=["a", "b", "c", "d", "e"])
-    >>> clusterer = BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(X)
+    >>> clusterer = BasisDeVAEClusterer(max_epochs=30, random_state=0).fit(X)
     >>> table = feature_table(clusterer, X)
     >>> table["direction"].tolist()
-    ['up', 'up', 'down', 'down', 'up then down']
+    ['up then down', 'up', 'up', 'down', 'down']
     >>> table[["behaviour", "half change (quantile)"]].shape
     (5, 2)
     """
