@@ -6,6 +6,7 @@ two components needs ``pip install "skdevae[umap]"``.
 
 from ._k_selection import KSelectionDisplay
 from ._latent import LatentDisplay
+from ._loss import LossDisplay
 from ._trajectory import TrajectoryDisplay
 
-__all__ = ["KSelectionDisplay", "LatentDisplay", "TrajectoryDisplay"]
+__all__ = ["KSelectionDisplay", "LatentDisplay", "LossDisplay", "TrajectoryDisplay"]

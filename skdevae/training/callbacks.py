@@ -31,6 +31,7 @@ class Annealing(Callback):
     def on_epoch_begin(self, net, **kwargs):
         remaining = max(0.0, 1 - (len(net.history) - 1) / self.n_epochs) if self.n_epochs else 0.0
         net.module_.latent_temperature = self.hottest**remaining
+        net.history.record("temperature", float(net.module_.latent_temperature))
         net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
 
 
@@ -91,6 +92,7 @@ class DivergenceWarmUp(Callback):
     def on_epoch_begin(self, net, **kwargs):
         weight = self._weight(len(net.history) - 1)
         net.module_.divergence_weight = weight
+        net.history.record("divergence_weight", float(weight))
         net.module_.assignment.hold_(weight < 1 or net.module_.is_judged)
 
 
