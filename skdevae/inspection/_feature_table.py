@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from .._base.estimator import LatentEstimator, Query
 from .._sklearn import Interval, validate_params
-from .._typing import CovariatesLike
+from .._typing import CovariatesLike, RandomState
 from ..inference.explained import explained_deviance, moments_along
 from ..metrics._pipelines import given_facts
 from ..nn.models import GenerativeModel
@@ -21,6 +21,7 @@ from ..table.columns import Columns
 from ..table.weighted_rows import checked_weights
 from ..trajectory._basisdevae import BasisDeVAEClusterer
 from ..trajectory._feature_clusterer import FeatureClusterer
+from ._association import association_test
 from ._courses import Courses
 from ._events import EVENTS, Floats
 from ._input import reach
@@ -30,7 +31,12 @@ _NAMES = {event: event.replace("_", " ") for event in EVENTS}
 
 
 @validate_params(
-    {"threshold": [Interval(Real, 0, 1, closed="both")]},
+    {
+        "threshold": [Interval(Real, 0, 1, closed="both")],
+        "tests": ["boolean"],
+        "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
+    },
     prefer_skip_nested_validation=True,
 )
 def feature_table(
@@ -38,6 +44,9 @@ def feature_table(
     X: Any,
     *,
     threshold: float = 0.8,
+    tests: bool = False,
+    random_state: RandomState = None,
+    n_jobs: int | None = None,
     size_factors: ArrayLike | None = None,
     covariates: CovariatesLike = None,
     sample_weight: ArrayLike | None = None,
@@ -56,6 +65,13 @@ def feature_table(
         Samples in rows, in the user's units.
     threshold : float, default=0.8
         Least probability of a behaviour or cluster to be named. Features below are ``"uncertain"``.
+    tests : bool, default=False
+        Whether to add what :func:`association_test` says of each feature, with its defaults.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the permutations of the tests.
+    n_jobs : int, default=None
+        Number of fits that run at the same time, for the tests. None means 1, unless a ``joblib.parallel_config``
+        context says otherwise; -1 means one for each processor.
     size_factors : array-like of shape (n_samples,), default=None
         Sizes of the samples, for a model that was fitted with sizes.
     covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
@@ -98,6 +114,8 @@ def feature_table(
             columns, one of 20 groups is left out at a time; in large ones, one of 5.) Curves have seen the rows that
             they were fitted to. For other rows the share is a fair one; it is negative where a constant does better.
             It is what remains beyond sizes and covariates.
+        ``statistic``, ``p value``, ``q value``
+            Of :func:`association_test`, with ``tests=True``.
 
     Raises
     ------
@@ -106,6 +124,7 @@ def feature_table(
 
     See Also
     --------
+    association_test : Whether a feature changes at all.
     skdevae.BasisDeVAEClusterer.feature_labels : The names of behaviours alone.
     skdevae.display.TrajectoryDisplay : Draws the curves.
 
@@ -146,7 +165,8 @@ def feature_table(
         "change (sds)": np.sign(courses.change) * _sds(query.inference.model, columns, courses),
         _measure(model): columns.spread(explained_deviance(query.inference.model, query.source).cpu().numpy(), np.nan),
     }
-    return pd.DataFrame(found, index=reached.names)
+    table = pd.DataFrame(found, index=reached.names)
+    return table.join(_tests(estimator, X, random_state, n_jobs, facts, sample_weight)) if tests else table
 
 
 def _weighted(query: Query, weights: Floats | None) -> Query:
@@ -172,6 +192,21 @@ def _sds(model: GenerativeModel, columns: Columns, courses: Courses) -> Floats:
     of_features = np.arange(mean.shape[1])
     start, extreme = (0, of_features), (courses.extremes, of_features)
     return np.asarray(np.abs(mean[extreme] - mean[start]) / np.sqrt((variance[start] + variance[extreme]) / 2))
+
+
+def _tests(
+    estimator: Any,
+    X: Any,
+    random_state: RandomState,
+    n_jobs: int | None,
+    facts: dict[str, Any],
+    sample_weight: ArrayLike | None,
+) -> pd.DataFrame:
+    """What association tests say of each feature, but for the effect size, which is much like the explained share."""
+    found = association_test(
+        estimator, X, random_state=random_state, n_jobs=n_jobs, sample_weight=sample_weight, **facts
+    )
+    return found.drop(columns="effect_size").rename(columns=lambda name: name.replace("_", " "))
 
 
 def _measure(model: LatentEstimator) -> str:

@@ -13,7 +13,7 @@ from trajectory.by_hand import conditional_variance
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer
 from skdevae.datasets import make_progression
-from skdevae.inspection import feature_table
+from skdevae.inspection import association_test, feature_table
 from skdevae.inspection._events import EVENTS, as_quantiles, evaluation_grid, event_positions
 
 BEHAVIORS = ("increasing", "decreasing", "transient", "flat")
@@ -177,6 +177,16 @@ def test_sizes_and_covariates_are_passed_on(counts):
     assert_allclose(found["half change"], event_positions(model.trajectories(at), at, "half_change"))
     with pytest.raises(ValueError, match="covariates"):
         feature_table(model, counts, size_factors=sizes)
+
+
+def test_tests_are_those_of_association(X):
+    few = X[NAMES[1:4]]
+    model = DeVAETransformer(max_epochs=2, random_state=0).fit(few)
+    tested, tests = feature_table(model, few, tests=True, random_state=0), association_test(model, few, random_state=0)
+    plain = feature_table(model, few)
+    pd.testing.assert_frame_equal(tested[plain.columns], plain)
+    for column in ("statistic", "p_value", "q_value"):
+        assert_array_equal(tested[column.replace("_", " ")], tests[column])
 
 
 def test_two_components_are_no_axis(X):
