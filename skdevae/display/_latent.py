@@ -15,7 +15,7 @@ from .._typing import CovariatesLike
 from ..metrics._pipelines import given_facts, last_step
 from ._fitted_text import shortened
 from ._labels import Labels, read_labels
-from ._layout import emptiest_corner, import_matplotlib, make_room_for, widen_figure_for
+from ._layout import emptiest_corner, import_matplotlib, leave_room, widen_figure_for
 from ._palette import CATEGORY_COLORS, PRIOR_COLOR, UNLABELLED_COLOR, category_style
 from ._reduction import at_most_two_axes, check_reducer
 
@@ -413,7 +413,7 @@ class LatentDisplay:
         if self._own_figure:
             widen_figure_for(self.legend_, self.figure_)
         else:
-            make_room_for(self.legend_, self.ax_)
+            leave_room(self.ax_, 72 * self.legend_.get_window_extent().width / self.figure_.dpi)
 
     def _add_colorbar(self, title: str) -> None:
         # Not made from the samples themselves, because the bar would be as transparent as they are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 Corner: TypeAlias = Literal["upper right", "upper left", "lower right", "lower left"]
 
-#: width of one panel of several, in inches
-_PANEL_WIDTH = 4.6
-#: height of one panel of several, in inches
-_PANEL_HEIGHT = 3.6
+#: widths of one column and of two in a journal, in inches: 89 mm and 183 mm
+_ONE_COLUMN, _TWO_COLUMNS = 3.5, 7.2
+#: height of a panel, as a share of the width that it has with all that belongs to it
+_PANEL_HEIGHT = 0.68
 #: how far a legend in a corner reaches, as shares of the width and height of the Axes
 _CORNER = (0.4, 0.3)
 #: share of a figure's width that its legend may take before the figure is widened
@@ -38,25 +39,41 @@ def arrange_panels(ax: Any, n_panels: int, n_cols: int) -> NDArray[Any]:
     if ax is not None and not isinstance(ax, plt.Axes):
         given = np.asarray(ax, dtype=object).ravel()
         if len(given) != n_panels:
-            raise ValueError(f"ax has {len(given)} Axes, but there are {n_panels} clusters to draw: give one for each.")
+            raise ValueError(f"ax has {len(given)} Axes, but there are {n_panels} panels to draw: give one for each.")
         return given
     if ax is not None and n_panels == 1:
         return np.array([ax], dtype=object)
     n_cols = min(n_cols, n_panels)
     n_rows = math.ceil(n_panels / n_cols)
     if ax is None:
-        figure = plt.figure(figsize=(_PANEL_WIDTH * n_cols, _PANEL_HEIGHT * n_rows), layout="constrained")
+        width = _ONE_COLUMN if n_cols == 1 else _TWO_COLUMNS
+        figure = plt.figure(figsize=(width, _PANEL_HEIGHT * width / n_cols * n_rows), layout="constrained")
         places = figure.add_gridspec(n_rows, n_cols)
     else:
         place = ax.get_subplotspec()
         if place is None:
             raise ValueError(
-                f"ax is not part of a grid, so it cannot be divided into panels: give {n_panels} Axes, one for each "
-                "cluster."
+                f"ax is not part of a grid, so it cannot be divided into panels: give {n_panels} Axes, one for each."
             )
         figure, places = ax.figure, place.subgridspec(n_rows, n_cols)
         ax.set_axis_off()
     return np.array([figure.add_subplot(places[panel]) for panel in range(n_panels)], dtype=object)
+
+
+def is_outermost(axes: Axes, others: Iterable[Axes], side: Literal["left", "bottom"]) -> bool:
+    """Whether none of the others stands on one side of the Axes in the same grid."""
+    place = axes.get_subplotspec()
+    for other in others:
+        neighbour = other.get_subplotspec()
+        if place is None or neighbour is None or neighbour.get_gridspec() is not place.get_gridspec():
+            continue
+        if side == "left":
+            beside = neighbour.rowspan == place.rowspan and neighbour.colspan.start < place.colspan.start
+        else:
+            beside = neighbour.colspan == place.colspan and neighbour.rowspan.start > place.rowspan.start
+        if beside:
+            return False
+    return True
 
 
 def emptiest_corner(axes: Axes, points: NDArray[np.float64]) -> Corner:
@@ -80,11 +97,15 @@ def widen_figure_for(legend: Legend, figure: Figure) -> None:
         figure.set_size_inches(width + beyond, height)
 
 
-def make_room_for(legend: Legend, axes: Axes) -> None:
-    """Narrow the Axes by a legend to its right, as a colour bar does, unless the figure has a layout that does so."""
+def leave_room(axes: Axes, width: float) -> None:
+    """Narrow the Axes by what stands to its right, ``width`` points wide, as a colour bar does.
+
+    A figure with a layout does so by itself.
+    """
     if axes.figure.get_layout_engine() is not None:
         return
-    share = min(1.03 * legend.get_window_extent().width / axes.get_window_extent().width + 0.02, 0.6)
+    panel = 72 * axes.get_window_extent().width / axes.figure.dpi
+    share = min(1.03 * width / panel + 0.02, 0.6)
     place = axes.get_subplotspec()
     if place is None:
         box = axes.get_position()

@@ -1,8 +1,9 @@
-"""Plotted units: the units in which features of any kind share one vertical axis."""
+"""Plotted units: the units in which a figure shows features, and what they are called."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,8 +17,23 @@ _COUNTS = ("poisson", "nb", "zinb")
 _ROUNDING = 1e-10
 
 
-class PlottedUnits:
-    """Turn entries of a table, and curves in the table's units, into plotted units.
+class PlottedUnits(Protocol):
+    """Turn entries of a table, and curves on the table's scale, into the units of a figure."""
+
+    #: what the vertical axis shows
+    label: str
+
+    def curves(self, values: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Some columns (P, C) of the curves of all features (P, D), in plotted units."""
+        ...
+
+    def observations(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Some rows and columns (R, C) of the table, in plotted units."""
+        ...
+
+
+class ScaledUnits:
+    """Units that features of any kind share.
 
     Continuous features are standardised, counts are standardised after log1p, binary features stay as they are.
 
@@ -27,11 +43,6 @@ class PlottedUnits:
         The table, whose columns set the units. NaN is a missing entry.
     likelihood : str
         Name of the likelihood of the features. Any that is not named here is treated as that of continuous features.
-
-    Attributes
-    ----------
-    label : str
-        What the vertical axis shows.
     """
 
     def __init__(self, X: Any, likelihood: str) -> None:
@@ -45,20 +56,51 @@ class PlottedUnits:
             self.label = "probability"
         else:
             self._center, self._spread = _moments(table)
-            self.label = "log1p of the count, standardised (sd)" if self._takes_log else "standardised value (sd)"
+            self.label = "log1p of the count (sd)" if self._takes_log else "standardised value (sd)"
 
     def curves(self, values: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Curves of some columns, (n_points, n_columns), from the table's units to plotted units."""
-        return self._standardized(np.log1p(values) if self._takes_log else values, columns)
+        """Some columns (P, C) of the curves of all features (P, D), in plotted units."""
+        chosen = values[:, columns]
+        return self._standardized(np.log1p(chosen) if self._takes_log else chosen, columns)
 
     def observations(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Entries of some rows and columns of the table, in plotted units."""
-        values = self._table[:, columns][rows]
-        return self._standardized(values.toarray() if sp.issparse(values) else values, columns)
+        """Some rows and columns (R, C) of the table, in plotted units."""
+        return self._standardized(_dense(self._table[:, columns][rows]), columns)
 
     def _standardized(self, values: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
         standardized: NDArray[np.float64] = (values - self._center[columns]) / self._spread[columns]
         return standardized
+
+
+class UserUnits:
+    """The units of the user's table, such as mg/dL.
+
+    Parameters
+    ----------
+    X : array-like or sparse array of shape (n_samples, n_features)
+        The table on the scale on which the model sees it. NaN is a missing entry.
+    likelihood : str
+        Name of the likelihood of the features.
+    to_user : callable
+        Takes an array (n_rows, n_features) from the scale of the model to that of the user.
+    """
+
+    def __init__(self, X: Any, likelihood: str, to_user: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> None:
+        self._table = check_array(X, accept_sparse="csr", dtype=np.float64, ensure_all_finite="allow-nan")
+        self._to_user = to_user
+        self.label = "probability" if likelihood == "bernoulli" else "count" if likelihood in _COUNTS else "value"
+
+    def curves(self, values: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Some columns (P, C) of the curves of all features (P, D), in the user's units."""
+        return self._to_user(values)[:, columns]
+
+    def observations(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Some rows and columns (R, C) of the table, in the user's units."""
+        return self._to_user(_dense(self._table[rows]))[:, columns]
+
+
+def _dense(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)
 
 
 def _moments(table: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,51 +1,71 @@
-"""TrajectoryDisplay: the curves of features along the latent axis, one panel for each cluster."""
+"""TrajectoryDisplay: the curves of features along the latent axis, one panel for each cluster or feature."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._sklearn import StrOptions, check_parameters
 from .._typing import CovariatesLike
-from ..metrics._feature_names import input_names, modelled_names, output_names
-from ..metrics._pipelines import given_facts, split_at_clusterer
-from ._curve_names import representatives, spread_apart
-from ._layout import arrange_panels, import_matplotlib
-from ._palette import SAMPLE_COLOR, UNNAMED_COLOR, curve_style
-from ._plotted_units import PlottedUnits
+from ..inspection._events import as_quantiles
+from ..inspection._input import reach
+from ..metrics._pipelines import given_facts
+from ._bands import replicate_band
+from ._curve_names import representatives
+from ._layout import arrange_panels, import_matplotlib, is_outermost
+from ._trajectory_data import (
+    axis_label,
+    curve_positions,
+    feature_groups,
+    given_curves,
+    most_important,
+    plotted_units,
+    selected_columns,
+    spread_rows,
+    value_labels,
+)
+from ._trajectory_panel import (
+    Curves,
+    draw_bands,
+    draw_curves,
+    draw_histogram,
+    draw_observations,
+    dress,
+    name_curves,
+    set_limits,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: size of the names of curves, in points
-_NAME_SIZE = 8.5
-#: distance between names, as a multiple of their size
-_NAME_GAP = 1.35
+#: what a panel shows
+PanelsName: TypeAlias = Literal["cluster", "feature"]
+
 #: quantiles of the samples' positions at which the importance of features is computed
 _TYPICAL_POSITIONS = 50
-#: positions through which a curve is drawn by default
-_CURVE_POINTS = 200
-#: quantiles of the observations between which the vertical axis reaches at least
-_SHOWN = (0.005, 0.995)
+#: most panels side by side by default
+_COLUMNS = {"cluster": 2, "feature": 3}
 
 
 class TrajectoryDisplay:
-    """Every feature's curve along the latent axis, one panel for each cluster of features.
+    """Every feature's curve along the latent axis, one panel for each cluster of features, or one for each feature.
 
-    Use :meth:`from_estimator` to make one. Behind the curves are the observations, as light points; each sample is
-    drawn at its posterior mean. In each panel a few representative curves are highlighted and named. Clusters without
+    Use :meth:`from_estimator` to make one, or :meth:`from_predictions` if you have the curves already. Curves are drawn
+    where samples are: between the 1 % and 99 % quantiles of their positions. Bars along the lower edge of a panel show
+    how many samples are where. In a panel of several features a few representative curves are named and drawn in
+    colour. A panel of one feature also shows its observations, each sample at its posterior mean. Clusters without
     features have no panel.
 
-    All features share one vertical axis, so each is drawn in units of its own spread over the samples of X. Continuous
-    features are drawn as ``(x - mean) / sd``, and counts as ``(log1p(x) - mean of log1p(x)) / sd of log1p(x)``. Curves
-    are brought to the same units. (The curve of a count is log1p of its expected value, which is above the mean of its
-    log1p.) Binary features are drawn as they are, and their curves are probabilities. Observations are drawn as if all
-    samples had the median size and average covariates, as the estimator's ``adjust`` makes them.
+    Features that share a panel share one vertical axis, so each is drawn in units of its own spread over the samples of
+    X. Continuous features are drawn as ``(x - mean) / sd``, and counts as
+    ``(log1p(x) - mean of log1p(x)) / sd of log1p(x)``. Curves are brought to the same units. (The curve of a count is
+    log1p of its expected value, which is above the mean of its log1p.) Binary features are drawn as they are, and their
+    curves are probabilities. With a panel for each feature, features are drawn in the units of X instead. Observations
+    are drawn as if all samples had the median size and average covariates, as the estimator's ``adjust`` makes them.
 
     Parameters
     ----------
@@ -68,27 +88,36 @@ class TrajectoryDisplay:
     importances : ndarray of shape (n_features,)
         Standard deviation of each feature's curve over the samples, in plotted units. In choosing the curves to name,
         features with a larger one count for more.
-    value_label : str, default="standardised value (sd)"
-        What the vertical axis shows.
+    lower, upper : ndarray of shape (n_points, n_features), default=None
+        Band around each curve, in plotted units.
+    value_labels : sequence of str, of length n_features, default=None
+        What the vertical axis shows of each feature. None means "value".
+    axis_label : str, default="position on the latent axis"
+        What the horizontal axis shows.
 
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
         Figure that holds the panels.
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_panels,)
-        The panels, in the order of `cluster_names`.
+        The panels, in the order of `cluster_names` or `feature_names`.
     ax_ : ndarray of matplotlib.axes.Axes
         The same as `axes_`, under the name that displays of scikit-learn use.
     lines_ : ndarray of matplotlib.lines.Line2D of shape (n_features,)
         Each feature's curve, in the order of `feature_names`.
-    observations_ : ndarray of matplotlib.collections.PathCollection of shape (n_panels,)
-        The observations of each panel.
+    observations_ : dict of str to matplotlib.collections.PathCollection
+        The observations that are drawn, by feature.
+    bands_ : dict of str to matplotlib.collections.PolyCollection
+        The bands that are drawn, by feature.
+    samples_ : list of matplotlib.patches.StepPatch
+        The bars of each panel that show where samples are.
     labels_ : dict of str to matplotlib.text.Annotation
         The names beside the curves, by feature.
 
     See Also
     --------
-    skdevae.BasisDeVAEClusterer : The estimator whose curves these are.
+    skdevae.BasisDeVAEClusterer : An estimator whose curves these are.
+    LatentDisplay : Where samples are in latents of any dimension.
 
     Examples
     --------
@@ -102,6 +131,14 @@ class TrajectoryDisplay:
     ['increasing (1 of 10 features)', 'decreasing (1 of 10 features)', 'transient (1 of 30 features)']
     >>> display.lines_[0].get_xydata().shape
     (200, 2)
+
+    Two features, each in a panel of its own and in its own unit:
+
+    >>> display = TrajectoryDisplay.from_estimator(
+    ...     clusterer, X, features=[0, 30], panels="feature", value_label={"x0": "mg/dL", "x30": "mm"}
+    ... )
+    >>> [panel.get_ylabel() for panel in display.axes_]
+    ['mg/dL', 'mm']
     """
 
     def __init__(
@@ -116,7 +153,10 @@ class TrajectoryDisplay:
         cluster_names: Iterable[str],
         cluster_sizes: NDArray[np.integer],
         importances: NDArray[np.float64],
-        value_label: str = "standardised value (sd)",
+        lower: NDArray[np.float64] | None = None,
+        upper: NDArray[np.float64] | None = None,
+        value_labels: Sequence[str] | None = None,
+        axis_label: str = "position on the latent axis",
     ) -> None:
         self.z = z
         self.trajectories = trajectories
@@ -127,7 +167,10 @@ class TrajectoryDisplay:
         self.cluster_names = list(cluster_names)
         self.cluster_sizes = cluster_sizes
         self.importances = importances
-        self.value_label = value_label
+        self.lower = lower
+        self.upper = upper
+        self.value_labels = ["value"] * len(self.feature_names) if value_labels is None else list(value_labels)
+        self.axis_label = axis_label
 
     @classmethod
     def from_estimator(
@@ -138,40 +181,77 @@ class TrajectoryDisplay:
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         features: str | int | Iterable[str | int] | None = None,
+        panels: PanelsName = "cluster",
+        units: Literal["scaled", "user"] | None = None,
+        value_label: str | Mapping[str, str] | None = None,
+        replicates: Sequence[Any] | None = None,
+        interval_level: float = 0.9,
         z: ArrayLike | None = None,
         max_features_per_panel: int = 50,
         max_samples: int = 1000,
+        show_observations: bool | None = None,
+        show_samples: bool = True,
+        share_y: bool = False,
         max_labels: int = 4,
-        n_cols: int = 3,
+        n_cols: int | None = None,
         ax: Any = None,
         line_kw: dict[str, Any] | None = None,
         observation_kw: dict[str, Any] | None = None,
-    ) -> TrajectoryDisplay:
-        """Draw the curves of a fitted feature clusterer over the samples of X.
+    ) -> Self:
+        """Draw the curves of a fitted estimator over the samples of X.
 
         Parameters
         ----------
-        estimator : feature clusterer, Pipeline or search
-            A fitted :class:`~skdevae.BasisDeVAEClusterer`, or a Pipeline or search that ends in one. In a Pipeline, X
-            goes through the steps before the clusterer, and the features are those that reach it.
+        estimator : estimator, Pipeline or search
+            A fitted estimator with a latent of one component, such as :class:`~skdevae.BasisDeVAEClusterer` or
+            :class:`~skdevae.DeVAETransformer`, or a Pipeline or search that ends in one. In a Pipeline, X goes through
+            the steps before the estimator, and the features are those that reach it. Features of an estimator without
+            clusters are put together by what they are constrained to do.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
         size_factors, covariates : array-like of shape (n_samples, ...), default=None
             Of the rows of X, for an estimator that was fitted with those of its rows.
         features : str, int or sequence of them, default=None
             Names or positions of the features to draw. None means all.
+        panels : {"cluster", "feature"}, default="cluster"
+            What has a panel of its own.
+        units : {"scaled", "user"}, default=None
+            ``"user"`` draws values in the units of X: in a Pipeline, curves go back through the
+            ``inverse_transform`` of the steps before the estimator. Where a step is not linear, that is not quite the
+            expected value in the units of X. ``"scaled"`` draws them in units of their own spread, see
+            :class:`TrajectoryDisplay`. None means "user" in panels of one feature, as far as the steps can be undone,
+            and "scaled" otherwise.
+        value_label : str or mapping of str to str, default=None
+            What the vertical axis shows, such as "mg/dL": of all features, or by feature. None says which units are
+            drawn.
+        replicates : sequence of estimators, default=None
+            Fits to resampled rows, such as :func:`skdevae.inspection.bootstrap` makes. The curves that are named get a
+            band that contains `interval_level` of the replicates' curves at each position. Since every replicate has
+            an axis of its own, curves are compared where the same share of the samples of X comes before. None draws
+            no band.
+        interval_level : float, default=0.9
+            Share of the replicates inside of the band.
         z : array-like of shape (n_points,), default=None
-            Positions on the axis at which to evaluate the curves. None means 200 over the range of the samples of X.
+            Positions on the axis at which to evaluate the curves. None means 200 between the 1 % and 99 % quantiles of
+            the positions of the samples of X.
         max_features_per_panel : int, default=50
             Draw at most this many features of a cluster: those whose curves vary most.
         max_samples : int, default=1000
             Draw at most this many samples, evenly spaced in rank along the axis.
+        show_observations : bool, default=None
+            Whether to draw the observations of the features that are named, each in the colour of its curve. None draws
+            them in panels of one feature.
+        show_samples : bool, default=True
+            Whether to draw where on the axis samples are, as bars along the lower edge of each panel.
+        share_y : bool, default=False
+            Whether all panels have the same range of values. If not, each has its own.
         max_labels : int, default=4
             Name at most this many features of each panel, chosen such that every curve is close to a named one.
-        n_cols : int, default=3
-            Most panels side by side, if `ax` is None or one Axes.
+        n_cols : int, default=None
+            Most panels side by side, if `ax` is None or one Axes. None means 2 for clusters and 3 for features.
         ax : matplotlib Axes or array of Axes, default=None
-            One Axes for each panel, or a single one whose place the panels take. None makes a figure.
+            One Axes for each panel, or a single one whose place the panels take. None makes a figure as wide as one
+            column of a journal (89 mm) for one panel, and as two (183 mm) for several.
         line_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot` for every curve.
         observation_kw : dict, default=None
@@ -187,70 +267,223 @@ class TrajectoryDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If `estimator` holds no feature clusterer with a one-dimensional latent, if one of `features` does not
-            exist, or if `ax` does not have one Axes for each panel.
+            If `estimator` holds no fitted estimator with a latent of one component, if one of `features` does not
+            exist, if `units` is "user" and a step before the estimator cannot be undone, or if `ax` does not have one
+            Axes for each panel.
         """
         import_matplotlib("pyplot", "TrajectoryDisplay")  # if it is missing, say so before the work
+        _check_choices(panels, units)
         check_is_fitted(estimator)
-        clusterer, table, names = _reach_clusterer(estimator, X)
+        reached = reach(estimator, X)
+        model, names = reached.model, reached.names
         facts = given_facts(size_factors=size_factors, covariates=covariates)
-        latents = np.asarray(clusterer.transform(table, **facts), dtype=np.float64)
-        if latents.shape[1] != 1:
-            raise ValueError(
-                f"TrajectoryDisplay draws curves along one latent dimension, but {type(clusterer).__name__} has "
-                f"{latents.shape[1]}."
-            )
-        positions = latents[:, 0]
-        labels = np.asarray(clusterer.labels_)
-        if hasattr(clusterer, "adjust"):
-            table = clusterer.adjust(table, **facts)
-        units = PlottedUnits(table, getattr(clusterer, "likelihood", "gaussian"))
-        selected = _selected_columns(features, names)
-        selected = selected[labels[selected] >= 0]  # of the others nothing was learned that could be drawn
+
+        def positions_of(fitted: Any) -> NDArray[np.float64]:
+            return np.asarray(fitted.transform(reached.table, **facts), dtype=np.float64)[:, 0]
+
+        positions = positions_of(model)
+        groups = feature_groups(model, len(names))
+        selected = selected_columns(features, names)
+        selected = selected[groups.labels[selected] >= 0]  # of the others nothing was learned that could be drawn
         if len(selected) == 0:
             raise ValueError("None of the features varied in the training table, so there are no curves to draw.")
+        if units is None:
+            units = "user" if panels == "feature" else "scaled"
+        elif units == "user" and not reached.is_reversible:
+            raise ValueError(
+                "units='user' needs an inverse_transform of every step before the estimator, and no columns that "
+                "condition: draw units='scaled', or give the Pipeline steps that can be undone."
+            )
+        drawn_units = plotted_units(reached, facts, units)
+
+        def curves_of(fitted: Any, at: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+            return drawn_units.curves(np.asarray(fitted.trajectories(at), dtype=np.float64), columns)
 
         # A feature is as important as its curve varies over the samples. Some quantiles represent the samples.
         typical = np.quantile(positions, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
-        importances = units.curves(np.asarray(clusterer.trajectories(typical))[:, selected], selected).std(0)
-        kept = _most_important(labels[selected], importances, max_features_per_panel)
+        importances = curves_of(model, typical, selected).std(0)
+        kept = np.ones(len(selected), dtype=bool)
+        if panels == "cluster":
+            kept = most_important(groups.labels[selected], importances, max_features_per_panel)
         drawn = selected[kept]
 
-        points = _curve_positions(positions) if z is None else _given_positions(z)
-        rows = _spread_rows(positions, max_samples)
+        points = curve_positions(z, positions)
+        rows = spread_rows(positions, max_samples)
+        band: Any = (None, None)
+        if replicates is not None:
+            band = replicate_band(
+                lambda fitted, at: curves_of(fitted, at, drawn),
+                positions_of,
+                replicates,
+                as_quantiles(points, positions),
+                interval_level,
+            )
         display = cls(
             z=points,
-            trajectories=units.curves(np.asarray(clusterer.trajectories(points))[:, drawn], drawn),
+            trajectories=curves_of(model, points, drawn),
             positions=positions[rows],
-            observations=units.observations(rows, drawn),
+            observations=drawn_units.observations(rows, drawn),
             feature_names=[names[column] for column in drawn],
-            clusters=labels[drawn],
-            cluster_names=[str(name) for name in clusterer.cluster_names_],
-            cluster_sizes=np.bincount(labels[labels >= 0], minlength=len(clusterer.cluster_names_)),
+            clusters=groups.labels[drawn],
+            cluster_names=groups.names,
+            cluster_sizes=groups.sizes,
             importances=importances[kept],
-            value_label=units.label,
+            lower=band[0],
+            upper=band[1],
+            value_labels=value_labels(value_label, drawn_units.label, [names[column] for column in drawn]),
+            axis_label=axis_label(reached, positions),
         )
-        return display.plot(ax=ax, max_labels=max_labels, n_cols=n_cols, line_kw=line_kw, observation_kw=observation_kw)
+        return display.plot(
+            panels=panels,
+            show_observations=show_observations,
+            show_samples=show_samples,
+            share_y=share_y,
+            max_labels=max_labels,
+            n_cols=n_cols,
+            ax=ax,
+            line_kw=line_kw,
+            observation_kw=observation_kw,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        z: ArrayLike,
+        trajectories: ArrayLike,
+        *,
+        positions: ArrayLike | None = None,
+        observations: ArrayLike | None = None,
+        lower: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+        clusters: Sequence[str] | None = None,
+        value_label: str | Mapping[str, str] | None = None,
+        axis_label: str = "position on the latent axis",
+        panels: PanelsName = "cluster",
+        show_observations: bool | None = None,
+        show_samples: bool = True,
+        share_y: bool = False,
+        max_labels: int = 4,
+        n_cols: int | None = None,
+        ax: Any = None,
+        line_kw: dict[str, Any] | None = None,
+        observation_kw: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw curves that are known already, in the units in which they are given.
+
+        Parameters
+        ----------
+        z : array-like of shape (n_points,)
+            Positions on the axis, ascending.
+        trajectories : array-like or DataFrame of shape (n_points, n_features)
+            Curves at these positions.
+        positions : array-like of shape (n_samples,), default=None
+            Positions of samples. None draws none.
+        observations : array-like of shape (n_samples, n_features), default=None
+            Values of these samples, in the units of the curves; NaN is not drawn. None draws none.
+        lower, upper : array-like of shape (n_points, n_features), default=None
+            Band around each curve. None draws none.
+        feature_names : sequence of str, of length n_features, default=None
+            Names of the features. None means the columns of a DataFrame, or x0, x1 and so on.
+        clusters : sequence of str, of length n_features, default=None
+            Name of the cluster of each feature. Panels stand in the order in which the names come first. None puts all
+            features into one.
+        value_label : str or mapping of str to str, default=None
+            What the vertical axis shows, such as "mg/dL": of all features, or by feature. None means "value".
+        axis_label : str, default="position on the latent axis"
+            What the horizontal axis shows.
+        panels : {"cluster", "feature"}, default="cluster"
+            What has a panel of its own.
+        show_observations : bool, default=None
+            Whether to draw the observations of the features that are named, each in the colour of its curve. None draws
+            them in panels of one feature.
+        show_samples : bool, default=True
+            Whether to draw where on the axis samples are, as bars along the lower edge of each panel.
+        share_y : bool, default=False
+            Whether all panels have the same range of values. If not, each has its own.
+        max_labels : int, default=4
+            Name at most this many features of each panel, chosen such that every curve is close to a named one.
+        n_cols : int, default=None
+            Most panels side by side, if `ax` is None or one Axes. None means 2 for clusters and 3 for features.
+        ax : matplotlib Axes or array of Axes, default=None
+            One Axes for each panel, or a single one whose place the panels take. None makes a figure as wide as one
+            column of a journal (89 mm) for one panel, and as two (183 mm) for several.
+        line_kw : dict, default=None
+            Passed to :meth:`matplotlib.axes.Axes.plot` for every curve.
+        observation_kw : dict, default=None
+            Passed to :meth:`matplotlib.axes.Axes.scatter`.
+
+        Returns
+        -------
+        display : TrajectoryDisplay
+            Drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the shapes of the arrays do not fit each other, or if `ax` does not have one Axes for each panel.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae.display import TrajectoryDisplay
+        >>> z = np.linspace(0, 1, 50)
+        >>> curves = np.column_stack([z, 1 - z, np.sin(np.pi * z)])
+        >>> display = TrajectoryDisplay.from_predictions(z, curves, clusters=["linear", "linear", "bent"])
+        >>> [panel.get_title(loc="left") for panel in display.axes_]
+        ['linear (2 features)', 'bent (1 feature)']
+        """
+        bands = {"lower": lower, "upper": upper}
+        given = given_curves(z, trajectories, positions, observations, bands, feature_names, clusters)
+        labels = value_labels(value_label, "value", given["feature_names"])
+        display = cls(**given, value_labels=labels, axis_label=axis_label)
+        return display.plot(
+            panels=panels,
+            show_observations=show_observations,
+            show_samples=show_samples,
+            share_y=share_y,
+            max_labels=max_labels,
+            n_cols=n_cols,
+            ax=ax,
+            line_kw=line_kw,
+            observation_kw=observation_kw,
+        )
 
     def plot(
         self,
         *,
-        ax: Any = None,
+        panels: PanelsName = "cluster",
+        show_observations: bool | None = None,
+        show_samples: bool = True,
+        share_y: bool = False,
         max_labels: int = 4,
-        n_cols: int = 3,
+        n_cols: int | None = None,
+        ax: Any = None,
         line_kw: dict[str, Any] | None = None,
         observation_kw: dict[str, Any] | None = None,
-    ) -> TrajectoryDisplay:
+    ) -> Self:
         """Draw the panels.
 
         Parameters
         ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            One Axes for each panel, or a single one whose place the panels take. None makes a figure.
+        panels : {"cluster", "feature"}, default="cluster"
+            What has a panel of its own.
+        show_observations : bool, default=None
+            Whether to draw the observations of the features that are named, each in the colour of its curve. None draws
+            them in panels of one feature.
+        show_samples : bool, default=True
+            Whether to draw where on the axis samples are, as bars along the lower edge of each panel.
+        share_y : bool, default=False
+            Whether all panels have the same range of values. If not, each has its own.
         max_labels : int, default=4
             Name at most this many features of each panel, chosen such that every curve is close to a named one.
-        n_cols : int, default=3
-            Most panels side by side, if `ax` is None or one Axes.
+        n_cols : int, default=None
+            Most panels side by side, if `ax` is None or one Axes. None means 2 for clusters and 3 for features.
+        ax : matplotlib Axes or array of Axes, default=None
+            One Axes for each panel, or a single one whose place the panels take. None makes a figure as wide as one
+            column of a journal (89 mm) for one panel, and as two (183 mm) for several.
         line_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot` for every curve.
         observation_kw : dict, default=None
@@ -269,160 +502,71 @@ class TrajectoryDisplay:
             If `ax` does not have one Axes for each panel.
         """
         import_matplotlib("pyplot", "TrajectoryDisplay")
-        shown = np.unique(self.clusters)
-        self.axes_ = self.ax_ = arrange_panels(ax, len(shown), n_cols)
+        _check_choices(panels)
+        curves = Curves(
+            self.z, self.trajectories, self.positions, self.observations, self.lower, self.upper, self.feature_names
+        )
+        parts = self._parts(panels)
+        self.axes_ = self.ax_ = arrange_panels(ax, len(parts), n_cols or _COLUMNS[panels])
         self.figure_: Figure = self.axes_[0].figure
         self.lines_ = np.empty(len(self.feature_names), dtype=object)
-        self.observations_ = np.empty(len(shown), dtype=object)
+        self.observations_: dict[str, Any] = {}
+        self.bands_: dict[str, Any] = {}
+        self.samples_: list[Any] = []
         self.labels_: dict[str, Any] = {}
-        limits = self._value_limits()
-        for panel, cluster in enumerate(shown):
-            axes, members = self.axes_[panel], np.nonzero(self.clusters == cluster)[0]
-            axes.set(xlim=(self.z[0], self.z[-1]), ylim=limits)
-            self.observations_[panel] = self._draw_observations(axes, members, observation_kw or {})
-            self._draw_curves(axes, members, max_labels, line_kw or {})
-            self._dress(axes, cluster, len(members), first=panel == 0)
+        shows = [len(members) == 1 if show_observations is None else show_observations for _, members in parts]
+        limits = [curves.limits(members, shown) for (_, members), shown in zip(parts, shows, strict=True)]
+        if share_y:
+            limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
+        for axes, (_, members), own_limits, shown in zip(self.axes_, parts, limits, shows, strict=True):
+            named = self._named(members, max_labels if panels == "cluster" else 1)
+            set_limits(axes, self.z, own_limits, show_samples)
+            if show_samples:
+                self.samples_.append(draw_histogram(axes, self.z, self.positions))
+            if shown:
+                self.observations_ |= self._by_name(draw_observations(axes, curves, named, observation_kw or {}))
+            self.bands_ |= self._by_name(draw_bands(axes, curves, named))
+            for feature, line in draw_curves(axes, curves, members, named, line_kw or {}):
+                self.lines_[feature] = line
+            if panels == "cluster":
+                self.labels_ |= name_curves(axes, curves, {feature: self.lines_[feature] for feature in named})
+        self._name_axes(parts)
         return self
 
-    def _value_limits(self) -> tuple[float, float]:
-        """Range of the vertical axis, the same in all panels: all curves, and all but the most extreme observations."""
-        low, high = self.trajectories.min(), self.trajectories.max()
-        known = self.observations[~np.isnan(self.observations)]
-        if len(known):
-            outer = np.quantile(known, _SHOWN)
-            low, high = min(low, outer[0]), max(high, outer[1])
-        margin = 0.04 * (high - low) or 1.0
-        return float(low - margin), float(high + margin)
+    def _name_axes(self, parts: list[tuple[str, NDArray[np.integer]]]) -> None:
+        """Name panels and their axes; names that neighbours share are written once."""
+        of_panels = [
+            ", ".join(dict.fromkeys(self.value_labels[feature] for feature in members)) for _, members in parts
+        ]
+        for axes, (title, _), label in zip(self.axes_, parts, of_panels, strict=True):
+            is_lowest, is_first = (is_outermost(axes, self.axes_, side) for side in ("bottom", "left"))
+            shows_value = is_first or len(set(of_panels)) > 1
+            dress(axes, title, self.axis_label if is_lowest else None, label if shows_value else None)
 
-    def _draw_observations(self, axes: Axes, members: NDArray[np.integer], keywords: dict[str, Any]) -> Any:
-        values = self.observations[:, members]
-        where = np.broadcast_to(self.positions[:, None], values.shape)
-        known = ~np.isnan(values)
-        style = {"s": 5, "color": SAMPLE_COLOR, "linewidths": 0, "zorder": 1, "rasterized": True}
-        # With thousands of points on top of each other, only transparent ones show where most of them are.
-        style["alpha"] = float(np.clip(3000 / max(known.sum(), 1), 0.15, 0.8))
-        return axes.scatter(where[known], values[known], **{**style, **keywords})
+    def _parts(self, panels: str) -> list[tuple[str, NDArray[np.integer]]]:
+        """Title and features of each panel."""
+        if panels == "feature":
+            return [(name, np.array([feature])) for feature, name in enumerate(self.feature_names)]
+        parts: list[tuple[str, NDArray[np.integer]]] = []
+        for cluster in np.unique(self.clusters):
+            members = np.nonzero(self.clusters == cluster)[0]
+            size = int(self.cluster_sizes[cluster])
+            count = f"{size}" if len(members) == size else f"{len(members)} of {size}"
+            count += " feature" if size == 1 else " features"
+            name = self.cluster_names[cluster]
+            parts.append((f"{name} ({count})" if name else count, members))
+        return parts
 
-    def _draw_curves(self, axes: Axes, members: NDArray[np.integer], max_labels: int, keywords: dict[str, Any]) -> None:
-        curves = self.trajectories[:, members]
-        chosen = representatives(curves, self.importances[members], max_labels)
-        named = members[chosen[np.argsort(-curves[-1, chosen], kind="stable")]]  # colours from top to bottom
-        styles = {feature: curve_style(rank) for rank, feature in enumerate(named)}
-        for feature in members:
-            if feature in styles:
-                color, line_style = styles[feature]
-                style = {"color": color, "linestyle": line_style, "linewidth": 2.0, "zorder": 3}
-            else:
-                style = {"color": UNNAMED_COLOR, "linewidth": 0.8, "zorder": 2}
-            (self.lines_[feature],) = axes.plot(
-                self.z,
-                self.trajectories[:, feature],
-                **{"label": self.feature_names[feature], **style, **keywords},
-            )
-        self._name_curves(axes, named)
+    def _named(self, members: NDArray[np.integer], n_wanted: int) -> NDArray[np.integer]:
+        """The members that are named, in the order of their right ends from top to bottom."""
+        values = self.trajectories[:, members]
+        chosen = representatives(values, self.importances[members], n_wanted)
+        return members[chosen[np.argsort(-values[-1, chosen], kind="stable")]]
 
-    def _name_curves(self, axes: Axes, named: NDArray[np.integer]) -> None:
-        """Write names beside the right ends of curves, as close to them as the height of the text allows."""
-        bottom, top = axes.get_ylim()
-        panel_height = axes.get_window_extent().height / axes.figure.dpi * 72
-        ends = np.clip((self.trajectories[-1, named] - bottom) / (top - bottom), 0, 1)
-        heights = spread_apart(ends, gap=_NAME_GAP * _NAME_SIZE / panel_height)
-        for feature, end, height in zip(named, ends, heights, strict=True):
-            color = self.lines_[feature].get_color()
-            self.labels_[self.feature_names[feature]] = axes.annotate(
-                self.feature_names[feature],
-                xy=(1.0, end),
-                xytext=(1.035, height),
-                xycoords="axes fraction",
-                textcoords="axes fraction",
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": color,
-                    "linewidth": 0.8,
-                    "shrinkA": 1,
-                    "shrinkB": 0,
-                    "relpos": (0, 0.5),  # to the left edge of the name; to its middle, lines would cross other names
-                },
-                annotation_clip=False,
-                color=color,
-                fontsize=_NAME_SIZE,
-                va="center",
-            )
-
-    def _dress(self, axes: Axes, cluster: int, n_drawn: int, first: bool) -> None:
-        size = int(self.cluster_sizes[cluster])
-        count = f"{size}" if n_drawn == size else f"{n_drawn} of {size}"
-        unit = "feature" if size == 1 else "features"
-        axes.set_title(f"{self.cluster_names[cluster]} ({count} {unit})", loc="left", fontsize=11)
-        axes.set_xlabel("position on the latent axis", fontsize=9)
-        place = axes.get_subplotspec()
-        if first or place is None or place.is_first_col():
-            axes.set_ylabel(self.value_label, fontsize=9)
-        axes.tick_params(labelsize=8.5)
-        axes.spines[["top", "right"]].set_visible(False)
+    def _by_name(self, drawn: dict[int, Any]) -> dict[str, Any]:
+        return {self.feature_names[feature]: artist for feature, artist in drawn.items()}
 
 
-def _reach_clusterer(estimator: Any, X: Any) -> tuple[Any, Any, list[str]]:
-    """The clusterer, the table that reaches it through the steps before it, and names of the columns that it models."""
-    if not hasattr(X, "shape"):
-        X = np.asarray(X)
-    steps, clusterer = split_at_clusterer(estimator)
-    names = input_names(estimator, X)
-    for _, step in steps:
-        X = step.transform(X)
-        names = output_names(step, names, X.shape[1])
-    # The clusterer's own names, if it was fitted on a data frame, are more certain than those worked out here.
-    return clusterer, X, modelled_names(clusterer, list(getattr(clusterer, "feature_names_in_", names)))
-
-
-def _selected_columns(features: str | int | Iterable[str | int] | None, names: list[str]) -> NDArray[np.integer]:
-    """Positions of the features that are asked for, each once, in the order of the table."""
-    if features is None:
-        return np.arange(len(names))
-    wanted = [features] if isinstance(features, str | int | np.integer) else list(features)
-    columns = set()
-    for feature in wanted:
-        if isinstance(feature, str):
-            if feature not in names:
-                raise ValueError(f"features asks for {feature!r}, which is not a feature of the clusterer.")
-            columns.add(names.index(feature))
-        elif -len(names) <= feature < len(names):
-            columns.add(int(feature) % len(names))
-        else:
-            raise ValueError(f"features asks for column {feature}, but the clusterer has {len(names)} features.")
-    if not columns:
-        raise ValueError("features is empty: name at least one feature, or give None for all.")
-    return np.array(sorted(columns))
-
-
-def _most_important(
-    labels: NDArray[np.integer], importances: NDArray[np.float64], max_features: int
-) -> NDArray[np.bool_]:
-    """Which features to draw: in each cluster at most so many, those whose importance is largest."""
-    kept = np.zeros(len(labels), dtype=bool)
-    for cluster in np.unique(labels):
-        members = np.nonzero(labels == cluster)[0]
-        kept[members[np.argsort(-importances[members], kind="stable")[:max_features]]] = True
-    return kept
-
-
-def _curve_positions(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = positions.min(), positions.max()
-    if high - low < 1e-6:  # a single sample has no range
-        low, high = low - 1, high + 1
-    return np.linspace(low, high, _CURVE_POINTS)
-
-
-def _given_positions(z: ArrayLike) -> NDArray[np.float64]:
-    points = np.sort(check_array(z, ensure_2d=False, dtype=np.float64, input_name="z").ravel())
-    if points[0] == points[-1]:
-        raise ValueError("z has a single position: give at least two different positions to draw a curve through.")
-    return points
-
-
-def _spread_rows(positions: NDArray[np.float64], max_samples: int) -> NDArray[np.integer]:
-    """Rows of at most ``max_samples`` samples, evenly spaced in rank along the axis."""
-    rows: NDArray[np.integer] = np.argsort(positions, kind="stable")
-    if len(rows) > max_samples:
-        rows = rows[np.linspace(0, len(rows) - 1, max_samples).round().astype(int)]
-    return rows
+def _check_choices(panels: str, units: str | None = None) -> None:
+    constraints: dict = {"panels": [StrOptions(set(_COLUMNS))], "units": [StrOptions({"scaled", "user"}), None]}
+    check_parameters(constraints, {"panels": panels, "units": units}, "TrajectoryDisplay")

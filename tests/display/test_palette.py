@@ -70,6 +70,8 @@ def test_names_in_the_colours_of_curves_are_read_on_white():
 
 
 def test_no_two_of_so_many_curves_or_categories_look_alike():
-    assert len({curve_style(rank) for rank in range(len(CURVE_COLORS))}) == len(CURVE_COLORS) == len(LINE_STYLES)
+    n_colors = len(CURVE_COLORS)
+    assert len(set(LINE_STYLES)) == n_colors  # told apart without colour, too
+    assert [curve_style(rank) for rank in range(n_colors)] == list(zip(CURVE_COLORS, LINE_STYLES, strict=True))
     n_categories = len(CATEGORY_COLORS) * len(CATEGORY_MARKERS)
     assert len({category_style(code) for code in range(n_categories)}) == n_categories

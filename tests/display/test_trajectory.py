@@ -1,5 +1,6 @@
 """Figures show what the estimator says: one panel a cluster, its trajectories, and the table behind them."""
 
+import copy
 import importlib
 import sys
 from itertools import pairwise
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -15,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skdevae
-from skdevae import BasisDeVAEClusterer, display
+from skdevae import BasisDeVAEClusterer, DeVAETransformer, VAETransformer, display
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.display import TrajectoryDisplay
 from skdevae.display._curve_names import representatives, spread_apart
@@ -23,7 +25,19 @@ from skdevae.display._curve_names import representatives, spread_apart
 plt = pytest.importorskip("matplotlib.pyplot")
 
 from matplotlib.axes import Axes  # noqa: E402  # the line above skips all of this where there is no matplotlib
+from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
+
+
+class RobustOnly(TransformerMixin, BaseEstimator):
+    """A step that cannot be undone."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        return np.clip(X, -5, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +100,7 @@ def test_curves_are_the_trajectories_in_sds_of_the_table(clusterer, table):
 
 def test_observations_stand_at_their_posterior_means(clusterer, table):
     drawn = TrajectoryDisplay.from_estimator(clusterer, table, features=["transient_00"])
-    x, y = drawn.observations_[0].get_offsets().data.T
+    x, y = drawn.observations_["transient_00"].get_offsets().data.T
     order = np.argsort(x)
     positions = clusterer.transform(table)[:, 0]
     values = table["transient_00"].to_numpy()
@@ -94,18 +108,80 @@ def test_observations_stand_at_their_posterior_means(clusterer, table):
     np.testing.assert_allclose(y[order], ((values - values.mean()) / values.std())[np.argsort(positions)])
 
 
-def test_curves_span_the_samples_unless_told_otherwise(clusterer, table, of_all_features):
+def test_curves_end_where_samples_do(clusterer, table, of_all_features):
     drawn = of_all_features
-    positions = clusterer.transform(table)
-    assert (drawn.z[0], drawn.z[-1]) == (positions.min(), positions.max())
+    positions = clusterer.transform(table)[:, 0]
+    sample = 1 / len(positions)
+    for beyond in (positions < drawn.z[0], positions > drawn.z[-1]):
+        assert abs(beyond.mean() - 0.01) <= sample  # one in a hundred stands by itself at either end
     assert drawn.axes_[0].get_xlim() == (drawn.z[0], drawn.z[-1])
+
+
+def test_bars_count_the_samples_between_the_ends_of_curves(clusterer, table, of_all_features):
+    positions = clusterer.transform(table)[:, 0]
+    assert len(of_all_features.samples_) == len(of_all_features.axes_)
+    for panel, bars in zip(of_all_features.axes_, of_all_features.samples_, strict=True):
+        heights, edges, _ = bars.get_data()
+        counts, _ = np.histogram(positions, edges)
+        np.testing.assert_allclose(heights / heights.max(), counts / counts.max())
+        # They stand below all that is drawn of the features.
+        bottom, top = panel.get_ylim()
+        lowest = min(line.get_ydata().min() for line in panel.lines)
+        assert bottom + heights.max() * (top - bottom) < lowest
+    without = TrajectoryDisplay.from_estimator(clusterer, table, show_samples=False)
+    assert without.samples_ == []
+    assert not any(panel.patches for panel in without.axes_)
+
+
+def test_only_panels_of_one_feature_show_observations_unless_told_otherwise(clusterer, table, of_all_features):
+    assert of_all_features.observations_ == {}
+    few = TrajectoryDisplay.from_estimator(
+        clusterer, table, features=["transient_00", "increasing_00", "increasing_01"]
+    )
+    assert set(few.observations_) == {"transient_00"}
+    every = TrajectoryDisplay.from_estimator(clusterer, table, panels="feature", show_observations=False)
+    assert every.observations_ == {}
+
+
+def test_observations_have_the_colour_of_their_curve(clusterer, table):
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, show_observations=True)
+    for name, points in drawn.observations_.items():
+        line = drawn.lines_[drawn.feature_names.index(name)]
+        np.testing.assert_array_equal(points.get_facecolor()[:, :3], [to_rgb(line.get_color())])
+
+
+def test_named_curves_have_colours_of_their_own(of_all_features):
+    for panel in of_all_features.axes_:
+        named = [line for line in panel.lines if line.get_label() in of_all_features.labels_]
+        assert len({line.get_color() for line in named}) == len(named) == min(len(panel.lines), 4)
+
+
+@pytest.mark.parametrize("share_y", [False, True])
+def test_the_range_of_values(clusterer, table, share_y):
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, share_y=share_y)
+    limits = [panel.get_ylim() for panel in drawn.axes_]
+    assert len(set(limits)) == (1 if share_y else len(limits))
+    for panel, (low, high) in zip(drawn.axes_, limits, strict=True):
+        assert all(low < line.get_ydata().min() and line.get_ydata().max() < high for line in panel.lines)
+
+
+def test_what_hardly_changes_is_not_blown_up():
+    """The range of values is that of the samples, not that of a curve that is as good as flat."""
+    z, rng = np.linspace(-1, 1, 30), np.random.default_rng(0)
+    drawn = TrajectoryDisplay.from_predictions(
+        z, 1e-3 * z[:, None], positions=rng.uniform(-1, 1, 200), observations=rng.normal(size=(200, 1))
+    )
+    low, high = drawn.axes_[0].get_ylim()
+    assert low < -1.5
+    assert high > 1.5
 
 
 def test_missing_entries_are_not_drawn(clusterer, table):
     gaps = table.mask(np.random.default_rng(0).random(table.shape) < 0.3)
-    drawn = TrajectoryDisplay.from_estimator(clusterer, gaps)
-    n_points = sum(len(points.get_offsets()) for points in drawn.observations_)
-    assert n_points == gaps.notna().to_numpy().sum()
+    drawn = TrajectoryDisplay.from_estimator(clusterer, gaps, show_observations=True, max_labels=5)
+    assert set(drawn.observations_) == set(table.columns)
+    for name, points in drawn.observations_.items():
+        assert len(points.get_offsets()) == gaps[name].notna().sum()
     assert all(np.isfinite(line.get_ydata()).all() for line in drawn.lines_)
 
 
@@ -151,9 +227,18 @@ def test_binary_features_are_drawn_as_probabilities(table):
 
 def test_features_by_name_and_position(clusterer, table):
     drawn = TrajectoryDisplay.from_estimator(clusterer, table, features=[-1, table.columns[0], 0])
-    assert drawn.feature_names == [table.columns[0], table.columns[-1]]
+    assert drawn.feature_names == [table.columns[-1], table.columns[0]]
     alone = TrajectoryDisplay.from_estimator(clusterer, table, features=table.columns[0])
     assert alone.feature_names == [table.columns[0]]
+
+
+def test_a_panel_for_each_feature_in_the_order_asked_for(clusterer, table):
+    asked = ["transient_03", "decreasing_01", "increasing_00"]
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, features=asked, panels="feature")
+    assert [panel.get_title(loc="left") for panel in drawn.axes_] == asked
+    for name, panel in zip(asked, drawn.axes_, strict=True):
+        assert shown_features(panel) == {name}
+    assert drawn.labels_ == {}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +293,95 @@ def test_names_do_not_overlap(clusterer, table):
         assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
 
 
+# ---- in which units -------------------------------------------------------------------------------------------------
+
+
+def test_features_in_panels_of_their_own_have_the_units_of_the_table(clusterer, table):
+    z = np.linspace(-1, 1, 7)
+    names = ["decreasing_00", "transient_01"]
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, z=z, features=names, panels="feature")
+    columns = [table.columns.get_loc(name) for name in names]
+    np.testing.assert_allclose(drawn.trajectories, clusterer.trajectories(z)[:, columns])
+    rows = np.argsort(clusterer.transform(table)[:, 0], kind="stable")
+    np.testing.assert_array_equal(drawn.observations, table[names].to_numpy()[rows])
+
+
+@pytest.mark.parametrize("step", [StandardScaler(), FunctionTransformer(np.log1p, np.expm1)])
+def test_a_pipeline_is_undone(table, step):
+    positive = table - table.min().min()
+    pipeline = make_pipeline(step, BasisDeVAEClusterer(max_epochs=2, random_state=0)).fit(positive)
+    drawn = TrajectoryDisplay.from_estimator(pipeline, positive, units="user")
+    inner = pipeline[-1].trajectories(drawn.z)
+    np.testing.assert_allclose(drawn.trajectories, pipeline[0].inverse_transform(inner))
+    rows = np.argsort(pipeline.transform(positive)[:, 0], kind="stable")
+    np.testing.assert_allclose(drawn.observations, positive.to_numpy()[rows], atol=1e-12)
+
+
+def test_steps_that_cannot_be_undone(table):
+    pipeline = make_pipeline(FunctionTransformer(np.asarray), RobustOnly(), BasisDeVAEClusterer(max_epochs=2))
+    pipeline.fit(table)
+    with pytest.raises(ValueError, match="units='user' needs an inverse_transform"):
+        TrajectoryDisplay.from_estimator(pipeline, table, units="user")
+    drawn = TrajectoryDisplay.from_estimator(pipeline, table, panels="feature", features=[0])
+    np.testing.assert_allclose(drawn.trajectories[:, 0], pipeline[-1].trajectories(drawn.z)[:, 0])
+
+
+def test_counts_can_be_drawn_as_counts(counts, count_clusterer):
+    drawn = TrajectoryDisplay.from_estimator(count_clusterer, sp.csr_array(counts), units="user")
+    np.testing.assert_allclose(drawn.trajectories, count_clusterer.trajectories(drawn.z))
+    rows = np.argsort(count_clusterer.transform(counts)[:, 0], kind="stable")
+    np.testing.assert_array_equal(drawn.observations, counts[rows])
+    assert drawn.axes_[0].get_ylabel() == "count"
+
+
+def test_values_are_called_what_the_user_calls_them(clusterer, table):
+    names = ["transient_00", "transient_01", "transient_02"]
+    unit = {"transient_00": "mg/dL", "transient_02": "mm"}
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, features=names, panels="feature", value_label=unit)
+    assert [panel.get_ylabel() for panel in drawn.axes_] == ["mg/dL", "value", "mm"]
+    common = TrajectoryDisplay.from_estimator(clusterer, table, features=names, panels="feature", value_label="mm")
+    assert [panel.get_ylabel() for panel in common.axes_] == ["mm", "", ""]  # neighbours share it
+    with pytest.raises(ValueError, match="value_label names 'height'"):
+        TrajectoryDisplay.from_estimator(clusterer, table, value_label={"height": "m"})
+
+
 # ---- which axes -----------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_as_wide_as_columns_of_a_journal(clusterer, table, of_all_features):
+    """89 mm and 183 mm."""
+    alone = TrajectoryDisplay.from_estimator(clusterer, table, features=[0])
+    assert alone.figure_.get_figwidth() * 25.4 == pytest.approx(89, abs=1)
+    assert of_all_features.figure_.get_figwidth() * 25.4 == pytest.approx(183, abs=1)
+
+
+LONG = [f"a very long name of a biomarker that was measured in {column} units" for column in range(12)]
+
+
+@pytest.mark.parametrize("layout", [None, "constrained", "tight"])
+def test_names_fit_between_neighbours(clusterer, table, layout):
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5), layout=layout)
+    clusterer = BasisDeVAEClusterer(max_epochs=1, random_state=0).fit(table.set_axis(LONG, axis=1))
+    drawn = TrajectoryDisplay.from_estimator(
+        clusterer, table.set_axis(LONG, axis=1), ax=axes[: len(set(clusterer.labels_))]
+    )
+    figure.draw_without_rendering()
+    for panel, right in zip(drawn.axes_, [*axes[1:], None], strict=False):
+        edge = figure.bbox.x1 if right is None else right.get_tightbbox().x0
+        assert panel.texts
+        assert all("…" in name.get_text() and Text.get_window_extent(name).x1 <= edge + 1 for name in panel.texts)
+        assert panel.get_window_extent().width > figure.bbox.width / 3 * 0.3
+
+
+def test_nothing_is_cut_off_at_the_edge(clusterer, table):
+    longer = BasisDeVAEClusterer(max_epochs=1, random_state=0).fit(table.set_axis(LONG, axis=1))
+    drawn = TrajectoryDisplay.from_estimator(longer, table.set_axis(LONG, axis=1))
+    drawn.figure_.draw_without_rendering()
+    box = drawn.figure_.get_tightbbox()
+    width, height = drawn.figure_.get_size_inches()
+    assert min(box.x0, box.y0) >= 0
+    assert box.x1 <= width + 0.01
+    assert box.y1 <= height + 0.01
 
 
 def test_given_axes_are_drawn_on(clusterer, table):
@@ -230,7 +403,7 @@ def test_one_axes_is_divided(clusterer, table):
 
 def test_axes_that_do_not_fit(clusterer, table):
     figure, axes = plt.subplots(1, 2)
-    with pytest.raises(ValueError, match="ax has 2 Axes, but there are 3 clusters"):
+    with pytest.raises(ValueError, match="ax has 2 Axes, but there are 3 panels"):
         TrajectoryDisplay.from_estimator(clusterer, table, ax=axes)
     with pytest.raises(ValueError, match="not part of a grid"):
         TrajectoryDisplay.from_estimator(clusterer, table, ax=figure.add_axes((0, 0, 1, 1)))
@@ -239,10 +412,41 @@ def test_axes_that_do_not_fit(clusterer, table):
 def test_plot_draws_again_and_passes_keywords_on(clusterer, table):
     drawn = TrajectoryDisplay.from_estimator(clusterer, table)
     first = drawn.figure_
-    assert drawn.plot(line_kw={"linestyle": ":"}, observation_kw={"s": 1}) is drawn
+    assert drawn.plot(line_kw={"linestyle": ":"}, observation_kw={"s": 1}, show_observations=True) is drawn
     assert drawn.figure_ is not first
     assert all(line.get_linestyle() == ":" for line in drawn.lines_)
-    assert all((points.get_sizes() == 1).all() for points in drawn.observations_)
+    assert all((points.get_sizes() == 1).all() for points in drawn.observations_.values())
+
+
+# ---- what the axis is called ----------------------------------------------------------------------------------------
+
+
+def horizontal_label(estimator, table) -> str:
+    return TrajectoryDisplay.from_estimator(estimator, table, features=[0]).axes_[0].get_xlabel()
+
+
+@pytest.mark.parametrize("feature", ["increasing_01", -1])
+def test_the_axis_is_called_after_the_feature_that_says_which_end_is_up(table, feature):
+    oriented = BasisDeVAEClusterer(orientation=feature, max_epochs=5, random_state=0).fit(table)
+    name = feature if isinstance(feature, str) else table.columns[feature]
+    assert horizontal_label(oriented, table) == f"low → high {name}"
+
+
+def test_an_axis_against_the_wish_says_so(table):
+    rising = table.filter(like="increasing")
+    with pytest.warns(UserWarning, match="runs against orientation"):
+        model = DeVAETransformer(monotonic_cst="increasing", orientation="falling", max_epochs=5, random_state=0).fit(
+            rising.assign(falling=-rising.mean(axis=1))
+        )
+    drawn = horizontal_label(model, rising.assign(falling=-rising.mean(axis=1)))
+    assert drawn == "high → low falling"
+
+
+def test_other_axes_are_called_what_they_are(clusterer, table):
+    assert horizontal_label(clusterer, table) == "position on the latent axis"
+    given = copy.copy(clusterer)
+    given.axis_is_given_ = True
+    assert horizontal_label(given, table) == "position on the given axis"
 
 
 # ---- from which estimators ------------------------------------------------------------------------------------------
@@ -294,8 +498,30 @@ def test_columns_of_arrays_are_numbered(table):
 def test_estimators_that_cannot_be_drawn(table):
     with pytest.raises(NotFittedError):
         TrajectoryDisplay.from_estimator(BasisDeVAEClusterer(), table)
-    with pytest.raises(ValueError, match="no fitted feature clusterer"):
+    with pytest.raises(ValueError, match="Expected a fitted estimator"):
         TrajectoryDisplay.from_estimator(StandardScaler().fit(table), table)
+
+
+def test_features_without_clusters_are_grouped_by_their_constraints(table):
+    signs = [1 if name.startswith("increasing") else -1 if name.startswith("decreasing") else 0 for name in table]
+    model = DeVAETransformer(monotonic_cst=signs, max_epochs=3, random_state=0).fit(table)
+    drawn = TrajectoryDisplay.from_estimator(model, table)
+    titles = [panel.get_title(loc="left") for panel in drawn.axes_]
+    assert titles == ["increasing (4 features)", "decreasing (3 features)", "free (5 features)"]
+    for panel, sign in zip(drawn.axes_, (1, -1, 0), strict=True):
+        assert shown_features(panel) == set(table.columns[np.equal(signs, sign)])
+
+
+def test_features_without_any_group_share_a_panel(table):
+    model = VAETransformer(1, max_epochs=1, random_state=0).fit(table)
+    drawn = TrajectoryDisplay.from_estimator(model, table)
+    assert [panel.get_title(loc="left") for panel in drawn.axes_] == ["12 features"]
+    np.testing.assert_array_equal(drawn.clusters, 0)
+
+
+def test_latents_of_two_components_have_no_curves_along_one(table):
+    with pytest.raises(ValueError, match="2 components"):
+        TrajectoryDisplay.from_estimator(VAETransformer(2, max_epochs=1, random_state=0).fit(table), table)
 
 
 def test_one_position_is_no_curve(clusterer, table):
@@ -351,3 +577,107 @@ def test_columns_that_condition_have_no_curve(table, form):
     order = np.argsort(clusterer.transform(X)[:, 0], kind="stable")
     expected = (adjusted - adjusted.mean()) / adjusted.std()
     np.testing.assert_allclose(drawn.observations[:, 0], expected[order], atol=1e-8)
+
+
+# ---- bands ----------------------------------------------------------------------------------------------------------
+
+
+class OtherScale:
+    """A fitted model whose axis has another scale, and curves that lie higher by a constant."""
+
+    def __init__(self, model, latents, warp=np.positive, unwarp=np.positive, higher=0.0):
+        self.model, self.latents, self.warp, self.unwarp, self.higher = model, latents, warp, unwarp, higher
+
+    def transform(self, X, **facts):
+        assert len(X) == len(self.latents)
+        return self.warp(self.latents)
+
+    def trajectories(self, z):
+        return self.model.trajectories(self.unwarp(np.asarray(z))) + self.higher
+
+
+def test_a_band_knows_replicates_by_the_samples_and_not_by_the_scale_of_their_axes(clusterer, table):
+    latents = clusterer.transform(table)
+    same = [
+        OtherScale(clusterer, latents, lambda z: 3 * z + 1, lambda z: (z - 1) / 3),
+        OtherScale(clusterer, latents, np.exp, np.log),
+        OtherScale(clusterer, latents, np.arctan, np.tan),
+    ]
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, replicates=same)
+    assert set(drawn.bands_) == set(drawn.labels_)
+    for edge in (drawn.lower, drawn.upper):
+        np.testing.assert_allclose(edge, drawn.trajectories, atol=0.05)
+
+
+def test_a_band_has_the_quantiles_of_replicates(clusterer, table):
+    heights, level = np.random.default_rng(0).normal(size=9), 0.6
+    latents = clusterer.transform(table)
+    replicates = [OtherScale(clusterer, latents, higher=higher) for higher in heights]
+    drawn = TrajectoryDisplay.from_estimator(
+        clusterer, table, features=["transient_00"], units="user", replicates=replicates, interval_level=level
+    )
+    curve = clusterer.trajectories(drawn.z)[:, [table.columns.get_loc("transient_00")]]
+    np.testing.assert_allclose(drawn.lower, curve + np.quantile(heights, (1 - level) / 2), atol=1e-6)
+    np.testing.assert_allclose(drawn.upper, curve + np.quantile(heights, (1 + level) / 2), atol=1e-6)
+    low, high = drawn.axes_[0].get_ylim()
+    assert low < drawn.lower.min()
+    assert high > drawn.upper.max()
+
+
+def test_no_replicates_no_band(of_all_features):
+    assert of_all_features.bands_ == {}
+    assert of_all_features.lower is of_all_features.upper is None
+
+
+# ---- from arrays ----------------------------------------------------------------------------------------------------
+
+
+def test_arrays_are_drawn_as_they_are(clusterer, table):
+    positions = clusterer.transform(table)[:, 0]
+    z = np.linspace(-1.5, 1.5, 30)
+    curves = pd.DataFrame(clusterer.trajectories(z), columns=table.columns)
+    drawn = TrajectoryDisplay.from_predictions(
+        z,
+        curves,
+        positions=positions,
+        observations=table,
+        lower=curves - 1,
+        upper=curves + 1,
+        clusters=list(clusterer.cluster_names_[clusterer.labels_]),
+        axis_label="age (years)",
+        value_label="mm",
+        show_observations=True,
+    )
+    assert drawn.feature_names == list(table.columns)
+    assert {panel.get_ylabel() for panel in drawn.axes_} <= {"mm", ""}
+    assert drawn.axes_[-1].get_xlabel() == "age (years)"
+    for name, line in zip(table.columns, drawn.lines_, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([z, curves[name]]))
+    for name, points in drawn.observations_.items():
+        np.testing.assert_array_equal(points.get_offsets(), np.column_stack([positions, table[name]]))
+    assert set(drawn.bands_) == set(drawn.labels_)
+
+
+def test_curves_alone_can_be_drawn():
+    z = np.linspace(0, 1, 5)
+    drawn = TrajectoryDisplay.from_predictions(z, np.column_stack([z, z**2]))
+    assert drawn.feature_names == ["x0", "x1"]
+    assert [panel.get_title(loc="left") for panel in drawn.axes_] == ["2 features"]
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"z": [0.0, 1.0]}, r"trajectories has shape \(3, 2\), but z has 2 positions"),
+        ({"z": [0.0, 2.0, 1.0]}, "z must have at least two positions, each above the one before"),
+        ({"lower": np.zeros((3, 1))}, r"lower has shape \(3, 1\).*must have shape \(3, 2\)"),
+        ({"observations": np.zeros((3, 2))}, "observations has shape .* positions has 4 samples"),
+        ({"feature_names": ["a"]}, "feature_names has shape"),
+        ({"clusters": ["a"]}, "clusters has shape"),
+        ({"panels": "sample"}, "panels"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other(changed, message):
+    given = {"z": [0.0, 1.0, 2.0], "trajectories": np.zeros((3, 2)), "positions": np.zeros(4)}
+    with pytest.raises(ValueError, match=message):
+        TrajectoryDisplay.from_predictions(**{**given, **changed})
