@@ -4,9 +4,10 @@ Drawing needs matplotlib, which is imported only then: ``pip install "skdevae[pl
 two components needs ``pip install "skdevae[umap]"``.
 """
 
+from ._feature_clusters import FeatureClusterDisplay
 from ._k_selection import KSelectionDisplay
 from ._latent import LatentDisplay
 from ._loss import LossDisplay
 from ._trajectory import TrajectoryDisplay
 
-__all__ = ["KSelectionDisplay", "LatentDisplay", "LossDisplay", "TrajectoryDisplay"]
+__all__ = ["FeatureClusterDisplay", "KSelectionDisplay", "LatentDisplay", "LossDisplay", "TrajectoryDisplay"]
