@@ -26,6 +26,7 @@ from ..nn.strata import MOST_STRATA
 from ..table.column_summary import summarize_columns
 from ..table.components import landmarks, principal_components, starting_positions
 from ..table.covariates import Covariates
+from ..table.given_axis import GivenAxis, completed, components_beside
 from ..table.grid_source import designs_of
 from ..table.linear_effects import without_linear_effects
 from ..table.precision import training_dtype
@@ -73,6 +74,8 @@ class LatentVariableModel(LatentEstimator):
 
     #: the bound that the fit maximised, in nats per training sample and the units of X
     lower_bound_: float
+    #: fields of the map from a given axis to the latent; None where the axis was found
+    _axis_map_: dict[str, np.ndarray] | None
 
     _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults()
     #: whether covariates add to curves, and decoders see nothing of them
@@ -290,6 +293,8 @@ class LatentVariableModel(LatentEstimator):
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         orientation: ArrayLike | None = None,
+        axis: ArrayLike | None = None,
+        axis_sd: ArrayLike | None = None,
     ) -> None:
         X, conditioning = self._validate(X, reset=True)
         names = self._feature_names()
@@ -297,10 +302,13 @@ class LatentVariableModel(LatentEstimator):
         check_rows(X, weight)
         learned = self._learn_covariates(conditioning, covariates, X.shape[0], weight)
         self._settle_parameters()
+        given_axis = GivenAxis.checked(axis, axis_sd, weight)
+        if given_axis is not None:
+            self._check_axis_suits(orientation)
         reference = orientation_reference(X, self.orientation, orientation, names, weight)
         settings = self._settings()
         split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
-        training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), learned, split_seed)
+        training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), learned, given_axis, split_seed)
         self._reader_, table = training.table.reader, training.table
         if reference is not None:
             reference = reference_of_rows(reference, weight, training.rows)
@@ -322,6 +330,19 @@ class LatentVariableModel(LatentEstimator):
                 "the same position. Are the columns independent noise? Scores and predictions are those of independent "
                 f"columns.{self._advice_without_axis()}",
                 ConvergenceWarning,
+            )
+
+    def _check_axis_suits(self, orientation: ArrayLike | None) -> None:
+        """Raise where a given axis contradicts what else is asked of a fit."""
+        if orientation is not None or self.orientation is not None:
+            raise ValueError(
+                "axis and orientation are both given, but an axis that is given has its direction: leave orientation "
+                "out, or let it be the axis with its sign changed."
+            )
+        if self._resolved_inference() != "exact":
+            raise ValueError(
+                "axis says where samples are, and an encoder would not know of it: it needs inference='exact', with "
+                f"{MAX_EXACT_COMPONENTS} components at most and a likelihood that is linear in the data."
             )
 
     def _settled_sizes(self, given: ArrayLike | None) -> SizeFactors:
@@ -353,6 +374,7 @@ class LatentVariableModel(LatentEstimator):
         weight: np.ndarray,
         size_factors: SizeFactors,
         covariates: tuple[Covariates | None, np.ndarray | None],
+        axis: GivenAxis | None,
         seed: int,
     ) -> tuple[TrainingTable, np.ndarray | None]:
         """The training table of samples (N, D) with weights (N,), and which of its rows are held out.
@@ -360,7 +382,8 @@ class LatentVariableModel(LatentEstimator):
         ``covariates`` are what :meth:`_learn_covariates` gives.
         """
         sizes, (known_covariates, design) = own_sizes(X, size_factors), covariates
-        rows = rows_of_a_fit(X, weight, sizes, design)
+        of_axis = () if axis is None else (axis.position, axis.sd)
+        rows = rows_of_a_fit(X, weight, sizes, design, *of_axis)
         held_out = self._held_out(rows.weights, seed)
         of_samples = None if held_out is None else rows.spread(held_out)
         columns, outliers = self._look_over(X, size_factors, weight, of_samples)
@@ -375,6 +398,7 @@ class LatentVariableModel(LatentEstimator):
             sizes=sizes,
             covariates=known_covariates,
             design=design,
+            axis=axis,
             pooled_units=self._pools_units(),
         )
         if of_samples is not None:
@@ -413,11 +437,40 @@ class LatentVariableModel(LatentEstimator):
         self, source: RowSource, reference: np.ndarray | None, seeds: list[int]
     ) -> Iterator[tuple[int, np.ndarray]]:
         """A seed and a first guess of every sample's latent (N, Q), pointing as asked, for each start."""
+        mean, sd = source.context.axis, source.context.axis_sd
+        if mean is not None and sd is not None:
+            yield from self._starts_along(mean, sd, source, seeds)
+            return
         n_components = self._settings().n_components
         scores = principal_components(source, self._is_count_model(), n_components)
         for restart, seed in enumerate(seeds):
             positions = starting_positions(scores, n_components, restart, seed, source.context.weight)
-            yield seed, axis_signs(source, positions, reference, self._preferred_directions()) * positions
+            yield seed, self._signs(source, positions, reference) * positions
+
+    def _starts_along(
+        self, mean: np.ndarray, sd: np.ndarray, source: RowSource, seeds: list[int]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Starts along an axis of which means and sds (N,) are known beforehand: one if it is the only axis.
+
+        Others start from the leading components of what the first leaves.
+        """
+        n_others, weights = self._settings().n_components - 1, source.weights
+        scores = principal_components(source, self._is_count_model(), 1 + n_others)
+        axis = completed(mean, sd, scores, weights)
+        if not n_others:
+            yield seeds[0], axis[:, None]
+            return
+        rest = components_beside(axis, scores, weights)
+        for restart, seed in enumerate(seeds):
+            positions = np.column_stack([axis, starting_positions(rest, n_others, restart, seed, weights)])
+            yield seed, self._signs(source, positions, None) * positions
+
+    def _signs(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
+        """For each axis of positions (N, Q), 1 if it points as asked and -1 if it should be reversed: (Q,)."""
+        signs = axis_signs(source, positions, reference, self._preferred_directions())
+        if source.context.axis is not None:
+            signs[0] = 1
+        return signs
 
     def _fit_starts(
         self, starts: Iterator[tuple[int, np.ndarray]], source: RowSource, validation: RowSource | None
@@ -475,11 +528,15 @@ class LatentVariableModel(LatentEstimator):
         placement = inference.placed(in_float64) if on_grid is None else placement_on_grid(model, in_float64, on_grid)
         self._training_range_ = TrainingRange.learn(model, in_float64, placement)
         positions = self._orient(source, placement.position.cpu().numpy(), reference)
+        self._axis_map_ = None if training.axis_map is None else vars(training.axis_map)
+        if source.context.axis is not None:
+            positions[:, 0] = np.where(np.isnan(source.context.axis), positions[:, 0], source.context.axis)
         self._latent_range_ = np.stack([positions.min(0), positions.max(0)])
         self._store_results()
         self._store_effects(in_float64)
         likelihood = self.module_.likelihood
-        if self._has_additive_effects and likelihood.has_log_link and source.context.log_size is None and best.has_axis:
+        is_found = best.has_axis and source.context.axis is None
+        if self._has_additive_effects and likelihood.has_log_link and source.context.log_size is None and is_found:
             warn_if_totals_decide(source, positions[:, 0])
         if on_grid is not None:
             self._warn_about_grid(on_grid, source)
@@ -489,7 +546,7 @@ class LatentVariableModel(LatentEstimator):
 
     def _orient(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
         """Reverse the fitted axes that do not point as asked, as far as possible: the positions (N, Q) after that."""
-        signs = axis_signs(source, positions, reference, self._preferred_directions())
+        signs = self._signs(source, positions, reference)
         if self.module_.can_mirror:
             for component in np.nonzero(signs < 0)[0]:
                 self.module_.mirror_(int(component))

@@ -11,6 +11,7 @@ from .._typing import SizeFactors
 from ..nn.row_context import RowContext
 from ..table.columns import Columns
 from ..table.covariates import Covariates
+from ..table.given_axis import AxisMap, GivenAxis
 from ..table.outliers import NO_OUTLIERS, Outliers
 from ..table.size_factors import count_means, given_sizes, log_size_factors
 from ..table.table import Table, TableReader, Values
@@ -36,6 +37,8 @@ class TrainingTable:
         The distinct rows, with their weights, known components, sizes and covariates as their context.
     outliers : Outliers
         What the fit sets aside.
+    axis_map : AxisMap or None
+        From given positions of the samples to the latent.
     """
 
     samples: Values
@@ -45,6 +48,7 @@ class TrainingTable:
     rows: WeightedRows
     table: Table
     outliers: Outliers
+    axis_map: AxisMap | None = None
 
     @classmethod
     def learn(
@@ -60,6 +64,7 @@ class TrainingTable:
         covariates: Covariates | None = None,
         design: np.ndarray | None = None,
         component: np.ndarray | None = None,
+        axis: GivenAxis | None = None,
         pooled_units: bool = False,
     ) -> TrainingTable:
         """The training table of samples (N, D), and with it the reader that it has taught.
@@ -81,12 +86,21 @@ class TrainingTable:
             That of the samples' covariates.
         component : ndarray of shape (N,), default=None
             The mixture component that each sample is known to belong to, -1 where that is not known.
+        axis : GivenAxis, optional
+            Positions that are given with the samples.
         """
         of_rows = size_factors
         if sizes is not None:
             values = rows.of(sizes)
             # A function is a rule, which holds for any table.
             of_rows = (lambda _: values) if callable(size_factors) else values
+        context = RowContext(component=component, covariates=design).map(rows.of).replaced(weight=rows.counts)
+        axis_map = None
+        if axis is not None:
+            given = GivenAxis(rows.of(axis.position), rows.of(axis.sd))
+            axis_map, mean, sd = given.on_latent(rows.weights)
+            if axis_map is not None:
+                context = context.replaced(axis=mean, axis_sd=sd)
         table = TableReader.learn(
             rows.of(X),
             likelihood,
@@ -95,9 +109,9 @@ class TrainingTable:
             outliers=replace(outliers, rows=NO_OUTLIERS.rows),
             size_factors=of_rows,
             covariates=covariates,
-            context=RowContext(component=component, covariates=design).map(rows.of).replaced(weight=rows.counts),
+            context=context,
         )
-        return cls(X, component, size_factors, design, rows, table, outliers)
+        return cls(X, component, size_factors, design, rows, table, outliers, axis_map)
 
     def read_otherwise(self) -> np.ndarray:
         """Numbers of the samples that the fit did not read, for want of weight, or not as they are."""

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from ..nn.behavior_evidence import behavior_evidence
 from ..nn.binned_columns import bin_columns, in_bins
-from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, side_by_side, summarize
+from ..nn.latent_grid import (
+    GridStatistics,
+    LatentGrid,
+    all_positions_are_known,
+    counted,
+    log_joint,
+    log_likelihood,
+    log_prior,
+    side_by_side,
+    summarize,
+)
 from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..nn.models.base import RULED_OUT
@@ -61,15 +71,19 @@ def column_groups(tables: LinearTables, n_groups: int) -> list[Tensor]:
     return [order[first::n_groups] for first in range(n_groups)]
 
 
-def groups_of(tables: LinearTables, source: RowSource) -> list[Tensor]:
-    """Groups of columns that are left out in turn: :func:`column_groups`, fewer of them in a large table."""
-    return column_groups(tables, _GROUPS[source.is_large])
+def groups_of(tables: LinearTables, source: RowSource, grid: LatentGrid) -> list[Tensor]:
+    """Groups of columns that are left out in turn: :func:`column_groups`, fewer of them in a large table.
+
+    There is one group where no column has helped to place the rows.
+    """
+    n_groups = 1 if all_positions_are_known(source.context, grid) else _GROUPS[source.is_large]
+    return column_groups(tables, n_groups)
 
 
 def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> BinnedColumns:
     """Every column in bins along the axis, with q(z) that its group of columns had no part in."""
     tables = _as_if_none_were_flat(model, grid)
-    groups = groups_of(tables, source)
+    groups = groups_of(tables, source, grid)
     has_free_noise = model.linear_likelihood.has_free_noise
     squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
     has_missing = False
@@ -83,7 +97,7 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
             yield rows, log_joint(rows, tables, grid)
 
     parts, latents = [], []
-    for sums, mass in sums_without(groups, located(), tables, grid.log_mass):
+    for sums, mass in sums_without(groups, located(), tables, grid):
         part, latent = in_bins(sums.double(), mass.double(), grid.points)
         parts.append(part)
         latents.append(latent[:, 0])
@@ -95,20 +109,20 @@ def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, g
 
 
 def sums_without(
-    groups: Sequence[Tensor], located: Iterable[tuple[Rows, Tensor]], tables: LinearTables, log_mass: Tensor
+    groups: Sequence[Tensor], located: Iterable[tuple[Rows, Tensor]], tables: LinearTables, grid: LatentGrid
 ) -> list[tuple[GridStatistics, Tensor]]:
     """For each group of columns its sums, with q(z) that these columns have no part in, and the mass (P,) of that q(z).
 
     ``located`` are chunks of rows, each with its log joint density (B, P) under all columns, of coefficients ``tables``
-    (P, D). ``log_mass`` (P,) is the prior's.
+    (P, D).
     """
     found: list[tuple[GridStatistics, Tensor]] = []
     for rows, joint in located:
-        here = []
+        here, prior = [], log_prior(rows, grid)
         for group in groups:
             own = rows.of_columns(group)
-            q = (joint - own.log_likelihood(tables.of_columns(group))).softmax(1)
-            here.append((summarize(own, q, log_mass, tables.positive is not None), counted(own, q).sum(0)))
+            q = (joint - log_likelihood(own, tables.of_columns(group), grid)).softmax(1)
+            here.append((summarize(own, q, prior, tables.positive is not None), counted(own, q).sum(0)))
         pairs = zip(found, here, strict=True)
         found = [(sums + more, mass + added) for (sums, mass), (more, added) in pairs] if found else here
     return found

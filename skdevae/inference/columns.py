@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, summarize, total
+from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, log_prior, summarize, total
 from ..nn.likelihoods import Likelihood, LinearLikelihood
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows
@@ -39,8 +39,9 @@ def _evidence_on_grid(model: GenerativeModel, source: RowSource) -> Tensor:
     grid = grid.to(source.like)
     with in_strata_of(model, source):
         tables = model.predictive_tables(grid.points)
+        with_positive = tables.positive is not None
         statistics = total(
-            summarize(rows, log_joint(rows, tables, grid).softmax(1), grid.log_mass, tables.positive is not None)
+            summarize(rows, log_joint(rows, tables, grid).softmax(1), log_prior(rows, grid), with_positive)
             for _, rows in GridSource(source, model).chunks(width=len(grid.points))
         )
         return model.expected_log_likelihood(statistics, grid.points)

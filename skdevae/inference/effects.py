@@ -10,6 +10,9 @@ uncertain together with the effects B_d of every feature.
   ``sum_i (c_i c_i^T) (u_i u_i^T)`` is lost, where ``u_id = v_id f_d' / (1 + sum_d v_id f_d'^2)^(1/2)``. Above all, this
   is the information about a move of all rows of a level together, which effects can undo in every feature at once.
 
+Rows of known positions do not move, and others of which something is known beforehand have that precision in place of
+1, averaged over the rows in a bin.
+
 With u in bins, what is lost has a low rank. So the inverse is one of small matrices (Woodbury), for any number of
 features.
 """
@@ -23,7 +26,7 @@ from torch import Tensor
 
 from ..nn.binned_columns import N_BINS, bins_of
 from ..nn.covariate_effects import CovariateEffects
-from ..nn.latent_grid import LatentGrid, log_joint
+from ..nn.latent_grid import LatentGrid, log_joint, prior_variances
 from ..nn.models import GenerativeModel
 from ..nn.rows import Rows
 from ..table.grid_source import GridSource, in_strata_of
@@ -34,6 +37,8 @@ from .slopes import slopes
 _BINS_2D = 6
 #: share of the information that is kept at the least, where rounding would leave none
 _LEAST_SHARE = 1e-6
+#: least number of rows that sums are divided by, and least prior variance of a latent that moves along another axis
+_LEAST_MASS, _LEAST_VARIANCE = 1e-300, 1e-6
 
 
 @torch.no_grad()
@@ -48,18 +53,19 @@ def effect_covariances(
     information = sums.partial_information()  # as if latents were known: (bins, D, C, C)
     covariance = torch.linalg.inv(information.sum(0) + ridge)
     rates = slopes(model.predictive_curves, sums.latents)
-    lost = _what_latents_take(information, sums.spread_of_designs(), rates)  # (D, C, R)
+    lost = _what_latents_take(information, sums.spread_of_designs(), rates, sums.prior_precisions())  # (D, C, R)
     carried = covariance @ lost
     shares = torch.einsum("dcr,dcs->rs", lost, carried)  # symmetric, with eigenvalues from 0 to 1
     left = torch.eye(len(shares)).to(shares) * (1 + _LEAST_SHARE) - shares
     return covariance + carried @ torch.linalg.inv(left) @ carried.mT
 
 
-def _what_latents_take(information: Tensor, spread: Tensor, rates: Tensor) -> Tensor:
+def _what_latents_take(information: Tensor, spread: Tensor, rates: Tensor, precisions: Tensor) -> Tensor:
     """A factor (D, C, R) of the information that is lost.
 
-    ``information`` (bins, D, C, C) is the partial one, ``spread`` (bins, C, C) are cross-products of centred designs,
-    and ``rates`` (bins, D, Q) are the slopes of the curves. Where levels differ in what their entries tell, a row
+    ``information`` (bins, D, C, C) is the partial one, ``spread`` (bins, C, C) are cross-products of centred designs of
+    rows that may move, ``rates`` (bins, D, Q) are the slopes of the curves, and ``precisions`` (bins, Q) are those of
+    the rows' priors. Where levels differ in what their entries tell, a row
     counts as the level that tells least: no more is lost than there was.
     """
     values, vectors = torch.linalg.eigh(spread)
@@ -73,7 +79,7 @@ def _what_latents_take(information: Tensor, spread: Tensor, rates: Tensor) -> Te
     told = torch.linalg.eigvalsh(relative + aside[:, None])[..., 0].clamp(min=0)  # v of a row: (bins, D)
     told = torch.where(is_there.any(1)[:, None], told, 0.0)
     weighted = told[..., None] * rates
-    precision = torch.einsum("bdp,bdq->bpq", weighted, rates) + torch.eye(rates.shape[2]).to(rates)
+    precision = torch.einsum("bdp,bdq->bpq", weighted, rates) + torch.diag_embed(precisions)
     # u = weighted @ precision^(-1/2)
     u = torch.linalg.solve_triangular(torch.linalg.cholesky(precision).mT, weighted, upper=True, left=False)
     return torch.einsum("bdq,bcj->dcbqj", u, roots).flatten(2)
@@ -85,7 +91,7 @@ class _SumsInBins:
     Attributes
     ----------
     rows : Tensor of shape (bins,)
-        Number of rows.
+        Number of rows that may move along some axis.
     latents : Tensor of shape (bins, Q)
         Their mean latents.
     entries : Tensor of shape (bins, D)
@@ -103,6 +109,8 @@ class _SumsInBins:
         self._by_entry = curves.new_zeros(n_covariates, n_bins, n_features)
         self._by_row = curves.new_zeros(n_bins, n_covariates)
         self._squares_by_row = curves.new_zeros(n_bins, n_covariates, n_covariates)
+        self._variances = curves.new_zeros(n_bins, model.n_components)
+        self.rows = curves.new_zeros(n_bins)
         for _, rows in GridSource(source, model).chunks(width=max(len(grid.points), 2 * n_features)):
             design, weight = effects.centered(cast(Tensor, rows.context.covariates)), rows.context.weight
             q = log_joint(rows, tables, grid).softmax(1)
@@ -115,12 +123,14 @@ class _SumsInBins:
                 self._by_entry[number] += by_column.T @ told
                 for other, another in enumerate(design.T):
                     self._squares[number, other] += (by_column * another[:, None]).T @ told
-            self._by_row += in_bins.T @ design
-            self._squares_by_row += torch.einsum("bn,bc,be->nce", in_bins, design, design)
             mass += counted.sum(0)
-        self.rows = bins @ mass
-        least = torch.finfo(mass.dtype).tiny
-        self.latents = (bins @ (mass[:, None] * grid.points)) / self.rows[:, None].clamp(min=least)
+            variances = prior_variances(rows, grid)  # (B, Q)
+            moving = in_bins * (variances > 0).any(1)[:, None]
+            self._by_row += moving.T @ design
+            self._squares_by_row += torch.einsum("bn,bc,be->nce", moving, design, design)
+            self._variances += moving.T @ variances
+            self.rows += moving.sum(0)
+        self.latents = (bins @ (mass[:, None] * grid.points)) / (bins @ mass)[:, None].clamp(min=_LEAST_MASS)
 
     def partial_information(self) -> Tensor:
         """Information of the rows in each bin about effects, beside curves of any shape: (bins, D, C, C)."""
@@ -129,8 +139,13 @@ class _SumsInBins:
 
     def spread_of_designs(self) -> Tensor:
         """Cross-products of designs, centred in each bin: (bins, C, C)."""
-        means = self._by_row / self.rows[:, None].clamp(min=torch.finfo(self.rows.dtype).tiny)
+        means = self._by_row / self.rows[:, None].clamp(min=_LEAST_MASS)
         return self._squares_by_row - torch.einsum("nc,ne->nce", means, self._by_row)
+
+    def prior_precisions(self) -> Tensor:
+        """Precisions of the priors of latents, averaged over the rows that may move: (bins, Q)."""
+        variances = self._variances / self.rows[:, None].clamp(min=_LEAST_MASS)
+        return 1 / variances.clamp(min=_LEAST_VARIANCE)
 
 
 def _information(model: GenerativeModel, rows: Rows, mean: Tensor, latent: Tensor) -> Tensor:

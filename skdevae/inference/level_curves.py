@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..nn.binned_columns import N_BINS, bins_of
-from ..nn.latent_grid import LatentGrid, counted
+from ..nn.latent_grid import LatentGrid, beside_known_positions, counted, log_prior
 from ..nn.level_curves import LevelDifferences, LevelMoments, deviation_kernel, hats
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows, Rows
@@ -78,7 +78,7 @@ class _Comparison:
         self._n_levels = columns.stop - columns.start + 1
         self._curves = model.predictive_curves(grid.points)  # (P, D)
         self._tables = [model.tables_of_curves(self._curves, grid.points)] * self._n_levels
-        self._groups = groups_of(self._tables[0], source)
+        self._groups = groups_of(self._tables[0], source, grid)
         self._log_priors = grid.log_mass.expand(self._n_levels, -1)  # of every level, (L, P)
         self._knots = _knots(grid, self._learn_priors())
         self._hats = hats(grid.points[:, 0], self._knots)  # (P, J)
@@ -136,11 +136,15 @@ class _Comparison:
         for _ in range(_PRIOR_STEPS):
             mass = torch.zeros_like(self._log_priors)
             for _, rows, level in self._chunks():
-                q = (self._log_likelihood(rows, level) + self._log_priors[level]).softmax(1)
+                q = self._log_joint(rows, level).softmax(1)
                 mass.index_add_(0, level, counted(rows, q))
             least = torch.finfo(mass.dtype).tiny
             self._log_priors = (mass / mass.sum(1, keepdim=True).clamp(min=least)).clamp(min=least).log()
         return mass.sum(0)
+
+    def _log_joint(self, rows: Rows, level: Tensor) -> Tensor:
+        """The log-likelihood of rows with the prior of their level, or with one of their own: (B, P)."""
+        return self._log_likelihood(rows, level) + log_prior(rows, self._grid, self._log_priors[level])
 
     def _log_likelihood(self, rows: Rows, level: Tensor, columns: Tensor | None = None) -> Tensor:
         """Log-likelihood of rows at the points, by the curves of their level, in some columns or in all: (B, P)."""
@@ -152,7 +156,7 @@ class _Comparison:
                 if columns is not None:
                     own, tables = own.of_columns(columns), tables.of_columns(columns)
                 total[index] = own.log_likelihood(tables)
-        return total
+        return beside_known_positions(total, rows, self._grid)
 
     def _moments(self) -> list[LevelMoments]:
         """Sums for each group of columns."""
@@ -174,7 +178,7 @@ class _Comparison:
 
     def _located(self, rows: Rows, level: Tensor) -> Iterator[Tensor]:
         """For each group of columns, q(z) (B, P) of rows that these columns have no part in."""
-        joint = self._log_likelihood(rows, level) + self._log_priors[level]
+        joint = self._log_joint(rows, level)
         for group in self._groups:
             yield (joint - self._log_likelihood(rows, level, group)).softmax(1)
 

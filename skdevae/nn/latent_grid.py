@@ -1,6 +1,10 @@
 """Latent grids: a latent of one or two dimensions on a grid, and sums of the data at its points.
 
 On a grid the posterior of a sample is a softmax over the points, and its evidence a logsumexp.
+
+A row whose position along the first axis is given has a prior of its own there. If it is exactly known, the row's mass
+lies on the two points around the position, in the shares that interpolate linearly, and nothing that the row holds
+moves it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from torch import Tensor
 
 from .integrals import symmetric_grid
 from .linear_tables import LinearTables
+from .row_context import RowContext
 from .rows import Rows
 
 
@@ -53,6 +58,11 @@ class LatentGrid:
     def to(self, like: Tensor) -> LatentGrid:
         """The same grid with the dtype and on the device of another tensor."""
         return LatentGrid(self.axis.to(like), self.points.to(like), self.log_mass.to(like))
+
+    @property
+    def spacing(self) -> float:
+        """Distance of neighbouring coordinates."""
+        return float(self.axis[1] - self.axis[0])
 
     def unravel(self, values: Tensor) -> Tensor:
         """Values (B, P) at the points, with one dimension for each axis: (B, n, ..., n)."""
@@ -173,9 +183,86 @@ def side_by_side(parts: Sequence[GridStatistics], widths: Sequence[int] | None) 
 def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: float = 1.0) -> Tensor:
     """``log p(x | z_g) / temperature + log(p(z_g) dz)`` of every row at every grid point, (B, P).
 
-    It lacks the term of log p(x | z) that depends on x alone. A temperature above 1 makes the likelihood flatter.
+    It lacks the term of log p(x | z) that depends on x alone, or on an exactly known position. A temperature above 1
+    makes the likelihood flatter.
     """
-    return rows.log_likelihood(tables) / temperature + grid.log_mass
+    return log_likelihood(rows, tables, grid) / temperature + log_prior(rows, grid)
+
+
+def log_likelihood(rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
+    """What rows say of their latents, at every grid point: (B, P). See :func:`log_joint`."""
+    return beside_known_positions(rows.log_likelihood(tables), rows, grid)
+
+
+def log_prior(rows: Rows, grid: LatentGrid, shared: Tensor | None = None) -> Tensor:
+    """Log prior mass of rows at the grid points: (P,), or (B, P) where rows have priors of their own.
+
+    ``shared`` (P,) or (B, P) stands for that of the grid, in rows of which nothing is known beforehand.
+    """
+    shared = grid.log_mass if shared is None else shared
+    mean, sd = rows.context.axis, rows.context.axis_sd
+    if mean is None or sd is None:
+        return shared
+    deviations = (mean[:, None] - grid.axis) / sd.clamp(min=torch.finfo(sd.dtype).tiny)[:, None]
+    normal = (-0.5 * deviations.square()).log_softmax(1)
+    along = torch.where(_exactly_known(rows.context, grid)[:, None], _interpolating(mean, grid).log(), normal)
+    across = grid.points[:, 1:]
+    log_mass = standard_normal_log_density(across) + across.shape[1] * math.log(grid.spacing)  # of other axes, (P,)
+    own = along.repeat_interleave(len(grid.points) // len(grid.axis), 1) + log_mass
+    return torch.where(mean.isnan()[:, None], shared, own)
+
+
+def beside_known_positions(values: Tensor, rows: Rows, grid: LatentGrid) -> Tensor:
+    """Log-likelihoods (B, P) of rows at the points; where a row's position is exactly known, those that are left.
+
+    They are a function of the other coordinates then, and without any the same everywhere.
+    """
+    mean = rows.context.axis
+    if mean is None:
+        return values
+    known = _exactly_known(rows.context, grid)[:, None]
+    if grid.n_components == 1:
+        return values.masked_fill(known, 0.0)
+    by_coordinate = values.unflatten(1, (len(grid.axis), -1))  # of the first axis, and of the others
+    left = torch.einsum("ba,bar->br", _interpolating(mean, grid), by_coordinate)
+    return torch.where(known, left.repeat(1, len(grid.axis)), values)
+
+
+def all_positions_are_known(context: RowContext, grid: LatentGrid) -> bool:
+    """Whether q(z) of all rows follows from what is known beforehand, whatever the curves are."""
+    if context.axis_sd is None or grid.n_components > 1:
+        return False
+    return bool((context.axis_sd <= _least_sd(grid)).all())
+
+
+def prior_variances(rows: Rows, grid: LatentGrid) -> Tensor:
+    """Variances of the latents of rows beforehand: (B, Q), of which that of a known position is 0."""
+    variances = grid.points.new_ones(len(rows), grid.n_components)
+    sd = rows.context.axis_sd
+    if sd is not None:
+        own = torch.where(_exactly_known(rows.context, grid), 0.0, sd.square())
+        variances[:, 0] = torch.where(sd.isnan(), variances[:, 0], own)
+    return variances
+
+
+def _exactly_known(context: RowContext[Tensor], grid: LatentGrid) -> Tensor:
+    """Which rows have positions that are known as exactly as the grid can tell: (B,) of booleans."""
+    assert context.axis_sd is not None  # known positions come with it
+    return context.axis_sd <= _least_sd(grid)
+
+
+def _least_sd(grid: LatentGrid) -> float:
+    """Standard deviation below which a normal distribution on a grid is no other than linear interpolation."""
+    return 0.5 * grid.spacing
+
+
+def _interpolating(positions: Tensor, grid: LatentGrid) -> Tensor:
+    """The weights (B, n) of the first axis' coordinates that interpolate at positions (B,); zeros where these are NaN.
+
+    Positions beyond the ends of the grid are at the ends.
+    """
+    within = positions.clamp(grid.axis[0], grid.axis[-1])
+    return (1 - (within[:, None] - grid.axis).abs() / grid.spacing).clamp(min=0).nan_to_num(nan=0.0)
 
 
 def counted(rows: Rows, values: Tensor) -> Tensor:
@@ -185,13 +272,17 @@ def counted(rows: Rows, values: Tensor) -> Tensor:
 
 
 def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> GridStatistics:
-    """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass`` (P,).
+    """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass``.
 
-    A row of weight w counts as w rows.
+    The latter is (P,), or (B, P) where rows have priors of their own. A row of weight w counts as w rows.
     """
     counts, weight = counted(rows, q), rows.context.weight
     weighted, positive, mass = rows.expectations(counts, with_positive)
-    divergence = torch.special.xlogy(counts, q).sum() - (counts @ log_mass).sum()
+    if log_mass.ndim == 1:
+        expected = (counts @ log_mass).sum()
+    else:
+        expected = torch.where(counts > 0, counts * log_mass, 0.0).sum()  # no mass may be where there can be none
+    divergence = torch.special.xlogy(counts, q).sum() - expected
     n_rows = len(rows) if weight is None else float(weight.sum())
     return GridStatistics(weighted, positive, mass, divergence, n_rows)
 

@@ -34,12 +34,17 @@ class RowContext(Generic[A]):
         the first.
     component : (B,), integers
         Number of the mixture component that a row is known to belong to; -1 where that is not known.
+    axis, axis_sd : (B,)
+        What is known beforehand of a row's position along the first axis: it has a normal prior with this mean and
+        standard deviation, and is exactly known where the latter is 0. NaN where nothing is known.
     """
 
     weight: A | None = None
     log_size: A | None = None
     covariates: A | None = None
     component: A | None = None
+    axis: A | None = None
+    axis_sd: A | None = None
 
     def map(self, change: Callable[[A], Any]) -> RowContext:
         """The context with each of its arrays changed in the same way."""

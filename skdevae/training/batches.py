@@ -13,6 +13,7 @@ from ..nn.cluster_prior import EPOCH_STEPS
 from ..nn.latent_grid import (
     GridStatistics,
     LatentGrid,
+    all_positions_are_known,
     bumps_around,
     standard_normal_log_density,
     summarize,
@@ -104,7 +105,8 @@ class ExpectationSteps:
 
     Every epoch reads all rows once, finds the optimal q(z) of each and sums the data under it, sets q(w) to its optimum
     given those sums (and the effects of covariates, if there are any), and yields them ``n_gradient_steps`` times. What
-    the module sees does not depend on the chunks in which rows are read.
+    the module sees does not depend on the chunks in which rows are read. Where the positions of all rows are known, the
+    sums stay as they are, and rows are read once.
     """
 
     def __init__(
@@ -123,13 +125,16 @@ class ExpectationSteps:
         self._grid = grid
         self._n_gradient_steps = n_gradient_steps
         self._updates = updates
+        changes_rows = module.effects is not None and not module.has_strata
+        self._stays = all_positions_are_known(source.context, grid) and not changes_rows
+        self._statistics: GridStatistics | None = None
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         module, effects = self._module, self._module.effects
         with torch.no_grad():
             if effects is not None and self._updates and not module.has_strata:
                 effects_by_residuals_(module, effects, self._source, self._grid)
-            statistics = expected_statistics(module, self._source, self._grid)
+            statistics = self._expectation()
             if self._updates:
                 module.update_clusters_(statistics, self._grid, EPOCH_STEPS)
             if effects is not None and self._updates and module.has_strata:
@@ -138,6 +143,12 @@ class ExpectationSteps:
         inputs = ModuleInputs((statistics, summary, self._grid), len(self._source))
         for _ in range(self._n_gradient_steps):
             yield inputs
+
+    def _expectation(self) -> GridStatistics:
+        """The E-step, or its result where that cannot have changed."""
+        if self._statistics is None or not self._stays:
+            self._statistics = expected_statistics(self._module, self._source, self._grid)
+        return self._statistics
 
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:

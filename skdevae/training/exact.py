@@ -10,7 +10,7 @@ import torch
 from skorch.callbacks import Callback
 
 from ..nn.binned_columns import N_BINS, in_bins
-from ..nn.latent_grid import LatentGrid
+from ..nn.latent_grid import LatentGrid, all_positions_are_known
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..nn.strata import repeated_over_strata, summed_over_strata
@@ -68,7 +68,8 @@ def fit_exact(
         steps,
         learning_rate=defaults.exact_learning_rate,
         betas=_BETAS,
-        annealed_share=defaults.annealed_share,
+        # There is nothing to anneal where no position depends on the curves.
+        annealed_share=0.0 if all_positions_are_known(source.context, grid) else defaults.annealed_share,
     )
     batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=steps, updates=True)
     batches_valid = None
@@ -103,7 +104,8 @@ def _train(
     schedules: list[Callback] = [Annealing(source.total_weight, hottest, options.annealed_epochs)]
     if judge is not None and not source.is_large:
         last = (options.annealed_epochs + options.max_epochs) // 2
-        schedules.append(Judgement(judge, options.annealed_epochs, last))
+        first = last if all_positions_are_known(source.context, grid) else options.annealed_epochs
+        schedules.append(Judgement(judge, first, last))
         # Until the last judgement, neither convergence nor early stopping is judged.
         options = replace(options, annealed_epochs=last)
     elif judge is None and module.flat_candidate is not None and not options.annealed_epochs:
@@ -120,7 +122,8 @@ def _train(
             module.update_clusters_(expected_statistics(module, source, grid), grid)
         statistics = expected_statistics(module, source, grid)
         terms = module(statistics, summary_less_effects(summary, module, source), grid)
-        has_axis = float(statistics.divergence) / statistics.n_rows > _LEAST_INFORMATION
+        is_given = source.context.axis is not None
+        has_axis = is_given or float(statistics.divergence) / statistics.n_rows > _LEAST_INFORMATION
     return Fit(module, result.history, -float(terms.total), result.interrupted, has_axis)
 
 

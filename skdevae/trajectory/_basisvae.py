@@ -61,6 +61,9 @@ class BasisVAEClusterer(FeatureClusterer):
     The paper trains an encoder. Here ``inference="exact"`` integrates the latent on a grid instead. The flat cluster
     and ``basis`` are additions. With ``basis``, functions are guaranteed to rise, to fall, or to come and go.
 
+    Where positions of the samples are known, as a pseudotime, an age or a stage, ``fit(X, axis=...)`` takes them for
+    the (first) axis. Everything else goes on as on an axis that is found.
+
     Parameters
     ----------
     n_clusters : int, default=20
@@ -237,6 +240,11 @@ class BasisVAEClusterer(FeatureClusterer):
         ``adjusted_p_value`` is Benjamini and Hochberg's, for the false discovery rate. Features that differ bend the
         axis on which all are compared. So where many differ, more are found than differ. There only with
         ``interactions``.
+    axis_is_given_ : bool
+        Whether the model was fitted along a given axis: ``fit(X, axis=...)``.
+    axis_map_ : object
+        The monotone map between a given axis and the latent. Its methods ``to_latent`` and ``to_axis`` map arrays of
+        positions to latents and back. There only if the axis was given.
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
         plus the log prior of the model's parameters.

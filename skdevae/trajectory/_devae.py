@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._base.denoising import DenoisingMixin
 from .._base.fitting import LatentVariableModel
+from .._base.given_axis import GivenAxisMixin
 from .._base.level_curves import LevelCurvesMixin
 from .._sklearn import Interval, StrOptions, check_monotonic_cst
 from .._typing import (
@@ -31,7 +32,7 @@ from ..training.exact import MAX_EXACT_COMPONENTS
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
-class DeVAETransformer(DenoisingMixin, LevelCurvesMixin):
+class DeVAETransformer(DenoisingMixin, GivenAxisMixin, LevelCurvesMixin):
     """Place samples on latent axes along which chosen features can only rise, or only fall.
 
     The model is DeVAE [1]_. Samples have latents z ~ N(0, I). The expected value of a feature is a constant plus, for
@@ -41,6 +42,9 @@ class DeVAETransformer(DenoisingMixin, LevelCurvesMixin):
 
     The paper trains an encoder. Here one or two components are integrated on a grid instead, with exact posteriors and
     likelihoods.
+
+    Where positions of the samples are known, as a pseudotime, an age or a stage, ``fit(X, axis=...)`` takes them for
+    the (first) axis. Everything else goes on as on an axis that is found.
 
     Parameters
     ----------
@@ -185,6 +189,11 @@ class DeVAETransformer(DenoisingMixin, LevelCurvesMixin):
         ``adjusted_p_value`` is Benjamini and Hochberg's, for the false discovery rate. Features that differ bend the
         axis on which all are compared. So where many differ, more are found than differ. There only with
         ``interactions``.
+    axis_is_given_ : bool
+        Whether the model was fitted along a given axis: ``fit(X, axis=...)``.
+    axis_map_ : object
+        The monotone map between a given axis and the latent. Its methods ``to_latent`` and ``to_axis`` map arrays of
+        positions to latents and back. There only if the axis was given.
     lower_bound_ : float
         Objective that the fit maximised, in nats per training sample and in the units of X: the evidence lower bound
         plus the log prior of the model's parameters.

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
 from .._base.fitting import LatentVariableModel
+from .._base.given_axis import GivenAxisMixin
 from .._base.level_curves import LevelCurvesMixin
 from .._sklearn import Interval, StrOptions
 from .._typing import Assignment, CovariatesLike, TableLike
@@ -22,7 +23,7 @@ from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 
 
-class FeatureClusterer(LevelCurvesMixin):
+class FeatureClusterer(GivenAxisMixin, LevelCurvesMixin):
     """Base of estimators in which every feature chooses between K candidate curves."""
 
     alpha: float

@@ -112,6 +112,7 @@ def fitted_names() -> dict[type, set[str]]:
         if issubclass(estimator, CovariateEffectsMixin):
             compared = estimator(interactions="curves", **short)
             fits.append(compared.fit(measured, covariates=np.repeat(["a", "b"], 15)))
+            fits.append(estimator(**short).fit(measured, axis=np.arange(30)))
         if estimator is VAETransformer:
             fits.append(estimator(prior="vamp", **short).fit(measured))
         found[estimator] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cluster_prior import FINAL_STEPS, OnlyCandidate
-from ..latent_grid import GridStatistics, LatentGrid, log_joint, summarize
+from ..latent_grid import GridStatistics, LatentGrid, log_joint, log_prior, summarize
 from ..likelihoods import ColumnSummary
 from ..linear_tables import LinearTables
 from ..losses import LossTerms
@@ -57,7 +57,8 @@ class ExactModel(GenerativeModel):
 
     def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
         """The E-step for some rows, given coefficients averaged over q(w)."""
-        return summarize(rows, self.located(rows, tables, grid), grid.log_mass, tables.positive is not None)
+        q, prior = self.located(rows, tables, grid), log_prior(rows, grid)
+        return summarize(rows, q, prior, tables.positive is not None)
 
     def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
         """Set q(w) to what the fitted curves say, given q(z).

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from ...inference.behaviors import sums_without
-from ...nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint
+from ...nn.latent_grid import (
+    GridStatistics,
+    LatentGrid,
+    all_positions_are_known,
+    log_joint,
+    log_prior,
+    summarize,
+)
 from ...nn.linear_tables import LinearTables
 from ...nn.rows import Rows
 from ...table.column_summary import summarize_columns
@@ -59,14 +66,14 @@ class AxisSums:
         Sums of q(z) x.
     means : ndarray of shape (N,)
         Posterior mean of each sample.
-    log_normalizer : float
-        Sum over samples of the log of what their posteriors were divided by.
+    divergence : float
+        Sum over samples of KL(q(z) || p(z)).
     """
 
     mass: Array
     weighted: Array
     means: Array
-    log_normalizer: float
+    divergence: float
 
 
 class GaussianAxis:
@@ -87,6 +94,10 @@ class GaussianAxis:
         That of every column.
     weights : ndarray of shape (N,)
         How often each row counts.
+    is_given : bool
+        Whether something is known beforehand of the rows' positions.
+    positions_are_known : bool
+        Whether all of them are exactly known, so that E-steps change nothing.
     """
 
     def __init__(self, source: RowSource, grid: ShapeGrid):
@@ -97,10 +108,15 @@ class GaussianAxis:
         self.sum_of_squares = summary.sum_of_squares.cpu().numpy()
         self.weights = source.weights
         self._n_observed = summary.n_observed.cpu().numpy()
+        self.is_given = source.context.axis is not None
+        self.positions_are_known = all_positions_are_known(source.context, self.latent)
+        self._found: AxisSums | None = None
 
     def sums(self, curves: Array, noise_variances: Array, power: float = 1.0) -> AxisSums:
         """The E-step for curves (P, D) and noise variances (D,), with the likelihood raised to a power."""
-        return self._sums(self._joint(curves, noise_variances, power))
+        if self._found is None or not self.positions_are_known:
+            self._found = self._sums(self._joint(curves, noise_variances, power))
+        return self._found
 
     def sums_around(self, positions: Array, width: float) -> AxisSums:
         """Sums for posteriors that are Gaussians of a given sd around given positions (N,)."""
@@ -112,16 +128,17 @@ class GaussianAxis:
     def sums_without(self, groups: list[Tensor], curves: Array, noise_variances: Array) -> list[GridStatistics]:
         """Sums of each group of columns, with posteriors that these columns have no part in."""
         tables, located = self.tables(curves, noise_variances), self._joint(curves, noise_variances)
-        return [sums for sums, _ in sums_without(groups, located, tables, self.latent.log_mass)]
+        return [sums for sums, _ in sums_without(groups, located, tables, self.latent)]
 
     def posterior(self, curves: Array, noise_variances: Array) -> np.ndarray:
         """q(z) of every row, (N, P), in the source's dtype."""
         return np.concatenate([joint.softmax(1).cpu().numpy() for _, joint in self._joint(curves, noise_variances)])
 
-    def log_constant(self, noise_variances: Array) -> float:
-        """The part of the table's log-likelihood that :attr:`AxisSums.log_normalizer` leaves out."""
+    def log_evidence(self, sums: AxisSums, curves: Array, noise_variances: Array) -> float:
+        """The table's log-likelihood for curves (P, D) and noise variances (D,), of which ``sums`` are the E-step."""
+        squares = self.sum_of_squares - 2 * (curves * sums.weighted).sum(0) + (curves**2 * sums.mass).sum(0)
         normalizers = self._n_observed * np.log(2 * np.pi * noise_variances)
-        return float(-0.5 * (self.sum_of_squares / noise_variances + normalizers).sum())
+        return float(-0.5 * (squares / noise_variances + normalizers).sum()) - sums.divergence
 
     def residual_variances(self, sums: AxisSums, curves: Array) -> Array:
         """Noise variances (D,) around curves (P, D)."""
@@ -142,21 +159,37 @@ class GaussianAxis:
 
     def _sums(self, chunks: Iterable[tuple[Rows, Tensor]]) -> AxisSums:
         n_points, n_features = len(self.latent.points), self._source.n_features
-        mass, weighted, log_normalizer = np.zeros((n_points, 1)), np.zeros((n_points, n_features)), 0.0
+        mass, weighted, divergence = np.zeros((n_points, 1)), np.zeros((n_points, n_features)), 0.0
         means = []
         for rows, joint in chunks:
-            normalizer = joint.logsumexp(1, keepdim=True)
-            q = (joint - normalizer).exp()
-            weighted_here, _, mass_here = rows.expectations(counted(rows, q), with_positive=False)
-            mass = mass + mass_here.cpu().numpy()  # grows to (P, D) at the first chunk with missing entries
-            weighted += weighted_here.cpu().numpy()
+            q = joint.softmax(1)
+            here = summarize(rows, q, log_prior(rows, self.latent), with_positive=False)
+            mass = mass + here.mass.cpu().numpy()  # grows to (P, D) at the first chunk with missing entries
+            weighted += here.weighted.cpu().numpy()
             means.append((q @ self.latent.points).cpu().numpy())
-            log_normalizer += float(counted(rows, normalizer.double()).sum())
-        return AxisSums(mass, weighted, np.concatenate(means)[:, 0].astype(np.float64), log_normalizer)
+            divergence += float(here.divergence)
+        return AxisSums(mass, weighted, np.concatenate(means)[:, 0].astype(np.float64), divergence)
 
 
 def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
     """Find an axis with a free curve for every feature, from a first guess (N,) of the samples' positions.
+
+    Where something is known of the positions, the guess is one of the axis as it is. Otherwise samples are put in order
+    first.
+    """
+    noise_variances = np.full(len(axis.sum_of_squares), _AXIS_VARIANCE)
+    if not axis.is_given:
+        positions, noise_variances = _in_order(axis, positions, noise_variances)
+    sums = axis.sums_around(positions, _SPREAD_WIDTH)
+    for _ in range(_POLISHING_ROUNDS):
+        curves = free_curves(axis.grid, sums.mass, sums.weighted, noise_variances)
+        noise_variances = axis.residual_variances(sums, curves)
+        sums = axis.sums(curves, noise_variances)
+    return sums
+
+
+def _in_order(axis: GaussianAxis, positions: Array, noise_variances: Array) -> tuple[Array, Array]:
+    """Positions (N,) of the samples, spread evenly over the prior, and noise variances (D,), from first guesses.
 
     This is a self-organising map. Curves are smoothed along z by a kernel that narrows, while the power of the
     likelihood rises to 1.
@@ -164,7 +197,6 @@ def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
     grid = axis.grid
     sums = axis.sums_around(positions, _STARTING_WIDTH)
     first_power = _first_power(_explained(axis, sums))
-    noise_variances = np.full(sums.weighted.shape[1], _AXIS_VARIANCE)
     for round_ in range(_AXIS_ROUNDS):
         progress = min(1.0, round_ / _COOLING_ROUNDS)
         width = _WIDE * (_NARROW / _WIDE) ** progress
@@ -173,12 +205,7 @@ def find_axis(axis: GaussianAxis, positions: Array) -> AxisSums:
         curves = free_curves(grid, kernel @ sums.mass + 1e-9, kernel @ sums.weighted, noise_variances)
         noise_variances = axis.residual_variances(sums, curves)
         sums = axis.sums(curves, noise_variances, first_power ** (1 - progress))
-    sums = axis.sums_around(normal_scores(sums.means, axis.weights), _SPREAD_WIDTH)
-    for _ in range(_POLISHING_ROUNDS):
-        curves = free_curves(grid, sums.mass, sums.weighted, noise_variances)
-        noise_variances = axis.residual_variances(sums, curves)
-        sums = axis.sums(curves, noise_variances)
-    return sums
+    return normal_scores(sums.means, axis.weights), noise_variances
 
 
 def _explained(axis: GaussianAxis, sums: AxisSums) -> float:

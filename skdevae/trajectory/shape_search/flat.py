@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...inference.behaviors import column_groups
 from ...nn.binned_columns import bin_columns, in_bins
-from ...nn.latent_grid import GridStatistics, LatentGrid, summarize, total
+from ...nn.latent_grid import GridStatistics, LatentGrid, log_prior, summarize, total
 from ...nn.likelihoods import Gaussian
 from ...nn.smooth_curves import SmoothCurves
 from ...table.column_summary import summarize_columns
@@ -30,7 +30,8 @@ def evidence_on_others_axis(axis: GaussianAxis, positions: Array) -> Array:
     time.
     """
     curves, noise_variances = fit_curves(axis, find_axis(axis, positions))
-    groups = column_groups(axis.tables(curves, noise_variances), _GROUPS)
+    n_groups = 1 if axis.positions_are_known else _GROUPS  # known positions have had no help
+    groups = column_groups(axis.tables(curves, noise_variances), n_groups)
     evidence = torch.empty(curves.shape[1], dtype=torch.float64)
     for group, statistics in zip(groups, axis.sums_without(groups, curves, noise_variances), strict=True):
         squares = torch.from_numpy(axis.sum_of_squares)[group.cpu()].to(statistics.weighted.device)
@@ -41,11 +42,12 @@ def evidence_on_others_axis(axis: GaussianAxis, positions: Array) -> Array:
 def evidence_under(source: RowSource, posterior: np.ndarray, latent: LatentGrid) -> Array:
     """Log evidence of a smooth curve against a constant for columns that had no part in q(z), (N, P): (D,)."""
     q = torch.from_numpy(posterior).to(source.like)
-    log_mass = latent.log_mass.to(source.like)
-    chunks = source.chunks(width=q.shape[1])
-    statistics = total(summarize(rows, q[index], log_mass, with_positive=False) for index, rows in chunks)
+    latent, chunks = latent.to(source.like), source.chunks(width=q.shape[1])
+    statistics = total(
+        summarize(rows, q[index], log_prior(rows, latent), with_positive=False) for index, rows in chunks
+    )
     squares = summarize_columns(source.to(torch.float64), counts=False).sum_of_squares
-    return _curve_evidence(statistics, latent.points.to(source.like), squares).cpu().numpy()
+    return _curve_evidence(statistics, latent.points, squares).cpu().numpy()
 
 
 def _curve_evidence(statistics: GridStatistics, points: Tensor, sum_of_squares: Tensor) -> Tensor:

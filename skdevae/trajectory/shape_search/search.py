@@ -210,8 +210,7 @@ def _expect(axis: GaussianAxis, prior: ClusterPrior, fit: ShapeFit, noise_varian
     curves = fit.shapes.curves(grid)
     noise_variances = axis.residual_variances(sums, curves)
     sums = axis.sums(curves, noise_variances)
-    log_evidence = sums.log_normalizer + axis.log_constant(noise_variances)
-    return _State(fit, noise_variances, sums, log_evidence + fit.log_prior)
+    return _State(fit, noise_variances, sums, axis.log_evidence(sums, curves, noise_variances) + fit.log_prior)
 
 
 def merge_clusters(axis: GaussianAxis, prior: ClusterPrior, state: _State, seed: int) -> _State:

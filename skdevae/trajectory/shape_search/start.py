@@ -20,10 +20,9 @@ from torch import Tensor
 
 from ...nn.cluster_prior import ClusterAssignment
 from ...nn.copies import BasisDecoder, BehaviorBasis
-from ...nn.latent_grid import GridStatistics, LatentGrid, counted, summarize, total
+from ...nn.latent_grid import GridStatistics, LatentGrid, counted, log_prior, summarize, total
 from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
-from ...nn.row_context import RowContext
 from ...table.components import normalized_counts
 from ...table.source import RowSource
 from ...table.weighted_rows import weighted_rows
@@ -223,7 +222,8 @@ def _standardized(table: RowSource, columns: np.ndarray, counts: bool) -> RowSou
     weight = table.context.weight
     center = np.average(values, axis=0, weights=weight)
     scale = np.sqrt(np.average((values - center) ** 2, axis=0, weights=weight))
-    return RowSource(values, center, np.where(scale > 0, scale, 1.0), table.like, RowContext(weight=weight))
+    context = table.context.replaced(log_size=None, covariates=None)  # which counts have been divided by
+    return RowSource(values, center, np.where(scale > 0, scale, 1.0), table.like, context)
 
 
 def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) -> tuple[GridStatistics, LatentGrid]:
@@ -231,8 +231,11 @@ def _statistics(table: RowSource, found: SearchResult, module: GenerativeModel) 
     latent = LatentGrid.standard_normal(found.posterior.shape[1], module.z_max).to(table.like)
     q = torch.from_numpy(found.posterior).to(table.like)
     with_positive = module.likelihood.has_positive_term
-    chunks = table.chunks(width=q.shape[1])
-    return total(summarize(rows, q[index], latent.log_mass, with_positive) for index, rows in chunks), latent
+    sums = (
+        summarize(rows, q[index], log_prior(rows, latent), with_positive)
+        for index, rows in table.chunks(width=q.shape[1])
+    )
+    return total(sums), latent
 
 
 def _working_response(
