@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..nn.latent_grid import LatentGrid, counted, log_joint
+from ..nn.latent_grid import LatentGrid, counted, log_joint, log_likelihood
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows
 from ..table.grid_source import in_strata_of
@@ -68,7 +68,7 @@ def _from_other_columns(model: GenerativeModel, source: RowSource) -> Iterator[t
     with in_strata_of(model, source):
         tables = model.predictive_tables(grid.points)
         at_points = model.predictive_curves(grid.points)  # (P, D)
-        groups = groups_of(tables, source)
+        groups = groups_of(tables, source, grid)
         for _, rows in source.chunks(max(2 * len(grid.points), source.n_features)):
             on_grid = model.adjusted(rows)
             joint, curves = (
@@ -76,7 +76,8 @@ def _from_other_columns(model: GenerativeModel, source: RowSource) -> Iterator[t
                 rows.dense().values.new_empty(len(rows), len(model.labels)),
             )
             for group in groups:
-                q = (joint - on_grid.of_columns(group).log_likelihood(tables.of_columns(group))).softmax(1)
+                own = on_grid.of_columns(group)
+                q = (joint - log_likelihood(own, tables.of_columns(group), grid)).softmax(1)
                 curves[:, group] = q @ at_points[:, group]
             yield rows.dense(), curves, joint.softmax(1) @ grid.points
 
