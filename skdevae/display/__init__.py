@@ -4,10 +4,18 @@ Drawing needs matplotlib, which is imported only then: ``pip install "skdevae[pl
 two components needs ``pip install "skdevae[umap]"``.
 """
 
+from ._event_order import EventOrderDisplay
 from ._feature_clusters import FeatureClusterDisplay
 from ._k_selection import KSelectionDisplay
 from ._latent import LatentDisplay
 from ._loss import LossDisplay
 from ._trajectory import TrajectoryDisplay
 
-__all__ = ["FeatureClusterDisplay", "KSelectionDisplay", "LatentDisplay", "LossDisplay", "TrajectoryDisplay"]
+__all__ = [
+    "EventOrderDisplay",
+    "FeatureClusterDisplay",
+    "KSelectionDisplay",
+    "LatentDisplay",
+    "LossDisplay",
+    "TrajectoryDisplay",
+]

@@ -362,7 +362,7 @@ class FeatureClusterDisplay:
         axes.set_xlabel("share of the samples, along the axis", fontsize=TEXT)
         name_rows(axes, self.feature_names)
         self._show_clusters(axes, named=grouped)
-        add_color_bar(self.heatmap_, axes, self.value_label, extends=not is_share)
+        add_color_bar(self.heatmap_, axes, self.value_label, below=True, extends=not is_share)
 
     def _draw_coclustering(self, axes: Axes, keywords: dict[str, Any], named: bool) -> None:
         assert self.coclustering is not None
@@ -373,7 +373,7 @@ class FeatureClusterDisplay:
         else:  # the rows are those of the heat map beside it
             axes.set_yticks([])
         self._show_clusters(axes, columns=True)
-        add_color_bar(self.coclustering_, axes, "probability of the same cluster")
+        add_color_bar(self.coclustering_, axes, "probability of the same cluster", below=True)
 
     def _show_clusters(self, axes: Axes, named: bool = True, columns: bool = False) -> None:
         shown, sizes = np.unique(self.clusters, return_counts=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Colours of values around a middle, and of shares from none to all. With any common form of colour blindness their
 #: lightness says how far a value is from the middle, or how large a share is; a test simulates it.
-AROUND_A_MIDDLE, SHARES = "RdBu_r", "cividis"
+AROUND_A_MIDDLE, SHARES = "RdBu_r", "Blues"
 #: height of a row, as a multiple of the size of the text beside it: in new figures, and the least for names to be shown
 _ROW, _LEAST_ROW = 1.25, 1.05
 #: height of what is above and below the rows, and the least and greatest height of a figure, in inches
@@ -75,17 +75,11 @@ def name_groups(axes: Axes, names: Sequence[str], sizes: Sequence[int]) -> list[
     ]  # fmt: skip
 
 
-def add_color_bar(image: Any, axes: Axes, label: str, *, extends: bool = False) -> Any:
-    """A thin colour bar below Axes."""
-    bar = axes.figure.colorbar(
-        image,
-        ax=axes,
-        orientation="horizontal",
-        shrink=0.7,
-        aspect=25,
-        pad=0.03,
-        extend="both" if extends else "neither",
-    )
+def add_color_bar(image: Any, axes: Axes, label: str, *, below: bool = False, extends: bool = False) -> Any:
+    """A thin colour bar to the right of Axes, which leaves them their height, or below them."""
+    ends = "both" if extends else "neither"
+    place: dict[str, Any] = {"location": "bottom", "shrink": 0.7} if below else {"location": "right", "shrink": 0.9}
+    bar = axes.figure.colorbar(image, ax=axes, aspect=25, pad=0.03, extend=ends, **place)
     bar.set_label(label, fontsize=SMALL_TEXT)
     bar.ax.tick_params(labelsize=SMALL_TEXT)
     bar.outline.set_visible(False)

@@ -14,8 +14,8 @@ def seen(colors: str, vision: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_shares_grow_lighter(vision):
-    assert (np.diff(seen(SHARES, vision)[:, 0]) > 0.3).all()
+def test_shares_grow_darker(vision):
+    assert (np.diff(seen(SHARES, vision)[:, 0]) < -0.3).all()
 
 
 @pytest.mark.parametrize("vision", VISION)
