@@ -120,7 +120,8 @@ def feature_table(
     Raises
     ------
     ValueError
-        If the estimator does not end in a fitted model of this package, or has more than one latent component.
+        If the estimator does not end in a fitted model of this package, or has more than one latent component; or if
+        all samples lie at one position.
 
     See Also
     --------
@@ -154,7 +155,13 @@ def feature_table(
     query = _weighted(model._for_inference(reached.table, **facts), weights)
     placement = query.inference.placed(query.source)
     model._beyond_training(query.inference, query.source, placement)
-    courses = Courses.of(reached, model, placement.position[:, 0].cpu().numpy(), weights)
+    positions = placement.position[:, 0].cpu().numpy()
+    if np.ptp(positions) == 0:
+        raise ValueError(
+            f"All {len(positions)} samples of X lie at one position of the axis, along which nothing can change: give "
+            "the table that the estimator was fitted to. If this is that table, the fit has found no axis."
+        )
+    courses = Courses.of(reached, model, positions, weights)
     columns = query.table.reader.columns
     found = {
         **_labels(model, columns, threshold),

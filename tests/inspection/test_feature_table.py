@@ -194,5 +194,10 @@ def test_two_components_are_no_axis(X):
         feature_table(DeVAETransformer(2, max_epochs=1, random_state=0).fit(X), X)
 
 
+def test_one_sample_shows_no_change(fitted, X):
+    with pytest.raises(ValueError, match="one position"):
+        feature_table(fitted, X[:1])
+
+
 def test_names_of_columns_can_be_printed_by_latex(table):
     assert not set("".join(table.columns)) & set("_%&#$^{}~\\")
