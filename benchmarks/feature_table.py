@@ -8,8 +8,8 @@ the 1 % and 99 % quantiles of the axis.
 
 Parts, each a table:
 
-events     error of the half change (a quantile of the samples) and of the change (as a share of the true one), and how
-           often intervals of nominally 90 % hold the truth, by shape, number of samples, and range of curves over noise.
+events     error of the half change (a quantile of the samples) and of the change (as a share of the true one), and
+           how often intervals of nominally 90 % hold the truth, by shape, number of samples, and range over noise.
 explained  the share of the variance that the true curve explains, what feature_table says, and what residuals from
            positions that the columns themselves have helped to find would say; for columns of signal and for as many
            columns of pure noise.
@@ -111,7 +111,7 @@ def explained(n_tables: int, n_replicates: int) -> list[dict]:
     for n, ratio in ((60, 4), (300, 4), (300, 2)):
         found = []
         for seed in range(n_tables):
-            t, signal, noise, _ = simulated(seed, n, ratio)
+            _, signal, noise, _ = simulated(seed, n, ratio)
             random = np.random.default_rng([seed, n, 1])
             X = np.hstack([signal + noise, random.normal(size=noise.shape)])
             true = np.hstack([1 - noise.var(0) / X[:, : len(KINDS)].var(0), np.zeros(len(KINDS))])

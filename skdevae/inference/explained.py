@@ -10,7 +10,7 @@ from torch import Tensor
 from ..nn.latent_grid import LatentGrid, counted, log_joint, log_likelihood
 from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows
-from ..table.grid_source import in_strata_of
+from ..table.grid_source import GridSource, in_strata_of
 from ..table.source import RowSource
 from .base import narrow_chunks, share_a_grid
 from .behaviors import groups_of
@@ -44,6 +44,19 @@ def explained_deviance(model: GenerativeModel, source: RowSource) -> Tensor:
         fitted = fitted + _sums(rows, likelihood.log_prob(rows.values, curves, z[:, None]))
     constant = _log_likelihood_of_constants(model, source)
     return torch.where(saturated - constant > _NO_NATS, (fitted - constant) / (saturated - constant), torch.nan)
+
+
+@torch.no_grad()
+def positions_on_grid(model: GenerativeModel, source: RowSource) -> Tensor:
+    """Posterior means (N,) of the latents of rows on one axis, by their given positions and their entries.
+
+    One grid serves all rows, so this is for rows with given positions. Other strategies know of none.
+    """
+    grid = LatentGrid.standard_normal(_POINTS, model.z_max).to(source.like)
+    with in_strata_of(model, source):
+        tables = model.predictive_tables(grid.points)
+        chunks = GridSource(source, model).chunks(len(grid.points))
+        return torch.cat([log_joint(rows, tables, grid).softmax(1) @ grid.points[:, 0] for _, rows in chunks])
 
 
 @torch.no_grad()

@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 from .._base.estimator import LatentEstimator, Query
 from .._sklearn import Interval, validate_params
 from .._typing import CovariatesLike, RandomState
-from ..inference.explained import explained_deviance, moments_along
+from ..inference.explained import explained_deviance, moments_along, positions_on_grid
 from ..metrics._pipelines import given_facts
 from ..nn.models import GenerativeModel
 from ..table.columns import Columns
+from ..table.given_axis import GivenAxis
 from ..table.weighted_rows import checked_weights
 from ..trajectory._basisdevae import BasisDeVAEClusterer
 from ..trajectory._feature_clusterer import FeatureClusterer
@@ -47,6 +48,8 @@ def feature_table(
     tests: bool = False,
     random_state: RandomState = None,
     n_jobs: int | None = None,
+    axis: ArrayLike | None = None,
+    axis_sd: ArrayLike | None = None,
     size_factors: ArrayLike | None = None,
     covariates: CovariatesLike = None,
     sample_weight: ArrayLike | None = None,
@@ -72,6 +75,11 @@ def feature_table(
     n_jobs : int, default=None
         Number of fits that run at the same time, for the tests. None means 1, unless a ``joblib.parallel_config``
         context says otherwise; -1 means one for each processor.
+    axis : array-like of shape (n_samples,), default=None
+        Known positions of the samples, as for ``fit``, for a model that was fitted with an axis. NaN where they are not
+        known. None places samples by their entries alone.
+    axis_sd : float or array-like of shape (n_samples,), default=None
+        Standard deviation of the error of ``axis``, in its units. None means that it is exact.
     size_factors : array-like of shape (n_samples,), default=None
         Sizes of the samples, for a model that was fitted with sizes.
     covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
@@ -150,12 +158,12 @@ def feature_table(
     """
     reached = reach(estimator, X)
     model = reached.model
-    weights = None if sample_weight is None else checked_weights(sample_weight, reached.table)
+    weights = checked_weights(sample_weight, reached.table)
     facts = given_facts(size_factors=size_factors, covariates=covariates)
-    query = _weighted(model._for_inference(reached.table, **facts), weights)
-    placement = query.inference.placed(query.source)
-    model._beyond_training(query.inference, query.source, placement)
-    positions = placement.position[:, 0].cpu().numpy()
+    query = _with_context(
+        model._for_inference(reached.table, **facts), weights, _given_axis(model, axis, axis_sd, weights)
+    )
+    positions = _positions(model, query)
     if np.ptp(positions) == 0:
         raise ValueError(
             f"All {len(positions)} samples of X lie at one position of the axis, along which nothing can change: give "
@@ -173,13 +181,43 @@ def feature_table(
         _measure(model): columns.spread(explained_deviance(query.inference.model, query.source).cpu().numpy(), np.nan),
     }
     table = pd.DataFrame(found, index=reached.names)
-    return table.join(_tests(estimator, X, random_state, n_jobs, facts, sample_weight)) if tests else table
+    if not tests:
+        return table
+    facts |= given_facts(axis=axis, axis_sd=axis_sd, sample_weight=sample_weight)
+    return table.join(_tests(estimator, X, random_state=random_state, n_jobs=n_jobs, **facts))
 
 
-def _weighted(query: Query, weights: Floats | None) -> Query:
-    """The rows of a query, each with a weight (N,)."""
-    table = replace(query.table, context=query.table.context.replaced(weight=weights))
+def _given_axis(
+    model: LatentEstimator, axis: ArrayLike | None, axis_sd: ArrayLike | None, weights: Floats
+) -> tuple[Floats | None, Floats | None]:
+    """Means and sds (N,) of the samples' latents by known positions, NaN where nothing is known; None without any."""
+    given = GivenAxis.checked(axis, axis_sd, weights)
+    if given is None:
+        return None, None
+    if not getattr(model, "axis_is_given_", False):
+        raise ValueError(
+            f"axis is given, but {type(model).__name__} was fitted without one: leave it out, or fit the model with "
+            "fit(X, axis=...)."
+        )
+    return given.by(model.axis_map_)
+
+
+def _with_context(query: Query, weights: Floats, axis: tuple[Floats | None, Floats | None]) -> Query:
+    """A query about rows with weights (N,) and positions that are known beforehand."""
+    table = query.table
+    table = replace(table, context=table.context.replaced(weight=weights, axis=axis[0], axis_sd=axis[1]))
     return query._replace(table=table, source=table.source(query.source.like))
+
+
+def _positions(model: LatentEstimator, query: Query) -> Floats:
+    """Where rows lie on the axis (N,): by known positions as far as there are any, else as in ``transform``."""
+    placement = query.inference.placed(query.source)
+    model._beyond_training(query.inference, query.source, placement)
+    positions, known = placement.position[:, 0].cpu().numpy(), query.table.context.axis
+    if known is None:
+        return positions
+    by_both = positions_on_grid(query.inference.model, query.source).cpu().numpy()
+    return np.where(np.isnan(known), positions, by_both)
 
 
 def _labels(model: LatentEstimator, columns: Columns, threshold: float) -> dict[str, np.ndarray]:
@@ -201,18 +239,9 @@ def _sds(model: GenerativeModel, columns: Columns, courses: Courses) -> Floats:
     return np.asarray(np.abs(mean[extreme] - mean[start]) / np.sqrt((variance[start] + variance[extreme]) / 2))
 
 
-def _tests(
-    estimator: Any,
-    X: Any,
-    random_state: RandomState,
-    n_jobs: int | None,
-    facts: dict[str, Any],
-    sample_weight: ArrayLike | None,
-) -> pd.DataFrame:
+def _tests(estimator: Any, X: Any, **arguments: Any) -> pd.DataFrame:
     """What association tests say of each feature, but for the effect size, which is much like the explained share."""
-    found = association_test(
-        estimator, X, random_state=random_state, n_jobs=n_jobs, sample_weight=sample_weight, **facts
-    )
+    found = association_test(estimator, X, **arguments)
     return found.drop(columns="effect_size").rename(columns=lambda name: name.replace("_", " "))
 
 

@@ -90,16 +90,21 @@ class GivenAxis:
         known of any.
         """
         latent = AxisMap.learn(self.position, weights)
-        score = latent.to_latent(self.position)
-        share = (latent.to_latent(self.position + self.sd) - latent.to_latent(self.position - self.sd)) / 2
-        share = np.where(share < 1, share, np.nan)
-        if np.isnan(share).all():
+        mean, sd = self.by(latent)
+        if np.isnan(sd).all():
             warn_user(
                 "axis_sd is as large as the spread of axis, so the positions of all samples are inferred, as without "
                 "axis."
             )
-            return None, share, share
-        return latent, np.sqrt(1 - share**2) * score, share
+            return None, mean, sd
+        return latent, mean, sd
+
+    def by(self, latent: AxisMap) -> tuple[np.ndarray, np.ndarray]:
+        """Means and sds (N,) of the samples' latents beforehand, by a map to the latent; NaN where nothing is known."""
+        score = latent.to_latent(self.position)
+        share = (latent.to_latent(self.position + self.sd) - latent.to_latent(self.position - self.sd)) / 2
+        share = np.where(share < 1, share, np.nan)
+        return np.sqrt(1 - share**2) * score, share
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,36 @@ def test_two_components_are_no_axis(X):
         feature_table(DeVAETransformer(2, max_epochs=1, random_state=0).fit(X), X)
 
 
+def test_given_positions_are_where_samples_are():
+    random = np.random.default_rng(3)
+    t = random.uniform(20, 80, 90)
+    curves = np.stack([np.exp(-(((t - 40) / 8) ** 2)), (t - 50) / 60, 1 / (1 + np.exp((t - 60) / 4))], 1)
+    noisy = pd.DataFrame(curves + 0.15 * random.normal(size=curves.shape), columns=["peak", "rise", "fall"])
+    model = clusterer(max_epochs=10).fit(noisy, axis=t)
+    found = feature_table(model, noisy, axis=t)
+    assert found["direction"].tolist() == ["up then down", "up", "down"]
+    positions = model.axis_map_.to_latent(t)
+    at = evaluation_grid(positions)
+    half = event_positions(model.trajectories(at), at, "half_change")
+    assert_allclose(found["half change"], half)
+    assert_allclose(found["half change (quantile)"], as_quantiles(half, positions))
+    residuals = noisy - model.trajectories(positions)
+    shares = 1 - (residuals**2).sum() / ((noisy - noisy.mean()) ** 2).sum()
+    assert_allclose(found["explained variance"], shares, atol=0.01)
+    assert (feature_table(model, noisy)["explained variance"] < shares).all()
+
+    unknown = np.where(random.random(90) < 0.5, np.nan, t)
+    partly = feature_table(model, noisy, axis=unknown, axis_sd=5)
+    assert_allclose(partly["half change (quantile)"], found["half change (quantile)"], atol=0.15)
+    everything = feature_table(model, noisy, axis=t, axis_sd=1e6)
+    pd.testing.assert_frame_equal(everything, feature_table(model, noisy))
+
+
+def test_positions_are_given_to_models_that_know_an_axis(fitted, X):
+    with pytest.raises(ValueError, match="fitted without one"):
+        feature_table(fitted, X, axis=np.arange(len(X)))
+
+
 def test_one_sample_shows_no_change(fitted, X):
     with pytest.raises(ValueError, match="one position"):
         feature_table(fitted, X[:1])
