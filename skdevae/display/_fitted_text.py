@@ -28,3 +28,13 @@ def shortened(text: str, width: float, size: float) -> str:
         if text_width(candidate, size) <= width:
             return candidate
     return f"{text[0]}…"
+
+
+def wrapped(text: str, width: float, size: float) -> str:
+    """Text in one line, or in two where it is wider than ``width`` (in points); lines too wide for it are shortened."""
+    if text_width(text, size) <= width or " " not in text:
+        return shortened(text, width, size)
+    words = text.split(" ")
+    breaks = [(" ".join(words[:first]), " ".join(words[first:])) for first in range(1, len(words))]
+    best = min(breaks, key=lambda lines: max(text_width(line, size) for line in lines))
+    return "\n".join(shortened(line, width, size) for line in best)

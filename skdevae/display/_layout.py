@@ -20,8 +20,8 @@ Corner: TypeAlias = Literal["upper right", "upper left", "lower right", "lower l
 
 #: widths of one column and of two in a journal, in inches: 89 mm and 183 mm
 _ONE_COLUMN, _TWO_COLUMNS = 3.5, 7.2
-#: height of a panel, as a share of the width that it has with all that belongs to it
-_PANEL_HEIGHT = 0.68
+#: height of a panel as a share of the width that it has with all that belongs to it, and what its text takes in inches
+_PANEL_HEIGHT, _TEXT_HEIGHT = 0.5, 0.6
 #: how far a legend in a corner reaches, as shares of the width and height of the Axes
 _CORNER = (0.4, 0.3)
 #: share of a figure's width that its legend may take before the figure is widened
@@ -47,7 +47,8 @@ def arrange_panels(ax: Any, n_panels: int, n_cols: int) -> NDArray[Any]:
     n_rows = math.ceil(n_panels / n_cols)
     if ax is None:
         width = _ONE_COLUMN if n_cols == 1 else _TWO_COLUMNS
-        figure = plt.figure(figsize=(width, _PANEL_HEIGHT * width / n_cols * n_rows), layout="constrained")
+        height = n_rows * (_PANEL_HEIGHT * width / n_cols + _TEXT_HEIGHT)
+        figure = plt.figure(figsize=(width, height), layout="constrained")
         places = figure.add_gridspec(n_rows, n_cols)
     else:
         place = ax.get_subplotspec()
@@ -74,6 +75,13 @@ def is_outermost(axes: Axes, others: Iterable[Axes], side: Literal["left", "bott
         if beside:
             return False
     return True
+
+
+def lay_out(figure: Figure) -> None:
+    """Give Axes the places that they will have when the figure is drawn."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
 
 
 def emptiest_corner(axes: Axes, points: NDArray[np.float64]) -> Corner:

@@ -16,7 +16,7 @@ from ..inspection._input import reach
 from ..metrics._pipelines import given_facts
 from ._bands import replicate_band
 from ._curve_names import representatives
-from ._layout import arrange_panels, import_matplotlib, is_outermost
+from ._layout import arrange_panels, import_matplotlib, is_outermost, lay_out
 from ._trajectory_data import (
     axis_label,
     curve_positions,
@@ -30,6 +30,7 @@ from ._trajectory_data import (
 )
 from ._trajectory_panel import (
     Curves,
+    add_title,
     draw_bands,
     draw_curves,
     draw_histogram,
@@ -518,6 +519,7 @@ class TrajectoryDisplay:
         limits = [curves.limits(members, shown) for (_, members), shown in zip(parts, shows, strict=True)]
         if share_y:
             limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
+        self._name_axes(parts)
         for axes, (_, members), own_limits, shown in zip(self.axes_, parts, limits, shows, strict=True):
             named = self._named(members, max_labels if panels == "cluster" else 1)
             set_limits(axes, self.z, own_limits, show_samples)
@@ -530,18 +532,20 @@ class TrajectoryDisplay:
                 self.lines_[feature] = line
             if panels == "cluster":
                 self.labels_ |= name_curves(axes, curves, {feature: self.lines_[feature] for feature in named})
-        self._name_axes(parts)
+        lay_out(self.figure_)  # only now it is known how wide panels are
+        for axes, (title, _) in zip(self.axes_, parts, strict=True):
+            add_title(axes, title)
         return self
 
     def _name_axes(self, parts: list[tuple[str, NDArray[np.integer]]]) -> None:
-        """Name panels and their axes; names that neighbours share are written once."""
+        """Name the axes of panels; a name that neighbours share is written once."""
         of_panels = [
             ", ".join(dict.fromkeys(self.value_labels[feature] for feature in members)) for _, members in parts
         ]
-        for axes, (title, _), label in zip(self.axes_, parts, of_panels, strict=True):
+        for axes, label in zip(self.axes_, of_panels, strict=True):
             is_lowest, is_first = (is_outermost(axes, self.axes_, side) for side in ("bottom", "left"))
             shows_value = is_first or len(set(of_panels)) > 1
-            dress(axes, title, self.axis_label if is_lowest else None, label if shows_value else None)
+            dress(axes, self.axis_label if is_lowest else None, label if shows_value else None)
 
     def _parts(self, panels: str) -> list[tuple[str, NDArray[np.integer]]]:
         """Title and features of each panel."""

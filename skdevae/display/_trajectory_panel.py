@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._curve_names import spread_apart
-from ._fitted_text import shortened, text_width
+from ._fitted_text import shortened, text_width, wrapped
 from ._layout import leave_room
 from ._palette import SAMPLE_COLOR, UNNAMED_COLOR, curve_style
 
@@ -179,14 +179,21 @@ def name_curves(axes: Axes, curves: Curves, lines: dict[int, Any]) -> dict[str, 
     return labels
 
 
-def dress(axes: Axes, title: str, axis_label: str | None, value_label: str | None) -> None:
-    """Give a panel its title and the names of its axes; None leaves one to a neighbour."""
-    width, height = (72 * side / axes.figure.dpi for side in axes.get_window_extent().size)
-    axes.set_title(shortened(title, 1.1 * width, _TITLE_SIZE), loc="left", fontsize=_TITLE_SIZE)
-    if axis_label is not None:
-        axes.set_xlabel(shortened(axis_label, 1.2 * width, _LABEL_SIZE), fontsize=_LABEL_SIZE)
-    if value_label is not None:
-        axes.set_ylabel(shortened(value_label, 1.2 * height, _LABEL_SIZE), fontsize=_LABEL_SIZE)
+def dress(axes: Axes, axis_label: str | None, value_label: str | None) -> None:
+    """Give a panel its ticks and the names of its axes; None leaves one to a neighbour."""
+    axes.set_xlabel(axis_label or "", fontsize=_LABEL_SIZE)
+    axes.set_ylabel(value_label or "", fontsize=_LABEL_SIZE)
     axes.tick_params(labelsize=_TICK_SIZE)
     axes.locator_params(nbins=_MOST_TICKS)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def add_title(axes: Axes, title: str) -> None:
+    """Give a panel its title; break or shorten this and the names of the axes where the panel's side is shorter."""
+    # Only a layout makes room for a second line.
+    fitted = shortened if axes.figure.get_layout_engine() is None else wrapped
+    width, height = (72 * side / axes.figure.dpi for side in axes.get_window_extent().size)
+    beside = max((text_width(name.get_text(), _NAME_SIZE) for name in axes.texts), default=0.0)
+    axes.set_title(fitted(title, width + beside, _TITLE_SIZE), loc="left", fontsize=_TITLE_SIZE)
+    axes.set_xlabel(fitted(axes.get_xlabel(), width, _LABEL_SIZE))
+    axes.set_ylabel(fitted(axes.get_ylabel(), height, _LABEL_SIZE))

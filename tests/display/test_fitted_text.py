@@ -2,7 +2,7 @@
 
 import pytest
 
-from skdevae.display._fitted_text import shortened, text_width
+from skdevae.display._fitted_text import shortened, text_width, wrapped
 
 pytest.importorskip("matplotlib")
 
@@ -34,3 +34,17 @@ def test_something_is_left_where_there_is_no_room():
 
 def test_width_grows_with_the_size_of_the_text():
     assert text_width("feature", 14) == pytest.approx(2 * text_width("feature", 7), rel=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("room", [25.0, 60.0, 500.0])
+def test_two_lines_keep_more_than_one(name, room):
+    fitted = wrapped(name, room, size=7)
+    assert all(text_width(line, 7) <= room for line in fitted.split("\n"))
+    assert len(fitted) >= len(shortened(name, room, size=7))
+    if "…" not in fitted:
+        assert fitted.split() == name.split()
+
+
+def test_lines_break_where_they_are_as_even_as_words_allow():
+    assert wrapped("worst fractal dimension", 60, 7) == "worst fractal\ndimension"

@@ -358,13 +358,15 @@ def test_figures_are_as_wide_as_columns_of_a_journal(clusterer, table, of_all_fe
 LONG = [f"a very long name of a biomarker that was measured in {column} units" for column in range(12)]
 
 
+@pytest.fixture(scope="module")
+def longer(table) -> BasisDeVAEClusterer:
+    return BasisDeVAEClusterer(max_epochs=1, orientation=0, random_state=0).fit(table.set_axis(LONG, axis=1))
+
+
 @pytest.mark.parametrize("layout", [None, "constrained", "tight"])
-def test_names_fit_between_neighbours(clusterer, table, layout):
+def test_names_fit_between_neighbours(longer, table, layout):
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5), layout=layout)
-    clusterer = BasisDeVAEClusterer(max_epochs=1, random_state=0).fit(table.set_axis(LONG, axis=1))
-    drawn = TrajectoryDisplay.from_estimator(
-        clusterer, table.set_axis(LONG, axis=1), ax=axes[: len(set(clusterer.labels_))]
-    )
+    drawn = TrajectoryDisplay.from_estimator(longer, table.set_axis(LONG, axis=1), ax=axes[: len(set(longer.labels_))])
     figure.draw_without_rendering()
     for panel, right in zip(drawn.axes_, [*axes[1:], None], strict=False):
         edge = figure.bbox.x1 if right is None else right.get_tightbbox().x0
@@ -373,15 +375,18 @@ def test_names_fit_between_neighbours(clusterer, table, layout):
         assert panel.get_window_extent().width > figure.bbox.width / 3 * 0.3
 
 
-def test_nothing_is_cut_off_at_the_edge(clusterer, table):
-    longer = BasisDeVAEClusterer(max_epochs=1, random_state=0).fit(table.set_axis(LONG, axis=1))
-    drawn = TrajectoryDisplay.from_estimator(longer, table.set_axis(LONG, axis=1))
+@pytest.mark.parametrize("panels, n_cols", [("cluster", None), ("feature", None), ("feature", 5)])
+def test_nothing_is_cut_off_at_the_edge(longer, table, panels, n_cols):
+    drawn = TrajectoryDisplay.from_estimator(longer, table.set_axis(LONG, axis=1), panels=panels, n_cols=n_cols)
     drawn.figure_.draw_without_rendering()
     box = drawn.figure_.get_tightbbox()
     width, height = drawn.figure_.get_size_inches()
     assert min(box.x0, box.y0) >= 0
     assert box.x1 <= width + 0.01
     assert box.y1 <= height + 0.01
+    for panel, other in pairwise(drawn.axes_):
+        if panel.get_position().y0 == other.get_position().y0:
+            assert panel.get_tightbbox().x1 <= other.get_tightbbox().x0 + 1
 
 
 def test_given_axes_are_drawn_on(clusterer, table):
