@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,14 +10,13 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from .._base.estimator import LatentEstimator, Query
+from .._base.estimator import LatentEstimator
 from .._sklearn import Interval, validate_params
 from .._typing import CovariatesLike, RandomState
-from ..inference.explained import explained_deviance, moments_along, positions_on_grid
+from ..inference.explained import explained_deviance, moments_along
 from ..metrics._pipelines import given_facts
 from ..nn.models import GenerativeModel
 from ..table.columns import Columns
-from ..table.given_axis import GivenAxis
 from ..table.weighted_rows import checked_weights
 from ..trajectory._basisdevae import BasisDeVAEClusterer
 from ..trajectory._feature_clusterer import FeatureClusterer
@@ -26,6 +24,7 @@ from ._association import association_test
 from ._courses import Courses
 from ._events import EVENTS, Floats
 from ._input import reach
+from ._positions import positions_of, query_of
 
 #: names of the events as columns
 _NAMES = {event: event.replace("_", " ") for event in EVENTS}
@@ -160,10 +159,8 @@ def feature_table(
     model = reached.model
     weights = checked_weights(sample_weight, reached.table)
     facts = given_facts(size_factors=size_factors, covariates=covariates)
-    query = _with_context(
-        model._for_inference(reached.table, **facts), weights, _given_axis(model, axis, axis_sd, weights)
-    )
-    positions = _positions(model, query)
+    query = query_of(reached, weights, axis, axis_sd, **facts)
+    positions = positions_of(model, query)
     if np.ptp(positions) == 0:
         raise ValueError(
             f"All {len(positions)} samples of X lie at one position of the axis, along which nothing can change: give "
@@ -185,39 +182,6 @@ def feature_table(
         return table
     facts |= given_facts(axis=axis, axis_sd=axis_sd, sample_weight=sample_weight)
     return table.join(_tests(estimator, X, random_state=random_state, n_jobs=n_jobs, **facts))
-
-
-def _given_axis(
-    model: LatentEstimator, axis: ArrayLike | None, axis_sd: ArrayLike | None, weights: Floats
-) -> tuple[Floats | None, Floats | None]:
-    """Means and sds (N,) of the samples' latents by known positions, NaN where nothing is known; None without any."""
-    given = GivenAxis.checked(axis, axis_sd, weights)
-    if given is None:
-        return None, None
-    if not getattr(model, "axis_is_given_", False):
-        raise ValueError(
-            f"axis is given, but {type(model).__name__} was fitted without one: leave it out, or fit the model with "
-            "fit(X, axis=...)."
-        )
-    return given.by(model.axis_map_)
-
-
-def _with_context(query: Query, weights: Floats, axis: tuple[Floats | None, Floats | None]) -> Query:
-    """A query about rows with weights (N,) and positions that are known beforehand."""
-    table = query.table
-    table = replace(table, context=table.context.replaced(weight=weights, axis=axis[0], axis_sd=axis[1]))
-    return query._replace(table=table, source=table.source(query.source.like))
-
-
-def _positions(model: LatentEstimator, query: Query) -> Floats:
-    """Where rows lie on the axis (N,): by known positions as far as there are any, else as in ``transform``."""
-    placement = query.inference.placed(query.source)
-    model._beyond_training(query.inference, query.source, placement)
-    positions, known = placement.position[:, 0].cpu().numpy(), query.table.context.axis
-    if known is None:
-        return positions
-    by_both = positions_on_grid(query.inference.model, query.source).cpu().numpy()
-    return np.where(np.isnan(known), positions, by_both)
 
 
 def _labels(model: LatentEstimator, columns: Columns, threshold: float) -> dict[str, np.ndarray]:
