@@ -541,6 +541,15 @@ class LatentVariableModel(LatentEstimator):
         if on_grid is not None:
             self._warn_about_grid(on_grid, source)
 
+    def _with_module(self, module: GenerativeModel, positions: np.ndarray) -> Self:
+        """The fitted estimator with another module of the same form, which places the training samples at (N,)."""
+        twin = object.__new__(type(self))
+        twin.__dict__ = dict(self.__dict__)
+        twin.module_ = module.float().eval().requires_grad_(False)
+        twin._latent_range_ = np.array([[positions.min()], [positions.max()]])
+        twin._store_results()
+        return twin
+
     def _store_effects(self, source: RowSource) -> None:
         """Set what is known of the effects of covariates, from the rows of the training table."""
 

@@ -4,6 +4,7 @@ Functions take a fitted estimator, or a pipeline or search that ends in one, and
 """
 
 from ._association import association_test
+from ._bootstrap import bootstrap
 from ._feature_table import feature_table
 
-__all__ = ["association_test", "feature_table"]
+__all__ = ["association_test", "bootstrap", "feature_table"]

@@ -265,6 +265,22 @@ def _interpolating(positions: Tensor, grid: LatentGrid) -> Tensor:
     return (1 - (within[:, None] - grid.axis).abs() / grid.spacing).clamp(min=0).nan_to_num(nan=0.0)
 
 
+def joints_side_by_side(
+    rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`log_joint` under R models at once, with coefficients (R P, D) of all of them: (B, R, P).
+
+    With it comes what is lacking where positions are known (B, R, P), or None where none is: log p(x | z) at the points.
+    """
+    likelihood = rows.log_likelihood(tables).view(len(rows), -1, len(grid.points)) / temperature
+    prior = log_prior(rows, grid)
+    prior = prior if prior.ndim == 1 else prior[:, None]
+    if rows.context.axis is None:
+        return likelihood.add_(prior), None
+    known = _exactly_known(rows.context, grid)[:, None, None]
+    return likelihood.masked_fill(known, 0.0) + prior, likelihood.masked_fill(~known, 0.0)
+
+
 def counted(rows: Rows, values: Tensor) -> Tensor:
     """Values (B, ...) of rows, each times its row's weight: the terms of a sum in which a row of weight w is w rows."""
     weight = rows.context.weight

@@ -43,6 +43,10 @@ class LinearTables(NamedTuple):
         """The first dimension as several."""
         return self._map(lambda table: table.unflatten(0, sizes))
 
+    def detach(self) -> LinearTables:
+        """The coefficients without the way that gradients would go back."""
+        return self._map(Tensor.detach)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> LinearTables:
         positive = None if self.positive is None else change(self.positive)
         return LinearTables(change(self.zero), change(self.slope), positive)

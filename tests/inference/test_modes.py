@@ -11,7 +11,8 @@ from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from skdevae.inference.modes import ModeFinder, _NegativeLogJoint, minimize_rows
+from skdevae.inference.modes import ModeFinder, _NegativeLogJoint
+from skdevae.inference.quasi_newton import minimize_rows
 from skdevae.nn.row_context import RowContext
 from skdevae.nn.rows import DenseRows
 
@@ -22,7 +23,7 @@ MANY_STEPS = 500
 @pytest.fixture(autouse=True)
 def _thorough(monkeypatch):
     """What is true of a search is true to the last digits where it is not ended early."""
-    monkeypatch.setattr("skdevae.inference.modes._PROMISE", 1e-8)
+    monkeypatch.setattr("skdevae.inference.quasi_newton._PROMISE", 1e-8)
 
 
 def _normal(*shape, seed=1, spread=1.0):
@@ -110,6 +111,37 @@ def test_without_curvature_to_start_from_it_is_found(q):
     found = minimize_rows(_quadratic(H, optimum), _normal(B, q, seed=2, spread=3), covariance, MANY_STEPS)
     assert found.converged.all()
     assert (found.value < 1e-4).all()
+
+
+def test_diagonals_stand_for_diagonal_covariances():
+    objective, start, _ = _hard()
+    diagonal = torch.linspace(0.1, 2, B * Q, dtype=torch.float64).view(B, Q)
+    found = minimize_rows(objective, start, diagonal, MANY_STEPS)
+    expected = minimize_rows(objective, start, torch.diag_embed(diagonal), MANY_STEPS)
+    torch.testing.assert_close(found.value, expected.value)
+
+
+def test_values_may_be_more_precise_than_positions():
+    """Beside a constant of 1e8, single precision has no digits left for the function itself."""
+    H, optimum = _precisions(condition=10.0), _normal(B, Q)
+    exact = _quadratic(H, optimum, lowest=1e8)
+
+    class InSingle:
+        def __init__(self, objective):
+            self.objective = objective
+
+        def __call__(self, z):
+            value, gradient = self.objective(z.double())
+            return value, gradient.float()
+
+        def take(self, index):
+            return InSingle(self.objective.take(index))
+
+    start = _normal(B, Q, seed=2).float()
+    found = minimize_rows(InSingle(exact), start, torch.ones_like(start), MANY_STEPS, 1e-4)
+    assert found.position.dtype == torch.float32
+    assert found.converged.all()
+    assert (found.value - 1e8 < 1e-3).all()
 
 
 def test_hard_functions_end_where_scipy_does():
