@@ -232,19 +232,23 @@ def side_by_side(
     weights: np.ndarray,
     axis: GivenAxis | None,
     *,
+    sample_weight: np.ndarray,
     judge: bool,
     **facts: Any,
 ) -> Replicates:
-    """Fit an estimator again for each of R sets of weights (R, N), from where its fit has ended."""
-    table, outliers = _as_trained(estimator._for_inference(X, **facts).table, weights.mean(0))
+    """Fit an estimator again for each of R sets of weights (R, N), from where its fit has ended.
+
+    ``sample_weight`` (N,) are the weights of that fit.
+    """
+    table, outliers = _as_trained(estimator._for_inference(X, **facts).table, sample_weight)
     if axis is not None:
-        _, mean, sd = axis.on_latent(weights.mean(0))
+        _, mean, sd = axis.on_latent(sample_weight)
         table = replace(table, context=table.context.replaced(axis=mean, axis_sd=sd))
     like = torch.zeros(
         (), dtype=training_dtype(table.values, estimator._is_count_model()), device=resolve_device(estimator.device)
     )
     source = table.source(like)
-    counted = np.setdiff1d(np.nonzero(weights.any(0))[0], outliers)
+    counted = np.setdiff1d(np.nonzero(sample_weight)[0], outliers)
     module = cast(ExactModel, deepcopy(estimator.module_).to(like))
     with fitting_threads(source.is_large):
         n_points = len(grid_of(source, estimator._settings()).axis)

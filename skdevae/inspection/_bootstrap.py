@@ -93,8 +93,8 @@ def bootstrap(
     Raises
     ------
     ValueError
-        If ``method="side_by_side"`` is not possible, if groups do not fit X, if the latent is not one axis, or if the fit
-        was given an axis and none is given here.
+        If ``method="side_by_side"`` is not possible, if groups do not fit X, if the latent is not one axis, or if the
+        fit was given an axis and none is given here.
 
     References
     ----------
@@ -163,4 +163,4 @@ def replicates_of(
         )
     if method == "refit" or hindrance is not None:
         return refits(model, table, weights, n_jobs, known, **facts)
-    return side_by_side(model, table, weights, known, judge=judge, **facts)
+    return side_by_side(model, table, weights, known, sample_weight=of_samples, judge=judge, **facts)

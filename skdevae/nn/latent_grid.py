@@ -270,7 +270,7 @@ def joints_side_by_side(
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`log_joint` under R models at once, with coefficients (R P, D) of all of them: (B, R, P).
 
-    With it comes what is lacking where positions are known (B, R, P), or None where none is: log p(x | z) at the points.
+    With it comes what it lacks where positions are known, or None where none is: log p(x | z) at the points (B, R, P).
     """
     likelihood = rows.log_likelihood(tables).view(len(rows), -1, len(grid.points)) / temperature
     prior = log_prior(rows, grid)
