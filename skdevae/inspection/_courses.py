@@ -7,7 +7,6 @@ from typing import Self
 
 import numpy as np
 
-from .._base.estimator import LatentEstimator
 from . import _events
 from ._events import Floats
 from ._input import Reached
@@ -38,11 +37,11 @@ class Courses:
     weights: Floats | None
 
     @classmethod
-    def of(cls, reached: Reached, model: LatentEstimator, positions: Floats, weights: Floats | None) -> Self:
-        """The curves of a model that samples with these positions and weights were placed by."""
+    def of(cls, reached: Reached, positions: Floats, weights: Floats | None) -> Self:
+        """The curves of a model that samples with these positions and weights (N,) were placed by."""
         at = _events.evaluation_grid(positions, weights)
-        curves = reached.in_user_units(np.asarray(model.trajectories(at)))
-        curves[:, model._reader_.columns.left_out] = np.nan
+        curves = reached.in_user_units(np.asarray(reached.model.trajectories(at)))
+        curves[:, reached.model._reader_.columns.left_out] = np.nan
         return cls(at, curves, positions, weights)
 
     def events(self, event: str | float) -> Floats:

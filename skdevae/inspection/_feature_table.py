@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,7 +16,7 @@ from .._base.estimator import LatentEstimator
 from .._sklearn import Interval, validate_params
 from .._typing import CovariatesLike, RandomState
 from ..inference.explained import explained_deviance, moments_along
-from ..metrics._pipelines import given_facts
+from ..metrics._pipelines import given_facts, last_step
 from ..nn.models import GenerativeModel
 from ..table.columns import Columns
 from ..table.weighted_rows import checked_weights
@@ -23,9 +25,11 @@ from ..trajectory._feature_clusterer import FeatureClusterer
 from ._association import association_test
 from ._courses import Courses
 from ._events import EVENTS, Floats
-from ._input import reach
-from ._positions import positions_of, query_of
+from ._input import Reached, reach
+from ._positions import positions_of, positions_on_one_grid, query_of
 
+#: share of the replicates in which an event happens, at the least, for an interval of its position
+_LEAST_SHARE = 0.5
 #: names of the events as columns
 _NAMES = {event: event.replace("_", " ") for event in EVENTS}
 
@@ -33,6 +37,7 @@ _NAMES = {event: event.replace("_", " ") for event in EVENTS}
 @validate_params(
     {
         "threshold": [Interval(Real, 0, 1, closed="both")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "tests": ["boolean"],
         "random_state": ["random_state"],
         "n_jobs": [None, Integral],
@@ -44,6 +49,8 @@ def feature_table(
     X: Any,
     *,
     threshold: float = 0.8,
+    replicates: Any = None,
+    confidence_level: float = 0.95,
     tests: bool = False,
     random_state: RandomState = None,
     n_jobs: int | None = None,
@@ -67,6 +74,10 @@ def feature_table(
         Samples in rows, in the user's units.
     threshold : float, default=0.8
         Least probability of a behaviour or cluster to be named. Features below are ``"uncertain"``.
+    replicates : Replicates, default=None
+        Replicates of the estimator, fitted to resampled rows of X. They add intervals to the table.
+    confidence_level : float, default=0.95
+        Share of the replicates within the intervals.
     tests : bool, default=False
         Whether to add what :func:`association_test` says of each feature, with its defaults.
     random_state : int, RandomState instance or None, default=None
@@ -121,6 +132,10 @@ def feature_table(
             columns, one of 20 groups is left out at a time; in large ones, one of 5.) Curves have seen the rows that
             they were fitted to. For other rows the share is a fair one; it is negative where a constant does better.
             It is what remains beyond sizes and covariates.
+        ``change lower``, ``change upper``, ``half change (quantile) lower``, ...
+            Intervals of the change and of the quantiles of events, with ``replicates``: quantiles over the replicates,
+            in each of which curves, positions and shares of the samples are its own. A replicate in which a feature has
+            no such event does not count; the interval is NaN where it is so in more than half of them.
         ``statistic``, ``p value``, ``q value``
             Of :func:`association_test`, with ``tests=True``.
 
@@ -156,8 +171,7 @@ def feature_table(
     (5, 2)
     """
     reached = reach(estimator, X)
-    model = reached.model
-    weights = checked_weights(sample_weight, reached.table)
+    model, weights = reached.model, checked_weights(sample_weight, reached.table)
     facts = given_facts(size_factors=size_factors, covariates=covariates)
     query = query_of(reached, weights, axis, axis_sd, **facts)
     positions = positions_of(model, query)
@@ -166,22 +180,57 @@ def feature_table(
             f"All {len(positions)} samples of X lie at one position of the axis, along which nothing can change: give "
             "the table that the estimator was fitted to. If this is that table, the fit has found no axis."
         )
-    courses = Courses.of(reached, model, positions, weights)
-    columns = query.table.reader.columns
+    courses, columns = Courses.of(reached, positions, weights), query.table.reader.columns
     found = {
         **_labels(model, columns, threshold),
         "direction": courses.directions,
         **{name: courses.events(event) for event, name in _NAMES.items()},
-        **{f"{name} (quantile)": courses.quantiles(event) for event, name in _NAMES.items()},
-        "change": courses.change,
+        **_amounts(courses),
         "change (sds)": np.sign(courses.change) * _sds(query.inference.model, columns, courses),
         _measure(model): columns.spread(explained_deviance(query.inference.model, query.source).cpu().numpy(), np.nan),
     }
+    if replicates is not None:
+        replicated = _replicated(reached, replicates, axis, axis_sd, facts)
+        found |= _intervals(map(_amounts, replicated), confidence_level)
     table = pd.DataFrame(found, index=reached.names)
     if not tests:
         return table
     facts |= given_facts(axis=axis, axis_sd=axis_sd, sample_weight=sample_weight)
     return table.join(_tests(estimator, X, random_state=random_state, n_jobs=n_jobs, **facts))
+
+
+def _replicated(
+    reached: Reached, replicates: Any, axis: ArrayLike | None, axis_sd: ArrayLike | None, facts: dict[str, Any]
+) -> Iterator[Courses]:
+    """The curves of replicates of a model, where each of them places the samples, with its own weights of these."""
+    weights, n_samples = np.asarray(replicates.weights), reached.table.shape[0]
+    if weights.shape[1] != n_samples:
+        raise ValueError(
+            f"replicates were made by resampling {weights.shape[1]} samples, but X has {n_samples}: give the table "
+            "that they were made from."
+        )
+    for replicate, own_weights in zip(map(last_step, replicates), weights, strict=True):
+        own = replace(reached, model=replicate)
+        yield Courses.of(own, positions_on_one_grid(query_of(own, own_weights, axis, axis_sd, **facts)), own_weights)
+
+
+def _amounts(courses: Courses) -> dict[str, Floats]:
+    """What does not depend on how the axis is measured, by the name of the column; (D,) each."""
+    quantiles = {f"{name} (quantile)": courses.quantiles(event) for event, name in _NAMES.items()}
+    return {**quantiles, "change": courses.change}
+
+
+def _intervals(replicated: Iterable[dict[str, Floats]], confidence_level: float) -> dict[str, Floats]:
+    """Ends of the central intervals over replicates, by the name of the column; (D,) each."""
+    rows = list(replicated)
+    ends = {"lower": (1 - confidence_level) / 2, "upper": (1 + confidence_level) / 2}
+    found = {}
+    for name in rows[0]:
+        values = pd.DataFrame([row[name] for row in rows])  # (R, D)
+        is_common = values.notna().mean() >= _LEAST_SHARE
+        for end, share in ends.items():
+            found[f"{name} {end}"] = values.quantile(share).where(is_common).to_numpy()
+    return found
 
 
 def _labels(model: LatentEstimator, columns: Columns, threshold: float) -> dict[str, np.ndarray]:

@@ -179,6 +179,46 @@ def test_sizes_and_covariates_are_passed_on(counts):
         feature_table(model, counts, size_factors=sizes)
 
 
+class Replicates(list):
+    """Estimators with the weights of the rows that each was fitted to."""
+
+    def __init__(self, estimators, weights):
+        super().__init__(estimators)
+        self.weights = np.asarray(weights, dtype=float)
+
+
+AMOUNTS = [*QUANTILES, "change"]
+
+
+def bounds(table, end):
+    return table[[f"{name} {end}" for name in AMOUNTS]].set_axis(AMOUNTS, axis=1)
+
+
+def test_replicates_that_are_all_alike_have_no_spread(fitted, table, X):
+    found = feature_table(fitted, X, replicates=Replicates([fitted] * 3, np.ones((3, len(X)))))
+    pd.testing.assert_frame_equal(found[table.columns], table)
+    assert_allclose(bounds(found, "lower"), table[AMOUNTS], rtol=1e-3, atol=1e-3)
+    assert_allclose(bounds(found, "upper"), table[AMOUNTS], rtol=1e-3, atol=1e-3)
+
+
+def test_intervals_are_quantiles_over_replicates(fitted, X):
+    weights = np.random.default_rng(5).integers(0, 3, (3, len(X)))
+    others = [fitted, *(clusterer(max_epochs=epochs).fit(X, sample_weight=weights[epochs]) for epochs in (1, 2))]
+    found = feature_table(fitted, X, replicates=Replicates(others, weights), confidence_level=0.5)
+    alone = [feature_table(model, X, sample_weight=of_rows) for model, of_rows in zip(others, weights, strict=True)]
+    for name in AMOUNTS:
+        values = np.array([table[name] for table in alone])
+        often = (~np.isnan(values)).mean(0) >= 0.5
+        expected = np.full((2, len(NAMES)), np.nan)
+        expected[:, often] = np.nanquantile(values[:, often], [0.25, 0.75], axis=0)
+        assert_allclose(found[[f"{name} lower", f"{name} upper"]].T, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_replicates_of_other_samples_are_refused(fitted, X):
+    with pytest.raises(ValueError, match="3 samples, but X has 80"):
+        feature_table(fitted, X, replicates=Replicates([fitted], np.ones((1, 3))))
+
+
 def test_tests_are_those_of_association(X):
     few = X[NAMES[1:4]]
     model = DeVAETransformer(max_epochs=2, random_state=0).fit(few)
