@@ -184,7 +184,7 @@ class FeatureClusterDisplay:
             )
         facts = given_facts(size_factors=size_factors, covariates=covariates)
         positions = np.asarray(model.transform(reached.table, **facts), dtype=np.float64)[:, 0]
-        courses = Courses.of(reached, model, positions, None)
+        courses = Courses.of(reached, positions, None)
         peaks, halves = courses.quantiles("peak"), courses.quantiles("half_change")
         return cls.from_predictions(
             model.adjust(reached.table, **facts),
