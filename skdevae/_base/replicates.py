@@ -211,6 +211,9 @@ def refits(
 
     fits = Parallel(n_jobs=n_jobs)(delayed(refit)(weight) for weight in weights)
     positions = np.stack([fit.transform(X, **facts)[:, 0] for fit in fits])
+    if axis is not None:
+        known = np.stack([cast(Any, fit).axis_map_.to_latent(axis.position) for fit in fits])
+        positions = np.where(np.isnan(known), positions, known)
     return Refits(estimator, weights, positions, fits)
 
 

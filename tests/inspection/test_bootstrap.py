@@ -151,6 +151,7 @@ def test_replicates_along_a_given_axis_keep_its_positions(X):
     )
     z = model.axis_map_.to_latent(t)
     np.testing.assert_allclose(fast.positions, np.stack([z, z]), atol=1e-3)
-    at = np.linspace(-1, 1, 9)
-    change = np.ptp(model.trajectories(at), axis=0)
-    assert (abs(fast.trajectories(at) - slow.trajectories(at)).mean((0, 1)) < 0.1 * change).all()
+    # The latent of a refit is that of its own weighted ranks, so curves are compared where samples are.
+    curves = fast.trajectories(fast.positions), slow.trajectories(slow.positions)
+    change = np.ptp(model.trajectories(z), axis=0)
+    assert (abs(curves[0] - curves[1]).mean((0, 1)) < 0.1 * change).all()
