@@ -286,3 +286,19 @@ def test_the_example_of_depth_compares_three_ideas_of_size_and_draws_them(monkey
     for row in ("no sizes", "total counts", "spike-ins", "poisson", "nb"):
         assert re.search(rf"^{row} +-?\d", printed, re.MULTILINE)
     assert figure.read_bytes().startswith(PNG)
+
+
+def test_the_example_of_choosing_clusters_prints_both_scores_and_draws_them(monkeypatch, tmp_path, capsys):
+    module = loaded(monkeypatch, "plot_choosing_clusters")
+    monkeypatch.setattr(module, "GRID", {"clusterer__n_clusters": [1, 2], "clusterer__alpha": [0.1, 10.0]})
+    monkeypatch.setattr(module, "N_SPLITS", 2)
+    short = {"max_epochs": 3}
+    monkeypatch.setattr(module, "BasisDeVAEClusterer", lambda **parameters: BasisDeVAEClusterer(**parameters | short))
+    figure = tmp_path / "deep" / "figure.png"
+    module.main(["--output", str(figure)])
+    printed = capsys.readouterr().out
+    for scorer in ("log-likelihood", "adjusted Rand index"):
+        assert f"{scorer} on held-out samples, mean of 2 folds" in printed
+    assert len(re.findall(r"^best: K=[12]; simplest within one standard error: K=[12]$", printed, re.MULTILINE)) == 2
+    assert re.search(r"^transient +\d", printed, re.MULTILINE)
+    assert figure.read_bytes().startswith(PNG)

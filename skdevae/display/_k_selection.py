@@ -290,7 +290,7 @@ class KSelectionDisplay:
             at = self._draw_lines(axes, scorer, part, line_kw or {})
             self._mark(axes, scorer, part, at)
             axes.set_xlabel(self.value_name, fontsize=TEXT)
-            axes.set_ylabel(f"{scorer} on held-out samples", fontsize=TEXT)
+            axes.set_ylabel(f"{scorer}, held out", fontsize=TEXT)
             axes.tick_params(labelsize=SMALL_TEXT)
             axes.spines[["top", "right"]].set_visible(False)
         self.legend_: Any = self._explain(self.axes_[0], scorers[0])

@@ -92,7 +92,7 @@ def test_one_panel_for_each_scorer():
     scoring = {"plain": lambda model, X, y=None: model.score(X), "half": lambda model, X, y=None: model.score(X) / 2}
     search = searched({"n_clusters": [1, 2, 5]}, scoring=scoring, refit=False)
     display = KSelectionDisplay.from_cv_results(search)
-    assert [axes.get_ylabel().split()[0] for axes in display.axes_] == ["plain", "half"]
+    assert [axes.get_ylabel() for axes in display.axes_] == ["plain, held out", "half, held out"]
     np.testing.assert_allclose(drawn_means(display, "half"), drawn_means(display, "plain") / 2)
     one = KSelectionDisplay.from_cv_results(search, scorer="half")
     assert len(one.axes_) == 1
