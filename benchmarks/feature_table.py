@@ -80,13 +80,20 @@ def events(n_tables: int, n_replicates: int) -> list[dict]:
             t, signal, noise, fine = simulated(seed, n, ratio)
             half, change = truth_of(fine)
             model = BasisDeVAEClusterer(behaviors=BEHAVIORS, random_state=0).fit(signal + noise, orientation=t)
-            table = feature_table(model, signal + noise)
+            table = feature_table(
+                model, signal + noise, n_bootstrap=n_replicates, confidence_level=LEVEL, random_state=0
+            )
+            lower, upper = (table[["half change (quantile) " + end, "change " + end]] for end in ("lower", "upper"))
+            true = np.stack([half, change], 1)
+            within = (lower.to_numpy() <= true) & (true <= upper.to_numpy())
             found.append(
                 pd.DataFrame(
                     {
                         "shape": KINDS,
                         "half": table["half change (quantile)"] - half,
                         "change": table["change"] / change - 1,
+                        "half within": within[:, 0],
+                        "change within": within[:, 1],
                     }
                 )
             )
@@ -99,8 +106,10 @@ def events(n_tables: int, n_replicates: int) -> list[dict]:
                     "half change: bias": round(some["half"].mean(), 3),
                     "median error": round(some["half"].abs().median(), 3),
                     "RMSE": round((some["half"] ** 2).mean() ** 0.5, 3),
+                    "coverage": round(some["half within"].mean(), 3),
                     "change: bias": round(some["change"].mean(), 3),
-                    "error": round(some["change"].abs().median(), 3),
+                    "median  error": round(some["change"].abs().median(), 3),
+                    "coverage ": round(some["change within"].mean(), 3),
                 }
             )
     return rows

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from sklearn.base import _fit_context
 from sklearn.utils import _param_validation, metaestimators
 from sklearn.utils import _safe_indexing as take_rows_or_columns
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._set_output import _get_container_adapter
 from sklearn.utils.validation import _check_monotonic_cst as check_monotonic_cst
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
     "Interval",
+    "Options",
     "StrOptions",
     "available_if",
     "check_monotonic_cst",

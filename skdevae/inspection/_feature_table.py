@@ -13,20 +13,22 @@ import torch
 from numpy.typing import ArrayLike
 
 from .._base.estimator import LatentEstimator
-from .._sklearn import Interval, validate_params
+from .._base.replicates import Replicates
+from .._sklearn import Interval, Options, validate_params
 from .._typing import CovariatesLike, RandomState
 from ..inference.explained import explained_deviance, moments_along
-from ..metrics._pipelines import given_facts, last_step
+from ..metrics._pipelines import given_facts
 from ..nn.models import GenerativeModel
 from ..table.columns import Columns
 from ..table.weighted_rows import checked_weights
 from ..trajectory._basisdevae import BasisDeVAEClusterer
 from ..trajectory._feature_clusterer import FeatureClusterer
 from ._association import association_test
+from ._bootstrap import replicates_of
 from ._courses import Courses
 from ._events import EVENTS, Floats
 from ._input import Reached, reach
-from ._positions import positions_of, positions_on_one_grid, query_of
+from ._positions import positions_of, query_of
 
 #: share of the replicates in which an event happens, at the least, for an interval of its position
 _LEAST_SHARE = 0.5
@@ -37,6 +39,7 @@ _NAMES = {event: event.replace("_", " ") for event in EVENTS}
 @validate_params(
     {
         "threshold": [Interval(Real, 0, 1, closed="both")],
+        "n_bootstrap": [Options(Integral, {0}), Interval(Integral, 2, None, closed="left")],
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "tests": ["boolean"],
         "random_state": ["random_state"],
@@ -49,7 +52,8 @@ def feature_table(
     X: Any,
     *,
     threshold: float = 0.8,
-    replicates: Any = None,
+    n_bootstrap: int = 0,
+    replicates: Replicates | None = None,
     confidence_level: float = 0.95,
     tests: bool = False,
     random_state: RandomState = None,
@@ -74,17 +78,20 @@ def feature_table(
         Samples in rows, in the user's units.
     threshold : float, default=0.8
         Least probability of a behaviour or cluster to be named. Features below are ``"uncertain"``.
+    n_bootstrap : int, default=0
+        Number of replicates of the fit, by :func:`bootstrap`, that add intervals to the table. 0 makes none. X is then
+        the table that the estimator was fitted to, and what is said of its samples is what ``fit`` was told.
     replicates : Replicates, default=None
-        Replicates of the estimator, fitted to resampled rows of X. They add intervals to the table.
+        Replicates that :func:`bootstrap` has made from X, instead of new ones.
     confidence_level : float, default=0.95
         Share of the replicates within the intervals.
     tests : bool, default=False
         Whether to add what :func:`association_test` says of each feature, with its defaults.
     random_state : int, RandomState instance or None, default=None
-        Seed of the permutations of the tests.
+        Source of the weights of replicates, and of the permutations of tests.
     n_jobs : int, default=None
-        Number of fits that run at the same time, for the tests. None means 1, unless a ``joblib.parallel_config``
-        context says otherwise; -1 means one for each processor.
+        Number of fits that run at the same time, for tests, and for replicates that are fitted one by one. None means
+        1, unless a ``joblib.parallel_config`` context says otherwise; -1 means one for each processor.
     axis : array-like of shape (n_samples,), default=None
         Known positions of the samples, as for ``fit``, for a model that was fitted with an axis. NaN where they are not
         known. None places samples by their entries alone.
@@ -133,8 +140,8 @@ def feature_table(
             they were fitted to. For other rows the share is a fair one; it is negative where a constant does better.
             It is what remains beyond sizes and covariates.
         ``change lower``, ``change upper``, ``half change (quantile) lower``, ...
-            Intervals of the change and of the quantiles of events, with ``replicates``: quantiles over the replicates,
-            in each of which curves, positions and shares of the samples are its own. A replicate in which a feature has
+            Intervals of the change and of the quantiles of events, if there are replicates: quantiles over these, each
+            with curves, positions and shares of the samples of its own. A replicate in which a feature has
             no such event does not count; the interval is NaN where it is so in more than half of them.
         ``statistic``, ``p value``, ``q value``
             Of :func:`association_test`, with ``tests=True``.
@@ -142,12 +149,14 @@ def feature_table(
     Raises
     ------
     ValueError
-        If the estimator does not end in a fitted model of this package, or has more than one latent component; or if
-        all samples lie at one position.
+        If the estimator does not end in a fitted model of this package, or has more than one latent component; if all
+        samples lie at one position; or if both ``n_bootstrap`` and ``replicates`` are given, or replicates of other
+        samples. See also :func:`bootstrap` and :func:`association_test`.
 
     See Also
     --------
     association_test : Whether a feature changes at all.
+    bootstrap : Replicates that serve several tables.
     skdevae.BasisDeVAEClusterer.feature_labels : The names of behaviours alone.
     skdevae.display.TrajectoryDisplay : Draws the curves.
 
@@ -170,6 +179,10 @@ def feature_table(
     >>> table[["behaviour", "half change (quantile)"]].shape
     (5, 2)
     """
+    if n_bootstrap > 0 and replicates is not None:
+        raise ValueError(
+            f"n_bootstrap={n_bootstrap} asks for replicates, and others are given: leave out one of the two."
+        )
     reached = reach(estimator, X)
     model, weights = reached.model, checked_weights(sample_weight, reached.table)
     facts = given_facts(size_factors=size_factors, covariates=covariates)
@@ -189,29 +202,26 @@ def feature_table(
         "change (sds)": np.sign(courses.change) * _sds(query.inference.model, columns, courses),
         _measure(model): columns.spread(explained_deviance(query.inference.model, query.source).cpu().numpy(), np.nan),
     }
+    facts |= {"random_state": random_state, "n_jobs": n_jobs, "sample_weight": sample_weight}
+    facts |= {"axis": axis, "axis_sd": axis_sd}
+    if n_bootstrap > 0:
+        replicates = replicates_of(reached, n_bootstrap, **facts)
     if replicates is not None:
-        replicated = _replicated(reached, replicates, axis, axis_sd, facts)
-        found |= _intervals(map(_amounts, replicated), confidence_level)
+        found |= _intervals(map(_amounts, _replicated(reached, replicates)), confidence_level)
     table = pd.DataFrame(found, index=reached.names)
-    if not tests:
-        return table
-    facts |= given_facts(axis=axis, axis_sd=axis_sd, sample_weight=sample_weight)
-    return table.join(_tests(estimator, X, random_state=random_state, n_jobs=n_jobs, **facts))
+    return table.join(_tests(estimator, X, **facts)) if tests else table
 
 
-def _replicated(
-    reached: Reached, replicates: Any, axis: ArrayLike | None, axis_sd: ArrayLike | None, facts: dict[str, Any]
-) -> Iterator[Courses]:
+def _replicated(reached: Reached, replicates: Replicates) -> Iterator[Courses]:
     """The curves of replicates of a model, where each of them places the samples, with its own weights of these."""
-    weights, n_samples = np.asarray(replicates.weights), reached.table.shape[0]
-    if weights.shape[1] != n_samples:
+    n_resampled, n_samples = replicates.weights.shape[1], reached.table.shape[0]
+    if n_resampled != n_samples:
         raise ValueError(
-            f"replicates were made by resampling {weights.shape[1]} samples, but X has {n_samples}: give the table "
-            "that they were made from."
+            f"replicates were made by resampling {n_resampled} samples, but X has {n_samples}: give the table that "
+            "they were made from."
         )
-    for replicate, own_weights in zip(map(last_step, replicates), weights, strict=True):
-        own = replace(reached, model=replicate)
-        yield Courses.of(own, positions_on_one_grid(query_of(own, own_weights, axis, axis_sd, **facts)), own_weights)
+    for replicate, positions, weights in zip(replicates, replicates.positions, replicates.weights, strict=True):
+        yield Courses.of(replace(reached, model=replicate), positions, weights)
 
 
 def _amounts(courses: Courses) -> dict[str, Floats]:

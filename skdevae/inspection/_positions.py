@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._base.estimator import LatentEstimator, Query
-from ..inference.base import share_a_grid
 from ..inference.explained import positions_on_grid
 from ..table.given_axis import GivenAxis
 from ._events import Floats
@@ -35,14 +34,6 @@ def positions_of(model: LatentEstimator, query: Query) -> Floats:
         return positions
     by_both = positions_on_grid(query.inference.model, query.source).cpu().numpy()
     return np.where(np.isnan(known), positions, by_both)
-
-
-def positions_on_one_grid(query: Query) -> Floats:
-    """The same (N,) on a grid that is fine enough for quantiles of many positions, and many times faster."""
-    model = query.inference.model
-    if share_a_grid(model, query.source):
-        return positions_on_grid(model, query.source).cpu().numpy()
-    return query.inference.mean(query.source)[:, 0].cpu().numpy()
 
 
 def _given_axis(

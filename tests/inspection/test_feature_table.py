@@ -13,7 +13,7 @@ from trajectory.by_hand import conditional_variance
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer
 from skdevae.datasets import make_progression
-from skdevae.inspection import association_test, feature_table
+from skdevae.inspection import association_test, bootstrap, feature_table
 from skdevae.inspection._events import EVENTS, as_quantiles, evaluation_grid, event_positions
 
 BEHAVIORS = ("increasing", "decreasing", "transient", "flat")
@@ -179,44 +179,45 @@ def test_sizes_and_covariates_are_passed_on(counts):
         feature_table(model, counts, size_factors=sizes)
 
 
-class Replicates(list):
-    """Estimators with the weights of the rows that each was fitted to."""
-
-    def __init__(self, estimators, weights):
-        super().__init__(estimators)
-        self.weights = np.asarray(weights, dtype=float)
+@pytest.fixture(scope="module")
+def replicates(fitted, X):
+    return bootstrap(fitted, X, n_bootstrap=4, random_state=0)
 
 
 AMOUNTS = [*QUANTILES, "change"]
 
 
-def bounds(table, end):
-    return table[[f"{name} {end}" for name in AMOUNTS]].set_axis(AMOUNTS, axis=1)
-
-
-def test_replicates_that_are_all_alike_have_no_spread(fitted, table, X):
-    found = feature_table(fitted, X, replicates=Replicates([fitted] * 3, np.ones((3, len(X)))))
+def test_intervals_are_quantiles_over_replicates(fitted, X, table, replicates):
+    found = feature_table(fitted, X, replicates=replicates, confidence_level=0.5)
     pd.testing.assert_frame_equal(found[table.columns], table)
-    assert_allclose(bounds(found, "lower"), table[AMOUNTS], rtol=1e-3, atol=1e-3)
-    assert_allclose(bounds(found, "upper"), table[AMOUNTS], rtol=1e-3, atol=1e-3)
-
-
-def test_intervals_are_quantiles_over_replicates(fitted, X):
-    weights = np.random.default_rng(5).integers(0, 3, (3, len(X)))
-    others = [fitted, *(clusterer(max_epochs=epochs).fit(X, sample_weight=weights[epochs]) for epochs in (1, 2))]
-    found = feature_table(fitted, X, replicates=Replicates(others, weights), confidence_level=0.5)
-    alone = [feature_table(model, X, sample_weight=of_rows) for model, of_rows in zip(others, weights, strict=True)]
+    alone = [
+        feature_table(model, X, sample_weight=weights)
+        for model, weights in zip(replicates, replicates.weights, strict=True)
+    ]
     for name in AMOUNTS:
-        values = np.array([table[name] for table in alone])
+        values = np.array([each[name] for each in alone])
         often = (~np.isnan(values)).mean(0) >= 0.5
         expected = np.full((2, len(NAMES)), np.nan)
         expected[:, often] = np.nanquantile(values[:, often], [0.25, 0.75], axis=0)
         assert_allclose(found[[f"{name} lower", f"{name} upper"]].T, expected, rtol=2e-3, atol=2e-3)
 
 
-def test_replicates_of_other_samples_are_refused(fitted, X):
-    with pytest.raises(ValueError, match="3 samples, but X has 80"):
-        feature_table(fitted, X, replicates=Replicates([fitted], np.ones((1, 3))))
+def test_replicates_are_made_on_request(fitted, X, replicates):
+    made = feature_table(fitted, X, n_bootstrap=4, random_state=0)
+    pd.testing.assert_frame_equal(made, feature_table(fitted, X, replicates=replicates))
+    with pytest.raises(ValueError, match="leave out one"):
+        feature_table(fitted, X, n_bootstrap=4, replicates=replicates)
+    with pytest.raises(ValueError, match="n_bootstrap"):
+        feature_table(fitted, X, n_bootstrap=1)
+    with pytest.raises(ValueError, match="80 samples, but X has 3"):
+        feature_table(fitted, X[:3], replicates=replicates)
+
+
+def test_intervals_of_a_pipeline_are_in_the_users_units(fitted, X, replicates):
+    turned = make_pipeline(FunctionTransformer(np.negative, np.negative), fitted)
+    one, other = (feature_table(model, X * sign, replicates=replicates) for model, sign in ((fitted, 1), (turned, -1)))
+    assert_allclose(other["change lower"], -one["change upper"])
+    assert_allclose(other["half change (quantile) lower"], one["half change (quantile) lower"])
 
 
 def test_tests_are_those_of_association(X):
