@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from ._heat_map import SHARES, add_color_bar, draw_matrix, height_of_rows, name_rows
-from ._layout import import_matplotlib
+from ._layout import SMALL_TEXT, TEXT, arrange_panels, import_matplotlib
 from ._palette import CURVE_COLORS, UNNAMED_COLOR
-from ._print import ONE_COLUMN, SMALL_TEXT, TEXT, print_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,8 +94,8 @@ class EventOrderDisplay:
         features : sequence of str, default=None
             Names of the features to draw. None means all. Ranks are always those among all features.
         ax : matplotlib Axes or array of Axes, default=None
-            Where to draw: one Axes, or two if `kind` is "both". None makes a figure, as wide as one column of a journal
-            or as a page.
+            Where to draw: one Axes, or two if `kind` is "both", or a single one whose place both take. None makes a
+            figure as wide as one column of a journal, or as two.
         point_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.errorbar` for the positions.
         heatmap_kw : dict, default=None
@@ -169,8 +168,8 @@ class EventOrderDisplay:
             raise ValueError(f"There are no probabilities of ranks, which kind={kind!r} asks for.")
         import_matplotlib("pyplot", "EventOrderDisplay")
         n_panels = 2 if kind == "both" else 1
-        size = (ONE_COLUMN, height_of_rows(len(self.positions)))
-        self.axes_ = self.ax_ = print_panels(ax, n_panels, n_panels, size, self, "panel")
+        height = height_of_rows(len(self.positions))
+        self.axes_ = self.ax_ = arrange_panels(ax, n_panels, n_panels, "EventOrderDisplay", height)
         self.figure_: Any = self.axes_[0].figure
         self.points_: Any = None
         self.intervals_: Any = None

@@ -25,9 +25,8 @@ from ._heat_map import (
     name_rows,
     separate_groups,
 )
-from ._layout import import_matplotlib
+from ._layout import TEXT, arrange_panels, import_matplotlib
 from ._plotted_units import ScaledUnits
-from ._print import ONE_COLUMN, TEXT, print_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,8 +152,8 @@ class FeatureClusterDisplay:
         max_columns : int, default=150
             Most columns of the heat map. Of more samples, neighbours on the axis are averaged.
         ax : matplotlib Axes or array of Axes, default=None
-            Where to draw: one Axes, or two if `kind` is "both". None makes a figure, as wide as one column of a journal
-            or as a page.
+            Where to draw: one Axes, or two if `kind` is "both", or a single one whose place both take. None makes a
+            figure as wide as one column of a journal, or as two.
         heatmap_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.imshow` for the heat map.
         coclustering_kw : dict, default=None
@@ -336,8 +335,8 @@ class FeatureClusterDisplay:
         if kind != "heatmap" and self.coclustering is None:
             raise ValueError(f"There is no co-clustering matrix, which kind={kind!r} asks for.")
         n_panels = 2 if kind == "both" else 1
-        size = (ONE_COLUMN, height_of_rows(len(self.feature_names)))
-        self.axes_ = self.ax_ = print_panels(ax, n_panels, n_panels, size, self, "panel")
+        height = height_of_rows(len(self.feature_names))
+        self.axes_ = self.ax_ = arrange_panels(ax, n_panels, n_panels, "FeatureClusterDisplay", height)
         self.figure_: Any = self.axes_[0].figure
         self.heatmap_: Any = None
         self.coclustering_: Any = None

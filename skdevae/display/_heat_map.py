@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ._curve_names import spread_apart
 from ._fitted_text import shortened
+from ._layout import ONE_COLUMN, SMALL_TEXT, TEXT
 from ._palette import SAMPLE_COLOR
-from ._print import ONE_COLUMN, SMALL_TEXT, TEXT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ._fitted_text import shortened
-from ._layout import import_matplotlib
+from ._layout import SMALL_TEXT, TEXT, arrange_panels, import_matplotlib
 from ._palette import CATEGORY_MARKERS, CURVE_COLORS, LINE_STYLES
-from ._print import ONE_COLUMN, SMALL_TEXT, TEXT, print_panels
 from ._search_scores import (
     Simplest,
     are_numbers,
@@ -28,6 +27,8 @@ from ._search_scores import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: height of a panel, in inches
+_HEIGHT = 2.8
 #: share of the distance between neighbouring values over which the lines are spread, so that bars stand side by side
 _SPREAD = 0.3
 #: grey of the level that the one-standard-error rule asks for
@@ -142,7 +143,8 @@ class KSelectionDisplay:
         n_cols : int, default=2
             Most panels side by side, if `ax` is None.
         ax : matplotlib Axes or array of Axes, default=None
-            One Axes for each panel. None makes a figure, as wide as one column of a journal for each panel.
+            One Axes for each panel, or a single one whose place the panels take. None makes a figure as wide as one
+            column of a journal, or as two.
         line_kw : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.errorbar` for every line.
 
@@ -279,7 +281,7 @@ class KSelectionDisplay:
         """
         import_matplotlib("pyplot", "KSelectionDisplay")
         scorers = list(self.scores["scorer"].unique())
-        self.axes_ = self.ax_ = print_panels(ax, len(scorers), n_cols, (ONE_COLUMN, 0.8 * ONE_COLUMN), self, "scorer")
+        self.axes_ = self.ax_ = arrange_panels(ax, len(scorers), n_cols, "KSelectionDisplay", _HEIGHT)
         self.figure_: Any = self.axes_[0].figure
         self.lines_: dict[tuple[str, Any], Any] = {}
         self._bars: dict[tuple[str, Any], Any] = {}

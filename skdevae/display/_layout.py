@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Corner: TypeAlias = Literal["upper right", "upper left", "lower right", "lower left"]
 
 #: widths of one column and of two in a journal, in inches: 89 mm and 183 mm
-_ONE_COLUMN, _TWO_COLUMNS = 3.5, 7.2
+ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2
+#: sizes of the names of axes, and of the smallest text that can be read in print, in points
+TEXT, SMALL_TEXT = 8.0, 7.0
 #: height of a panel as a share of the width that it has with all that belongs to it, and what its text takes in inches
 _PANEL_HEIGHT, _TEXT_HEIGHT = 0.5, 0.6
 #: how far a legend in a corner reaches, as shares of the width and height of the Axes
@@ -33,22 +35,28 @@ def import_matplotlib(part: str, display: str) -> Any:
     return import_optional(f"matplotlib.{part}", extra="plot", purpose=f"{display} draws with matplotlib")
 
 
-def arrange_panels(ax: Any, n_panels: int, n_cols: int) -> NDArray[Any]:
-    """One Axes for each panel, (n_panels,): those given, parts of the one that is given, or those of a new figure."""
-    plt = import_matplotlib("pyplot", "TrajectoryDisplay")
+def arrange_panels(ax: Any, n_panels: int, n_cols: int, display: str, height: float | None = None) -> NDArray[Any]:
+    """One Axes for each panel, (n_panels,): those given, parts of the one that is given, or those of a new figure.
+
+    A new figure is as wide as one column of a journal, or as two; each of its panels is ``height`` inches high.
+    """
+    plt = import_matplotlib("pyplot", display)
     if ax is not None and not isinstance(ax, plt.Axes):
-        given = np.asarray(ax, dtype=object).ravel()
-        if len(given) != n_panels:
-            raise ValueError(f"ax has {len(given)} Axes, but there are {n_panels} panels to draw: give one for each.")
+        given = np.array(ax, dtype=object).ravel()
+        if len(given) != n_panels or not all(isinstance(axes, plt.Axes) for axes in given):
+            raise ValueError(
+                f"ax is not {n_panels} matplotlib Axes, but {display} has {n_panels} panels to draw: give one for each."
+            )
         return given
     if ax is not None and n_panels == 1:
         return np.array([ax], dtype=object)
     n_cols = min(n_cols, n_panels)
     n_rows = math.ceil(n_panels / n_cols)
     if ax is None:
-        width = _ONE_COLUMN if n_cols == 1 else _TWO_COLUMNS
-        height = n_rows * (_PANEL_HEIGHT * width / n_cols + _TEXT_HEIGHT)
-        figure = plt.figure(figsize=(width, height), layout="constrained")
+        width = ONE_COLUMN if n_cols == 1 else TWO_COLUMNS
+        if height is None:
+            height = _PANEL_HEIGHT * width / n_cols + _TEXT_HEIGHT
+        figure = plt.figure(figsize=(width, n_rows * height), layout="constrained")
         places = figure.add_gridspec(n_rows, n_cols)
     else:
         place = ax.get_subplotspec()

@@ -9,9 +9,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ..metrics._pipelines import last_step
-from ._layout import import_matplotlib
+from ._layout import SMALL_TEXT, TEXT, arrange_panels, import_matplotlib
 from ._palette import curve_style
-from ._print import ONE_COLUMN, SMALL_TEXT, TEXT, print_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,7 +171,7 @@ class LossDisplay:
             If `ax` is not one Axes.
         """
         import_matplotlib("pyplot", "LossDisplay")
-        (axes,) = print_panels(ax, 1, 1, (ONE_COLUMN, 0.7 * ONE_COLUMN), self, "figure")
+        (axes,) = arrange_panels(ax, 1, 1, "LossDisplay")
         self.ax_: Axes = axes
         self.figure_: Any = axes.figure
         self.lines_: dict[str, Any] = {}

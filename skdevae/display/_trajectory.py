@@ -508,7 +508,7 @@ class TrajectoryDisplay:
             self.z, self.trajectories, self.positions, self.observations, self.lower, self.upper, self.feature_names
         )
         parts = self._parts(panels)
-        self.axes_ = self.ax_ = arrange_panels(ax, len(parts), n_cols or _COLUMNS[panels])
+        self.axes_ = self.ax_ = arrange_panels(ax, len(parts), n_cols or _COLUMNS[panels], "TrajectoryDisplay")
         self.figure_: Figure = self.axes_[0].figure
         self.lines_ = np.empty(len(self.feature_names), dtype=object)
         self.observations_: dict[str, Any] = {}

@@ -114,8 +114,10 @@ def test_both_panels_have_the_same_rows_at_the_same_height(order):
 def test_axes_that_are_given_are_used_and_others_refused(order):
     _, axes = plt.subplots(1, 2)
     assert list(EventOrderDisplay.from_event_order(order, ax=axes).axes_) == list(axes)
+    figure, whole = plt.subplots()
+    assert [axes.figure for axes in EventOrderDisplay.from_event_order(order, ax=whole).axes_] == [figure, figure]
     with pytest.raises(ValueError, match="ax is not 2 matplotlib Axes"):
-        EventOrderDisplay.from_event_order(order, ax=axes[0])
+        EventOrderDisplay.from_event_order(order, ax=axes[:1])
     with pytest.raises(ValueError, match="kind must be one of"):
         EventOrderDisplay.from_event_order(order, kind="ranks")
     with pytest.raises(ValueError, match="no probabilities of ranks"):

@@ -408,7 +408,7 @@ def test_one_axes_is_divided(clusterer, table):
 
 def test_axes_that_do_not_fit(clusterer, table):
     figure, axes = plt.subplots(1, 2)
-    with pytest.raises(ValueError, match="ax has 2 Axes, but there are 3 panels"):
+    with pytest.raises(ValueError, match="ax is not 3 matplotlib Axes, but TrajectoryDisplay has 3 panels"):
         TrajectoryDisplay.from_estimator(clusterer, table, ax=axes)
     with pytest.raises(ValueError, match="not part of a grid"):
         TrajectoryDisplay.from_estimator(clusterer, table, ax=figure.add_axes((0, 0, 1, 1)))
