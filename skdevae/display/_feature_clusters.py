@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._typing import CovariatesLike
 from ..inspection._courses import Courses
 from ..inspection._input import reach
+from ..inspection._positions import positions_of, query_of
 from ..metrics import coclustering_matrix
 from ..metrics._pipelines import given_facts
 from ._heat_map import (
@@ -27,6 +28,7 @@ from ._heat_map import (
 )
 from ._layout import TEXT, arrange_panels, import_matplotlib
 from ._plotted_units import ScaledUnits
+from ._trajectory_data import axis_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +66,8 @@ class FeatureClusterDisplay:
         Probability that two features are in one cluster.
     value_label : str, default="standardised value (sd)"
         What the colours of the heat map mean.
+    axis_label : str, default="position on the latent axis"
+        What the axis is called, along which samples are in order.
 
     Attributes
     ----------
@@ -109,6 +113,7 @@ class FeatureClusterDisplay:
         places: NDArray[np.float64] | None = None,
         coclustering: NDArray[np.float64] | None = None,
         value_label: str = "standardised value (sd)",
+        axis_label: str = "position on the latent axis",
     ) -> None:
         self.values = values
         self.feature_names = list(feature_names)
@@ -117,6 +122,7 @@ class FeatureClusterDisplay:
         self.places = places
         self.coclustering = coclustering
         self.value_label = value_label
+        self.axis_label = axis_label
 
     @classmethod
     def from_estimator(
@@ -124,6 +130,8 @@ class FeatureClusterDisplay:
         estimator: Any,
         X: Any,
         *,
+        axis: ArrayLike | None = None,
+        axis_sd: ArrayLike | None = None,
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         coclustering: pd.DataFrame | ArrayLike | None = None,
@@ -142,6 +150,11 @@ class FeatureClusterDisplay:
             search that ends in one. In a Pipeline, the table is drawn as it reaches the clusterer.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
+        axis : array-like of shape (n_samples,), default=None
+            Known positions of the samples, as for ``fit``, for a model that was fitted with an axis. NaN where they are
+            not known. None places samples by their entries alone.
+        axis_sd : float or array-like of shape (n_samples,), default=None
+            Standard deviation of the error of ``axis``, in its units. None means that it is exact.
         size_factors, covariates : array-like of shape (n_samples, ...), default=None
             Of the rows of X, for an estimator that was fitted with those of its rows.
         coclustering : DataFrame or array-like of shape (n_features, n_features), default=None
@@ -182,7 +195,8 @@ class FeatureClusterDisplay:
                 "BasisVAEClusterer, or a Pipeline that ends in one."
             )
         facts = given_facts(size_factors=size_factors, covariates=covariates)
-        positions = np.asarray(model.transform(reached.table, **facts), dtype=np.float64)[:, 0]
+        query = query_of(reached, np.ones(reached.table.shape[0]), axis, axis_sd, **facts)
+        positions = positions_of(model, query)
         courses = Courses.of(reached, positions, None)
         peaks, halves = courses.quantiles("peak"), courses.quantiles("half_change")
         return cls.from_predictions(
@@ -194,6 +208,7 @@ class FeatureClusterDisplay:
             places=np.where(np.isnan(peaks), halves, peaks),
             coclustering=coclustering_matrix(model.responsibilities_) if coclustering is None else coclustering,
             likelihood=model._config_["likelihood"]["name"],
+            axis_label=axis_label(reached, positions),
             kind=kind,
             max_columns=max_columns,
             ax=ax,
@@ -213,6 +228,7 @@ class FeatureClusterDisplay:
         places: ArrayLike | None = None,
         coclustering: pd.DataFrame | ArrayLike | None = None,
         likelihood: str = "gaussian",
+        axis_label: str = "position on the latent axis",
         kind: Kind = "heatmap",
         max_columns: int = 150,
         ax: Any = None,
@@ -241,6 +257,8 @@ class FeatureClusterDisplay:
         likelihood : str, default="gaussian"
             What the entries are, by the name of their likelihood: counts are drawn by their logarithm, and zeros and
             ones as they are.
+        axis_label : str, default="position on the latent axis"
+            What the axis is called, along which samples are in order.
         kind : {"heatmap", "coclustering", "both"}, default="heatmap"
             As for :meth:`from_estimator`.
         max_columns : int, default=150
@@ -293,6 +311,7 @@ class FeatureClusterDisplay:
             places=None if where is None else where[order],
             coclustering=together[np.ix_(order, order)],
             value_label=units.label,
+            axis_label=axis_label,
         )
         return display.plot(ax=ax, kind=kind, heatmap_kw=heatmap_kw, coclustering_kw=coclustering_kw)
 
@@ -358,7 +377,7 @@ class FeatureClusterDisplay:
             style: dict[str, Any] = {"s": 5, "color": "black", "edgecolors": "white", "linewidths": 0.4, "zorder": 3}
             self.places_ = axes.scatter(self.places, np.arange(n_features), clip_on=False, **style)
         axes.set_xlim(0, 1)
-        axes.set_xlabel("share of the samples, along the axis", fontsize=TEXT)
+        axes.set_xlabel(f"{self.axis_label}\n(share of the samples)", fontsize=TEXT)
         name_rows(axes, self.feature_names)
         self._show_clusters(axes, named=grouped)
         add_color_bar(self.heatmap_, axes, self.value_label, below=True, extends=not is_share)

@@ -40,7 +40,8 @@ class Courses:
     def of(cls, reached: Reached, positions: Floats, weights: Floats | None) -> Self:
         """The curves of a model that samples with these positions and weights (N,) were placed by."""
         at = _events.evaluation_grid(positions, weights)
-        curves = reached.in_user_units(np.asarray(reached.model.trajectories(at)))
+        # A copy: what is in a data frame cannot be written to.
+        curves = reached.in_user_units(np.array(reached.model.trajectories(at)))
         curves[:, reached.model._reader_.columns.left_out] = np.nan
         return cls(at, curves, positions, weights)
 

@@ -88,6 +88,18 @@ def test_data_frames_out_change_nothing(pipeline, table):
     assert display.feature_names == expected.feature_names
 
 
+def test_samples_are_in_the_order_of_an_axis_that_is_given(table):
+    times = np.random.default_rng(0).permutation(70)
+    model = BasisDeVAEClusterer(n_grid_points=33, max_epochs=5, random_state=0).fit(table, axis=times)
+    display = FeatureClusterDisplay.from_estimator(model, table, axis=times)
+    order = np.argsort(times)
+    np.testing.assert_allclose(display.heatmap_.get_array(), standardized(table)[display.feature_names].iloc[order].T)
+    assert display.axes_[0].get_xlabel() == "position on the given axis\n(share of the samples)"
+    described = feature_table(model, table, axis=times).loc[display.feature_names]
+    places = described["peak (quantile)"].fillna(described["half change (quantile)"])
+    np.testing.assert_allclose(display.places, places)
+
+
 def test_estimators_without_clusters_are_named(table):
     with pytest.raises(ValueError, match="DeVAETransformer does not cluster features"):
         FeatureClusterDisplay.from_estimator(DeVAETransformer(max_epochs=2, random_state=0).fit(table), table)

@@ -1,5 +1,6 @@
 """Feature tables: what they say follows from what the estimator says in public, in the user's units."""
 
+import copy
 from copy import deepcopy
 
 import numpy as np
@@ -177,6 +178,11 @@ def test_sizes_and_covariates_are_passed_on(counts):
     assert_allclose(found["half change"], event_positions(model.trajectories(at), at, "half_change"))
     with pytest.raises(ValueError, match="covariates"):
         feature_table(model, counts, size_factors=sizes)
+
+
+def test_data_frames_out_change_nothing(fitted, table, X):
+    framed = copy.copy(fitted).set_output(transform="pandas")
+    pd.testing.assert_frame_equal(feature_table(framed, X), table)
 
 
 @pytest.fixture(scope="module")
