@@ -29,7 +29,7 @@ from ..table.table import Table, Values
 from ..table.validation import as_plain_table
 from ..table.weighted_rows import checked_weights
 from ._input import reach
-from ._permutation import Conditions, Floats, Integers, Places, Result, permutation_test, strata
+from ._permutation import Conditions, Floats, Integers, Places, Result, permutation_test, smooth_effects, strata
 
 #: features of which moments are computed at a time
 _BLOCK = 256
@@ -177,10 +177,10 @@ def association_test(
     Groups are dealt out by the skewness of the features, which permutations do not change. They do not depend on the
     order of columns, or on anything that connects features.
 
-    With covariates, values are permuted within the levels of categorical ones. Of numeric covariates the linear effect
-    is taken away, and values are permuted among samples for which they are similar. The same holds for size factors:
-    counts are compared with their expectation by size, on the scale of their Poisson sd, and permuted among samples of
-    similar size. With numeric covariates and unequal sizes, p-values are therefore approximate.
+    With covariates, values are permuted within the levels of categorical ones. Of numeric covariates a smooth effect is
+    taken away, and what is left is permuted among samples with similar values. In the same way counts are compared with
+    what is expected of the samples' sizes, in units of their Poisson sd, and permuted among samples of similar size.
+    With numeric covariates or unequal sizes, p-values are therefore approximate.
 
     Where entries are missing, a feature's observed entries are permuted among the samples that have one. The test is
     exact if whether an entry is missing does not depend on its value.
@@ -336,11 +336,12 @@ def _conditions(table: Table, weight: Floats) -> Conditions:
     covariates = table.reader.covariates
     parts = [] if covariates is None else covariates.parts
     is_level = np.array([isinstance(part, CategoricalCovariate) for part in parts for _ in part.columns], dtype=bool)
-    numbers, size = [design[:, ~is_level]], np.ones(n_rows)
+    levels, numbers, size = design[:, is_level], [design[:, ~is_level]], np.ones(n_rows)
+    effects = np.hstack([levels, *(smooth_effects(number) for number in numbers[0].T)])
     if context.log_size is not None:
         numbers.append(context.log_size[:, None])
         size = np.exp(context.log_size - context.log_size.mean())
-    return Conditions(design, size, weight, strata(design[:, is_level], np.hstack(numbers)))
+    return Conditions(effects, size, weight, strata(levels, np.hstack(numbers)))
 
 
 def _blanked(table: Any, columns: Integers, value: float) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import norm
+from sklearn.preprocessing import SplineTransformer
 
 from ..nn.smooth_curves import LENGTHS, SHARES
 from ..table.components import ranks
@@ -35,8 +36,8 @@ _BLOCK_ENTRIES = 5_000_000
 _ROUNDING_SQUARED, _ROUNDING = 1e-20, 1e-9
 #: rows that are exchanged with each other where numbers (sizes, ages) have to be alike, on average
 _ROWS_OF_A_STRATUM = 20
-#: most classes of one such number
-_MOST_CLASSES = 10
+#: knots of the smooth effect of one such number
+_N_KNOTS = 5
 
 
 class Places(NamedTuple):
@@ -61,7 +62,7 @@ class Conditions:
     Attributes
     ----------
     design : ndarray of shape (N, C)
-        Covariates as columns of numbers.
+        Functions of covariates, whose linear effects say nothing of the axis.
     size : ndarray of shape (N,)
         What expected values are multiplied by.
     weight : ndarray of shape (N,)
@@ -90,12 +91,20 @@ def strata(labels: NDArray, numbers: Floats) -> Integers:
     if numbers.shape[1]:
         n_groups = len(np.unique(labels, axis=0)) if labels.shape[1] else 1
         wanted = (n_rows / (n_groups * _ROWS_OF_A_STRATUM)) ** (1 / numbers.shape[1])
-        n_classes = int(np.clip(wanted, 1, _MOST_CLASSES))
+        n_classes = max(1, int(wanted))
         found += [np.floor(ranks(column) / n_rows * n_classes)[:, None] for column in numbers.T]
     groups = np.hstack(found)
     if not groups.shape[1]:
         return np.zeros(n_rows, dtype=np.intp)
     return np.unique(groups, axis=0, return_inverse=True)[1].ravel().astype(np.intp)
+
+
+def smooth_effects(number: Floats) -> Floats:
+    """Columns whose sums are smooth functions of a number (N,), cubic splines; none if it does not vary."""
+    knots = np.unique(np.quantile(number, np.linspace(0, 1, _N_KNOTS)))
+    if len(knots) < 2:
+        return np.empty((len(number), 0))
+    return np.asarray(SplineTransformer(knots=knots[:, None]).fit_transform(number[:, None]))
 
 
 def bin_shares(places: Places, weight: Floats) -> Floats:
@@ -232,7 +241,7 @@ def permutation_test(values: Floats, places: Places, conditions: Conditions, n_p
     patterns, which = np.unique(~np.isnan(values), axis=1, return_inverse=True)
     for number, observed in enumerate(patterns.T):
         rows, columns = np.nonzero(observed & (conditions.weight > 0))[0], np.nonzero(which.ravel() == number)[0]
-        if len(rows) < 2:
+        if not len(rows):
             continue
         here = conditions.take(rows)
         shares = bin_shares(Places(places.mean[rows], places.sd[rows]), here.weight)

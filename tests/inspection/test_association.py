@@ -49,8 +49,7 @@ def places_seen(monkeypatch):
 CASES = [
     (BasisDeVAEClusterer, "gaussian", {}),
     (BasisVAEClusterer, "gaussian", {"n_clusters": 2}),
-    (DeVAETransformer, "gaussian", {"monotonic_cst": [1, 1, 1, -1, -1, 0]}),
-    (DeVAETransformer, "gaussian", {"inference": "amortized"}),
+    (DeVAETransformer, "gaussian", {"monotonic_cst": [1, 1, 1, -1, -1, 0], "inference": "amortized"}),
     (DeVAETransformer, "nb", {"size_factors": "sum"}),
     (DeVAETransformer, "bernoulli", {"orientation": 0}),
 ]
@@ -74,7 +73,7 @@ def test_features_have_no_say_in_where_they_are_tested(estimator, likelihood, op
     np.testing.assert_array_equal(conditions.size, others[1].size)
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "nb", "bernoulli"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_what_changes_is_told_from_noise(likelihood):
     X = progression(likelihood, n=120)
     model = devae(likelihood=likelihood).fit(X)
@@ -138,12 +137,12 @@ def test_sparse_counts_are_dense_ones():
 def test_what_covariates_explain_is_no_change_along_the_axis():
     """Two batches lie apart on the axis of the others, and a feature differs between them alone."""
     random = np.random.default_rng(0)
-    batch = np.repeat(["a", "b"], 60)
+    batch = np.repeat(["a", "b"], 50)
     shift = (batch == "b") * 1.5
-    z = random.normal(size=120) + shift
-    X = np.column_stack([z[:, None] + 0.3 * random.normal(size=(120, 4)), 2 * shift + random.normal(size=120)])
+    z = random.normal(size=100) + shift
+    X = np.column_stack([z[:, None] + 0.3 * random.normal(size=(100, 4)), 2 * shift + random.normal(size=100)])
     X = pd.DataFrame(X, columns=list("abcde"))
-    options = {"n_groups": 3, "n_permutations": 99, "random_state": 0}
+    options = {"n_groups": 2, "n_permutations": 99, "random_state": 0}
     without = association_test(devae().fit(X), X, **options)
     given = association_test(devae().fit(X, covariates=batch), X, covariates=batch, **options)
     assert without.loc["e", "p_value"] == 0.01
@@ -157,8 +156,8 @@ def test_what_covariates_explain_is_no_change_along_the_axis():
 def test_sizes_of_samples_are_no_change_along_the_axis():
     """Counts that follow the size of samples alone, on an axis that size has a part in."""
     random = np.random.default_rng(0)
-    size = random.lognormal(0, 0.7, 200)
-    z = np.log(size) + random.normal(size=200)
+    size = random.lognormal(0, 0.7, 120)
+    z = np.log(size) + random.normal(size=120)
     X = random.poisson(5 * size[:, None] * np.exp(np.column_stack([0.5 * z, 0.4 * z, -0.5 * z, *0 * z[:, None].T])))
     model, options = devae(likelihood="poisson"), {"n_groups": 2, "n_permutations": 99, "random_state": 0}
     tests = [

@@ -8,7 +8,15 @@ from agreement import assert_agree
 from scipy.stats import kstest, norm
 
 from skdevae.inspection import _permutation
-from skdevae.inspection._permutation import Conditions, CurveTest, Places, bin_shares, permutation_test, strata
+from skdevae.inspection._permutation import (
+    Conditions,
+    CurveTest,
+    Places,
+    bin_shares,
+    permutation_test,
+    smooth_effects,
+    strata,
+)
 from skdevae.nn.smooth_curves import LENGTHS, SHARES
 
 
@@ -92,6 +100,25 @@ def test_p_values_of_noise_are_uniform():
         found.append(permutation_test(values, where, here, 99, seed).p_value)
     p_values = np.concatenate(found)
     assert kstest(p_values - random.uniform(0, 0.01, len(p_values)), "uniform").pvalue > 0.01
+
+
+def test_what_numbers_explain_is_no_change_along_the_axis():
+    """Features that follow a number in any smooth way, on an axis that this number makes."""
+    n, random = 150, np.random.default_rng(5)
+    number = random.normal(size=(n, 1))
+    values = np.hstack([number**2, np.exp(number), np.tanh(2 * number)] * 30) + random.normal(size=(n, 90))
+    where, unit = Places(number[:, 0] + 0.7 * random.normal(size=n), np.full(n, 0.3)), np.ones(n)
+    none = np.empty((n, 0))
+    alone = permutation_test(values, where, Conditions(none, unit, unit, strata(none, none)), 99, 0)
+    given = Conditions(smooth_effects(number[:, 0]), unit, unit, strata(none, number))
+    assert (alone.p_value <= 0.02).all()
+    assert kstest(permutation_test(values, where, given, 99, 0).p_value, "uniform").pvalue > 0.01
+
+
+def test_smooth_effects_of_numbers_with_few_values():
+    assert smooth_effects(np.full(20, 3.0)).shape == (20, 0)
+    stage = np.repeat([0.0, 1.0, 4.0], 10)
+    assert np.linalg.matrix_rank(smooth_effects(stage)) == 3
 
 
 @pytest.mark.parametrize("shape", [np.tanh, lambda z: np.exp(-2 * z**2), np.sin])
