@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 from sklearn.base import clone
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
 from .._base.estimator import Query
 from .._base.fitting import LatentVariableModel
@@ -25,6 +25,7 @@ from .._warnings import warn_user
 from ..metrics._pipelines import given_facts
 from ..table.components import principal_components
 from ..table.covariates import CategoricalCovariate
+from ..table.given_axis import GivenAxis
 from ..table.table import Table, Values
 from ..table.validation import as_plain_table
 from ..table.weighted_rows import checked_weights
@@ -129,7 +130,7 @@ def association_test(
         fitted, and ``method`` has no part in it: no feature has helped to make a given axis. Needed if the estimator
         was fitted with an axis. Samples whose position is NaN are left out.
     axis_sd : float or array-like of shape (n_samples,), default=None
-        Standard deviation of the known positions, in the units of ``axis``. None means that they are exact.
+        Standard deviation of the error of ``axis``, in its units. None means that it is exact.
     size_factors : array-like of shape (n_samples,), default=None
         As for ``fit``, of the rows of X.
     covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
@@ -199,19 +200,16 @@ def association_test(
     [True, True, True, True, True, False]
     """
     reached = reach(estimator, X)
-    given = None if axis is None else _given_places(axis, axis_sd, reached.table.shape[0])
+    values, _ = reached.model._validate(reached.table, reset=False)
+    weight = checked_weights(sample_weight, values)
+    given = _given_places(axis, axis_sd, weight)
     if given is None and getattr(reached.model, "axis_is_given_", False):
         raise ValueError(
             "The estimator was fitted with a given axis, along which features are tested: pass axis=..., the known "
             "positions of the rows of X."
         )
-    values, _ = reached.model._validate(reached.table, reset=False)
-    rows = _Rows(
-        as_plain_table(reached.table),
-        values,
-        checked_weights(sample_weight, values),
-        given_facts(size_factors=size_factors, covariates=covariates),
-    )
+    facts = given_facts(size_factors=size_factors, covariates=covariates)
+    rows = _Rows(as_plain_table(reached.table), values, weight, facts)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     if given is not None or method == "in_sample":
         groups = [np.arange(values.shape[1])]
@@ -315,18 +313,15 @@ def _inferred_places(query: Query, counts: bool) -> tuple[Places, bool]:
     return Places(score, np.zeros_like(score)), False
 
 
-def _given_places(axis: ArrayLike, axis_sd: ArrayLike | None, n_rows: int) -> Places:
-    """Places of rows with known positions (N,), NaN where these are not known."""
-    mean = check_array(axis, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64, input_name="axis")
-    if mean.shape != (n_rows,):
-        raise ValueError(f"axis has shape {mean.shape}, but there are {n_rows} samples: give one position for each.")
-    if len(np.unique(mean[~np.isnan(mean)])) < 2:
+def _given_places(axis: ArrayLike | None, axis_sd: ArrayLike | None, weight: Floats) -> Places | None:
+    """Places of rows with known positions, NaN for rows without; None where nothing is known of any."""
+    given = GivenAxis.checked(axis, axis_sd, weight)
+    if given is None:
+        return None
+    known = np.isfinite(given.sd)
+    if len(np.unique(given.position[known])) < 2:
         raise ValueError("axis has fewer than two different positions, along which nothing can change.")
-    sd = np.broadcast_to(np.asarray(0.0 if axis_sd is None else axis_sd, dtype=np.float64), mean.shape)
-    wrong = np.nonzero(~((sd >= 0) & (sd < np.inf)) & ~np.isnan(mean))[0]
-    if len(wrong):
-        raise ValueError(f"axis_sd is {sd[wrong[0]]} in row {wrong[0]}: give a finite number that is not negative.")
-    return Places(mean, sd)
+    return Places(np.where(known, given.position, np.nan), np.where(known, given.sd, 0.0))
 
 
 def _conditions(table: Table, weight: Floats) -> Conditions:
