@@ -252,6 +252,13 @@ def test_gaussian_density_integrates_to_one():
     torch.testing.assert_close(torch.trapezoid(squares, x, dim=0), likelihood.variance(curves, z))
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ZINB])
+def test_variances_are_known_where_a_likelihood_has_no_formula(name):
+    likelihood = _likelihood(name, 4)
+    curves, z = _curves_and_z(name, (5, 4))
+    torch.testing.assert_close(Likelihood.variance(likelihood, curves, z), likelihood.variance(curves, z))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_curve_suits_an_entry_better_than_the_saturated_one(name):
     likelihood = _likelihood(name, 4)

@@ -67,8 +67,15 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
     def variance(self, curves: Tensor, z: Tensor) -> Tensor:
-        """Variance of one entry where the features' curves stand at ``curves`` (P, D)."""
-        raise NotImplementedError
+        """Variance of one entry where the features' curves stand at ``curves`` (P, D).
+
+        Without a formula of its own: the least that an unbiased estimate of the mean from one entry can have. It is the
+        entry's own where the entry is that estimate, as in exponential families.
+        """
+        with torch.enable_grad():
+            at = curves.detach().requires_grad_(True)
+            (slopes,) = torch.autograd.grad(self.mean(at, z).sum(), at)
+        return slopes.square() / self.information(curves, z)
 
     def sample(self, curves: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         """One draw for each entry of ``curves`` (P, D)."""
