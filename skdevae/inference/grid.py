@@ -33,7 +33,7 @@ class GridInference(Inference):
         return self.placed_log_evidence(source)[0]
 
     def placed(self, source: RowSource) -> Placement:
-        return self.placed_posterior(source)[1]
+        return placement_on_grid(self.model, source, self.grid_posterior(source))
 
     def placed_posterior(self, source: RowSource, credible_level: float = 0.95) -> tuple[PosteriorFields, Placement]:
         exact = self.grid_posterior(source, credible_level)
@@ -57,7 +57,7 @@ class GridInference(Inference):
         posterior = exact_posterior(self.model, source, self.model.averaged_tables_at)
         return _with_constants(self.model, source, posterior.log_evidence)
 
-    def grid_posterior(self, source: RowSource, credible_level: float = 0.95) -> LatentPosterior:
+    def grid_posterior(self, source: RowSource, credible_level: float | None = None) -> LatentPosterior:
         return exact_posterior(self.model, source, self.model.predictive_tables, credible_level)
 
 
@@ -79,9 +79,12 @@ def exact_posterior(
     model: GenerativeModel,
     source: RowSource,
     tables: Callable[[Tensor], LinearTables],
-    credible_level: float = 0.95,
+    credible_level: float | None = None,
 ) -> LatentPosterior:
-    """Posterior of every row's latent under the coefficients that ``tables`` gives at points z (P, Q)."""
+    """Posterior of every row's latent under the coefficients that ``tables`` gives at points z (P, Q).
+
+    Without a ``credible_level`` it has no intervals.
+    """
     if not share_a_grid(model, source):
         raise ValueError(
             "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and in "
@@ -99,7 +102,7 @@ def exact_posterior(
 
 
 def _posterior_by_strata(
-    model: GenerativeModel, source: RowSource, tables: Callable[[Tensor], LinearTables], credible_level: float
+    model: GenerativeModel, source: RowSource, tables: Callable[[Tensor], LinearTables], credible_level: float | None
 ) -> LatentPosterior:
     """The posterior of rows whose coefficients depend on their covariates: one stratum after another."""
     posterior = LatentPosterior.empty(len(source), model.n_components, source.like)

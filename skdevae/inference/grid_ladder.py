@@ -71,7 +71,7 @@ class LatentPosterior:
 
     ``mean``, ``sd``, ``lower`` and ``upper`` are (B, Q), by component. The others are (B,): ``log_evidence`` is
     log p(x) without the constants of x; ``resolved`` is 1 where a grid was fine and long enough, else 0; ``beyond`` is
-    how much posterior mass lies beyond ``z_max``.
+    how much posterior mass lies beyond ``z_max``. ``lower`` and ``upper`` are NaN where no interval is asked for.
     """
 
     log_evidence: Tensor
@@ -94,10 +94,10 @@ class LatentPosterior:
         )
 
     @staticmethod
-    def of_the_prior(n_rows: int, n_components: int, like: Tensor, credible_level: float) -> LatentPosterior:
+    def of_the_prior(n_rows: int, n_components: int, like: Tensor, credible_level: float | None) -> LatentPosterior:
         """The posterior of rows that say nothing: the standard normal prior."""
         zeros, none = like.new_zeros(n_rows, n_components), like.new_zeros(n_rows)
-        half_width = zeros + float(norm.ppf(0.5 + 0.5 * credible_level))
+        half_width = zeros + (math.nan if credible_level is None else float(norm.ppf(0.5 + 0.5 * credible_level)))
         return LatentPosterior(none, zeros, zeros + 1, -half_width, half_width, none + 1, none)
 
     def put_(self, index: Tensor | slice, other: LatentPosterior) -> None:
@@ -224,7 +224,7 @@ class GridLadder:
         return log_joint
 
 
-def latent_posterior(source: GridSource, ladder: GridLadder, credible_level: float = 0.95) -> LatentPosterior:
+def latent_posterior(source: GridSource, ladder: GridLadder, credible_level: float | None = None) -> LatentPosterior:
     """Posterior and evidence of every row, each on a window that holds and resolves it.
 
     The trapezoidal rule converges faster than any power of the spacing once the spacing is below the posterior's sd. A
@@ -431,17 +431,19 @@ def _grouped(targets: Tensor, n_components: int) -> Iterator[tuple[Box, Tensor]]
 
 
 def _summarize(
-    joint: Tensor, q: Tensor, resolved: Tensor, window: Window, z_max: float, credible_level: float
+    joint: Tensor, q: Tensor, resolved: Tensor, window: Window, z_max: float, credible_level: float | None
 ) -> LatentPosterior:
     center = window.points.mean(0)
     centered = window.points - center
     mean = q @ centered
     sd = (q @ centered**2 - mean**2).clamp(min=0).sqrt()
     sd = torch.where(resolved[:, None], sd, sd.clamp(min=window.spacing))  # no more is known than which point it is
-    tail = 0.5 * (1 - credible_level)
-    marginals = [_marginal(window.unravel(q), component) for component in range(len(window.axes))]
-    ends = [_quantiles(marginal, axis, (tail, 1 - tail)) for marginal, axis in zip(marginals, window.axes, strict=True)]
-    lower, upper = (torch.stack(by_component, 1) for by_component in zip(*ends, strict=True))
+    lower = upper = torch.full_like(mean, math.nan)
+    if credible_level is not None:  # quantiles cost as much as all else
+        levels = 0.5 * (1 - credible_level), 0.5 * (1 + credible_level)
+        marginals = [_marginal(window.unravel(q), component) for component in range(len(window.axes))]
+        ends = [_quantiles(marginal, axis, levels) for marginal, axis in zip(marginals, window.axes, strict=True)]
+        lower, upper = (torch.stack(by_component, 1) for by_component in zip(*ends, strict=True))
     beyond = q[:, (window.points.abs() > z_max).any(1)].sum(1)
     evidence = torch.logsumexp(joint, 1)
     return LatentPosterior(evidence, center + mean, sd, lower, upper, resolved.to(q), beyond)

@@ -138,7 +138,7 @@ class GridStatistics:
         present = mass > 1e-6 * mass.sum()
         return present, mass[present], self.weighted[present] / self.mass[present].clamp(min=1e-6)
 
-    def at(self, points: slice) -> GridStatistics:
+    def at(self, points: slice | Tensor) -> GridStatistics:
         """The sums at some of the points. ``divergence`` and ``n_rows`` stay those of all points."""
         return GridStatistics(
             self.weighted[points],
@@ -157,6 +157,13 @@ class GridStatistics:
         if tables.positive is not None and self.positive is not None:
             total = total + (tables.positive * self.positive[:, None]).sum(0)
         return total
+
+
+def where_rows_are(statistics: GridStatistics, grid: LatentGrid) -> tuple[GridStatistics, LatentGrid]:
+    """The sums (L P, D) in L strata at those of the points (P, Q) that have rows, and the grid of these points."""
+    present = statistics.mass.amax(1).unflatten(0, (-1, len(grid.points))).amax(0) > 0
+    of_strata = present.repeat(len(statistics.mass) // len(present))
+    return statistics.at(of_strata), LatentGrid(grid.axis, grid.points[present], grid.log_mass[present])
 
 
 def total(parts: Iterator[GridStatistics]) -> GridStatistics:

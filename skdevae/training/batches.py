@@ -18,6 +18,7 @@ from ..nn.latent_grid import (
     standard_normal_log_density,
     summarize,
     total,
+    where_rows_are,
 )
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
@@ -127,28 +128,30 @@ class ExpectationSteps:
         self._updates = updates
         changes_rows = module.effects is not None and not module.has_strata
         self._stays = all_positions_are_known(source.context, grid) and not changes_rows
-        self._statistics: GridStatistics | None = None
+        self._found: tuple[GridStatistics, LatentGrid] | None = None
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         module, effects = self._module, self._module.effects
         with torch.no_grad():
             if effects is not None and self._updates and not module.has_strata:
                 effects_by_residuals_(module, effects, self._source, self._grid)
-            statistics = self._expectation()
+            statistics, grid = self._expectation()
             if self._updates:
-                module.update_clusters_(statistics, self._grid, EPOCH_STEPS)
+                module.update_clusters_(statistics, grid, EPOCH_STEPS)
             if effects is not None and self._updates and module.has_strata:
-                effects_by_strata_(module, effects, statistics, self._grid)
+                effects_by_strata_(module, effects, statistics, grid)
             summary = summary_less_effects(self._summary, module, self._source)
-        inputs = ModuleInputs((statistics, summary, self._grid), len(self._source))
+        inputs = ModuleInputs((statistics, summary, grid), len(self._source))
         for _ in range(self._n_gradient_steps):
             yield inputs
 
-    def _expectation(self) -> GridStatistics:
-        """The E-step, or its result where that cannot have changed."""
-        if self._statistics is None or not self._stays:
-            self._statistics = expected_statistics(self._module, self._source, self._grid)
-        return self._statistics
+    def _expectation(self) -> tuple[GridStatistics, LatentGrid]:
+        """The E-step, and the points that have rows; or what it was before where it cannot have changed."""
+        if not self._stays:
+            return expected_statistics(self._module, self._source, self._grid), self._grid
+        if self._found is None:
+            self._found = where_rows_are(expected_statistics(self._module, self._source, self._grid), self._grid)
+        return self._found
 
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:

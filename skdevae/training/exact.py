@@ -63,13 +63,14 @@ def fit_exact(
     grid = grid_of(source, settings)
     steps = _STEPS[source.is_large]
     max_epochs = settings.max_epochs or (_EPOCHS_OF_LARGE_TABLES if source.is_large else defaults.exact_epochs)
+    are_known = all_positions_are_known(source.context, grid)
     options = settings.options(
         max_epochs,
         steps,
-        learning_rate=defaults.exact_learning_rate,
+        learning_rate=defaults.known_learning_rate if are_known else defaults.exact_learning_rate,
         betas=_BETAS,
         # There is nothing to anneal where no position depends on the curves.
-        annealed_share=0.0 if all_positions_are_known(source.context, grid) else defaults.annealed_share,
+        annealed_share=0.0 if are_known else defaults.annealed_share,
     )
     batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=steps, updates=True)
     batches_valid = None
@@ -104,8 +105,9 @@ def _train(
     schedules: list[Callback] = [Annealing(source.total_weight, hottest, options.annealed_epochs)]
     if judge is not None and not source.is_large:
         last = (options.annealed_epochs + options.max_epochs) // 2
-        first = last if all_positions_are_known(source.context, grid) else options.annealed_epochs
-        schedules.append(Judgement(judge, first, last))
+        if all_positions_are_known(source.context, grid):
+            last = 0  # what is known of the rows does not grow
+        schedules.append(Judgement(judge, options.annealed_epochs, last))
         # Until the last judgement, neither convergence nor early stopping is judged.
         options = replace(options, annealed_epochs=last)
     elif judge is None and module.flat_candidate is not None and not options.annealed_epochs:

@@ -27,6 +27,8 @@ class TrainingDefaults:
     ----------
     exact_learning_rate, exact_epochs
         Starting rate of Adam and passes over the table, in exact inference.
+    known_learning_rate
+        Starting rate where the positions of all rows are known: a regression goes further with smaller steps.
     annealed_share
         Share of the epochs of exact inference over which q(z) and q(w) are annealed.
     amortized_learning_rate, amortized_epochs
@@ -36,6 +38,7 @@ class TrainingDefaults:
     """
 
     exact_learning_rate: float = 0.1
+    known_learning_rate: float = 0.04
     exact_epochs: int = 150
     annealed_share: float = 0.5
     amortized_learning_rate: float = 0.01

@@ -148,8 +148,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
     noise_floor : float, default=0.1
         Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
-        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.1 for exact and 0.01 for amortised
-        inference.
+        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.1 for exact inference, 0.04 along
+        an axis that is exactly known, and 0.01 for amortised inference.
     batch_size : int, default=128
         Number of rows per gradient step. Exact inference takes gradient steps for all rows at once and ignores it.
     max_epochs : int, default=None
