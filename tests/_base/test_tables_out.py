@@ -1,6 +1,7 @@
 """Curves, expected rows and posteriors are data frames where ``transform`` gives them, and hold the same numbers."""
 
 import pickle
+import sys
 
 import numpy as np
 import pandas as pd
@@ -109,9 +110,12 @@ def test_several_components(table):
     np.testing.assert_array_equal(pd.DataFrame(posterior)["lower_1"], posterior.lower.iloc[:, 1])
 
 
-@pytest.mark.parametrize("estimator", [DeVAETransformer, DGDEmbedder])
-def test_a_posterior_is_a_table(estimator, table):
-    model = quick(estimator, 1).fit(table)
+SMALL = {"n_clusters": 2, "n_init": 1, "hidden_layer_sizes": (4,)}
+
+
+@pytest.mark.parametrize("estimator, parameters", [(DeVAETransformer, {}), (DGDEmbedder, SMALL)])
+def test_a_posterior_is_a_table(estimator, parameters, table):
+    model = quick(estimator, 1, **parameters).fit(table)
     posterior = model.posterior(table)
     found = pd.DataFrame(posterior)
     assert list(found.columns) == ["mean", "sd", "lower", "upper", "beyond_training"]
@@ -136,3 +140,9 @@ def test_a_pipeline_goes_back_through_data_frames(table):
     plain = make_pipeline(StandardScaler(), quick()).fit(table)
     back = pipeline.inverse_transform(pipeline.transform(table))
     np.testing.assert_array_equal(back, plain.inverse_transform(plain.transform(table)))
+
+
+def test_a_library_that_is_missing_is_named(arrays, monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with config_context(transform_output="polars"), pytest.raises(ImportError, match="requires polars"):
+        arrays.trajectories(Z)

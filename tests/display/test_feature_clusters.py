@@ -31,7 +31,7 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def pipeline(table):
-    clusterer = BasisDeVAEClusterer(n_grid_points=33, max_epochs=40, random_state=0)
+    clusterer = BasisDeVAEClusterer(n_grid_points=33, max_epochs=15, random_state=0)
     return make_pipeline(StandardScaler().set_output(transform="pandas"), clusterer).fit(table)
 
 
