@@ -28,6 +28,18 @@ class Posterior(dict[str, Any]):
         Samples beyond the range of the training samples: what is said of their latents rests on how curves go on.
     index : pandas.Index of length n_samples or None, default=None
         Names of the samples, where they were the rows of a data frame.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skdevae import DeVAETransformer
+    >>> from skdevae.datasets import make_progression
+    >>> X = make_progression(40, n_transient=0, n_increasing=3, n_decreasing=3, as_frame=True, random_state=0).data
+    >>> posterior = DeVAETransformer(max_epochs=5, random_state=0).fit(X).posterior(X)
+    >>> posterior.mean.shape
+    (40, 1)
+    >>> list(pd.DataFrame(posterior))
+    ['mean', 'sd', 'lower', 'upper', 'beyond_training']
     """
 
     mean: np.ndarray

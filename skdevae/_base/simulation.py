@@ -101,6 +101,18 @@ class SimulationMixin(TablesOutMixin):
         ------
         ValueError
             If z is so far out that an expected value is not a finite number.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(40, n_transient=0, n_increasing=1, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).set_output(transform="pandas").fit(X)
+        >>> curves = model.trajectories([-1.0, 0.0, 1.0])
+        >>> list(curves)
+        ['increasing_00', 'decreasing_00', 'decreasing_01']
+        >>> list(curves.index)
+        [-1.0, 0.0, 1.0]
         """
         module, positions = self._at_positions(z)
         context = self._context_at(positions.cpu().numpy(), None, covariates)

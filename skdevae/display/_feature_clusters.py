@@ -95,7 +95,7 @@ class FeatureClusterDisplay:
     >>> from skdevae.datasets import make_progression
     >>> from skdevae.display import FeatureClusterDisplay
     >>> X = make_progression(80, n_transient=2, n_increasing=3, n_decreasing=2, as_frame=True, random_state=0).data
-    >>> clusterer = BasisDeVAEClusterer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+    >>> clusterer = BasisDeVAEClusterer(n_grid_points=17, max_epochs=8, random_state=0).fit(X)
     >>> display = FeatureClusterDisplay.from_estimator(clusterer, X, kind="both")
     >>> display.heatmap_.get_array().shape
     (7, 80)
