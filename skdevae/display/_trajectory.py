@@ -11,15 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions, check_parameters
 from .._typing import CovariatesLike
-from ..inspection._events import as_quantiles
 from ..inspection._input import reach
 from ..metrics._pipelines import given_facts
-from ._bands import replicate_band
 from ._curve_names import representatives
+from ._drawn_axis import DrawnAxis
 from ._layout import arrange_panels, import_matplotlib, is_outermost, lay_out
 from ._trajectory_data import (
-    axis_label,
-    curve_positions,
     feature_groups,
     given_curves,
     most_important,
@@ -179,12 +176,15 @@ class TrajectoryDisplay:
         estimator: Any,
         X: Any,
         *,
+        axis: ArrayLike | None = None,
+        axis_sd: float | ArrayLike | None = None,
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         features: str | int | Iterable[str | int] | None = None,
         panels: PanelsName = "cluster",
         units: Literal["scaled", "user"] | None = None,
         value_label: str | Mapping[str, str] | None = None,
+        axis_label: str | None = None,
         replicates: Sequence[Any] | None = None,
         interval_level: float = 0.9,
         z: ArrayLike | None = None,
@@ -210,6 +210,12 @@ class TrajectoryDisplay:
             clusters are put together by what they are constrained to do.
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
             What `estimator` takes. It may be another table than the one that `estimator` was fitted on.
+        axis : array-like of shape (n_samples,), default=None
+            Known positions of the samples, as for ``fit``, for a model that was fitted with an axis. NaN where they are
+            not known. None places samples by their entries alone. Such a model is drawn along the axis in its own
+            units, which is called by the name of a Series.
+        axis_sd : float or array-like of shape (n_samples,), default=None
+            Standard deviation of the error of ``axis``, in its units. None means that it is exact.
         size_factors, covariates : array-like of shape (n_samples, ...), default=None
             Of the rows of X, for an estimator that was fitted with those of its rows.
         features : str, int or sequence of them, default=None
@@ -225,16 +231,17 @@ class TrajectoryDisplay:
         value_label : str or mapping of str to str, default=None
             What the vertical axis shows, such as "mg/dL": of all features, or by feature. None says which units are
             drawn.
+        axis_label : str, default=None
+            What the horizontal axis shows. None calls it after the feature of ``orientation``, if there is one.
         replicates : sequence of estimators, default=None
             Fits to resampled rows, such as :func:`skdevae.inspection.bootstrap` makes. The curves that are named get a
-            band that contains `interval_level` of the replicates' curves at each position. Since every replicate has
-            an axis of its own, curves are compared where the same share of the samples of X comes before. None draws
-            no band.
+            band that contains `interval_level` of the replicates' curves at each position. Replicates that have found
+            an axis of their own are compared where the same share of the samples of X comes before. None draws no band.
         interval_level : float, default=0.9
             Share of the replicates inside of the band.
         z : array-like of shape (n_points,), default=None
-            Positions on the axis at which to evaluate the curves. None means 200 between the 1 % and 99 % quantiles of
-            the positions of the samples of X.
+            Positions on the axis, in the units that are drawn, at which to evaluate the curves. None means 200 between
+            the 1 % and 99 % quantiles of the positions of the samples of X.
         max_features_per_panel : int, default=50
             Draw at most this many features of a cluster: those whose curves vary most.
         max_samples : int, default=1000
@@ -279,60 +286,46 @@ class TrajectoryDisplay:
         model, names = reached.model, reached.names
         facts = given_facts(size_factors=size_factors, covariates=covariates)
 
-        def positions_of(fitted: Any) -> NDArray[np.float64]:
-            return np.asarray(fitted.transform(reached.table, **facts), dtype=np.float64)[:, 0]
-
-        positions = positions_of(model)
+        drawn_axis = DrawnAxis.of(reached, axis, axis_sd, facts)
         groups = feature_groups(model, len(names))
         selected = selected_columns(features, names)
         selected = selected[groups.labels[selected] >= 0]  # of the others nothing was learned that could be drawn
         if len(selected) == 0:
             raise ValueError("None of the features varied in the training table, so there are no curves to draw.")
-        if units is None:
-            units = "user" if panels == "feature" else "scaled"
-        elif units == "user" and not reached.is_reversible:
-            raise ValueError(
-                "units='user' needs an inverse_transform of every step before the estimator, and no columns that "
-                "condition: draw units='scaled', or give the Pipeline steps that can be undone."
-            )
-        drawn_units = plotted_units(reached, facts, units)
+        drawn_units = plotted_units(reached, facts, units, panels == "feature")
 
-        def curves_of(fitted: Any, at: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-            return drawn_units.curves(np.asarray(fitted.trajectories(at), dtype=np.float64), columns)
+        def curves_of(fitted: Any, latents: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+            return drawn_units.curves(np.asarray(fitted.trajectories(latents), dtype=np.float64), columns)
 
         # A feature is as important as its curve varies over the samples. Some quantiles represent the samples.
-        typical = np.quantile(positions, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
+        typical = np.quantile(drawn_axis.latents, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
         importances = curves_of(model, typical, selected).std(0)
         kept = np.ones(len(selected), dtype=bool)
         if panels == "cluster":
             kept = most_important(groups.labels[selected], importances, max_features_per_panel)
         drawn = selected[kept]
 
-        points = curve_positions(z, positions)
-        rows = spread_rows(positions, max_samples)
-        band: Any = (None, None)
+        points = drawn_axis.points(z)
+        rows = spread_rows(drawn_axis.positions, max_samples)
+        lower = upper = None
         if replicates is not None:
-            band = replicate_band(
-                lambda fitted, at: curves_of(fitted, at, drawn),
-                positions_of,
-                replicates,
-                as_quantiles(points, positions),
-                interval_level,
-            )
+            sides = [(1 - interval_level) / 2, (1 + interval_level) / 2]
+            resampled = [curves_of(fit, drawn_axis.on_latent_of(fit, points), drawn) for fit in replicates]
+            lower, upper = np.quantile(resampled, sides, axis=0)
         display = cls(
             z=points,
-            trajectories=curves_of(model, points, drawn),
-            positions=positions[rows],
+            trajectories=curves_of(model, drawn_axis.on_latent(points), drawn),
+            positions=drawn_axis.positions[rows],
             observations=drawn_units.observations(rows, drawn),
             feature_names=[names[column] for column in drawn],
             clusters=groups.labels[drawn],
             cluster_names=groups.names,
             cluster_sizes=groups.sizes,
             importances=importances[kept],
-            lower=band[0],
-            upper=band[1],
+            lower=lower,
+            upper=upper,
             value_labels=value_labels(value_label, drawn_units.label, [names[column] for column in drawn]),
-            axis_label=axis_label(reached, positions),
+            axis_label=drawn_axis.label if axis_label is None else axis_label,
         )
         return display.plot(
             panels=panels,

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
 from sklearn.utils import check_array
 
-from ..inspection._events import evaluation_grid
 from ..inspection._input import Reached
 from ._plotted_units import PlottedUnits, ScaledUnits, UserUnits
 
-#: positions through which a curve is drawn by default
-_CURVE_POINTS = 200
 #: what numbers of ``monotonic_cst_`` mean, in the order in which their panels stand
 _DIRECTIONS = {1: "increasing", -1: "decreasing", 0: "free"}
 
@@ -43,8 +38,17 @@ def feature_groups(model: Any, n_features: int) -> Groups:
     return Groups(np.zeros(n_features, dtype=int), [""])
 
 
-def plotted_units(reached: Reached, facts: dict[str, Any], units: str) -> PlottedUnits:
+def plotted_units(
+    reached: Reached, facts: dict[str, Any], units: Literal["scaled", "user"] | None, one_a_panel: bool
+) -> PlottedUnits:
     """Units in which a table that has reached a model is drawn, without what sizes and covariates do to its rows."""
+    if units is None:
+        units = "user" if one_a_panel else "scaled"
+    elif units == "user" and not reached.is_reversible:
+        raise ValueError(
+            "units='user' needs steps before the estimator that keep columns apart and have an inverse_transform: draw "
+            "units='scaled', or give the Pipeline steps that can be undone."
+        )
     model, table = reached.model, reached.table
     if hasattr(model, "adjust"):
         table = model.adjust(table, **facts)
@@ -95,55 +99,12 @@ def most_important(
     return kept
 
 
-def curve_positions(z: ArrayLike | None, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Positions (P,) through which curves are drawn, ascending: those given, or where the samples are."""
-    if z is None:
-        points = evaluation_grid(positions, n=_CURVE_POINTS)
-        if points[-1] - points[0] < 1e-6:  # a single sample has no range
-            points = np.linspace(points[0] - 1, points[0] + 1, _CURVE_POINTS)
-        return points
-    points = np.sort(check_array(z, ensure_2d=False, dtype=np.float64, input_name="z").ravel())
-    if points[0] == points[-1]:
-        raise ValueError("z has a single position: give at least two different positions to draw a curve through.")
-    return points
-
-
 def spread_rows(positions: NDArray[np.float64], max_samples: int) -> NDArray[np.integer]:
     """Rows of at most ``max_samples`` samples, evenly spaced in rank along the axis."""
     rows: NDArray[np.integer] = np.argsort(positions, kind="stable")
     if len(rows) > max_samples:
         rows = rows[np.linspace(0, len(rows) - 1, max_samples).round().astype(int)]
     return rows
-
-
-def axis_label(reached: Reached, positions: NDArray[np.float64]) -> str:
-    """What the axis is called: after the feature that says which end is up, if there is one."""
-    model = reached.model
-    if getattr(model, "axis_is_given_", False):
-        return "position on the given axis"
-    feature = getattr(model, "orientation", None)
-    if isinstance(feature, str) and feature in reached.names:
-        column = reached.names.index(feature)
-    elif isinstance(feature, int | np.integer) and -len(reached.names) <= feature < len(reached.names):
-        column = int(feature)
-    else:
-        return "position on the latent axis"
-    values = _column(reached.table, int(model.modelled_columns_[column]))
-    known = ~np.isnan(values)
-    if len(np.unique(values[known])) < 2 or len(np.unique(positions[known])) < 2:
-        return "position on the latent axis"
-    # A constraint on the features may have turned the axis against the wish.
-    rises = spearmanr(values[known], positions[known]).statistic >= 0
-    return f"{'low → high' if rises else 'high → low'} {reached.names[column]}"
-
-
-def _column(table: Any, column: int) -> NDArray[np.float64]:
-    """A column of any kind of table, (N,), as numbers."""
-    if hasattr(table, "iloc"):
-        values = table.iloc[:, column]
-    else:
-        values = table[:, [column]].toarray() if sp.issparse(table) else np.asarray(table)[:, column]
-    return np.asarray(values, dtype=np.float64).ravel()
 
 
 def given_curves(

@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 
 from ._curve_names import spread_apart
 from ._fitted_text import shortened, text_width, wrapped
-from ._layout import leave_room
+from ._layout import SMALL_TEXT, TEXT, leave_room
 from ._palette import SAMPLE_COLOR, UNNAMED_COLOR, curve_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: size of the names of curves, in points
-_NAME_SIZE = 7.0
-#: sizes of titles, names of axes and ticks, in points
-_TITLE_SIZE, _LABEL_SIZE, _TICK_SIZE = 8.0, 7.5, 7.0
 #: most intervals between the ticks of an axis
 _MOST_TICKS = 5
 #: distance between names, as a multiple of their size
@@ -151,9 +147,9 @@ def name_curves(axes: Axes, curves: Curves, lines: dict[int, Any]) -> dict[str, 
     ends = np.clip((curves.values[-1, features] - bottom) / (top - bottom), 0, 1)
     order = np.argsort(-ends, kind="stable")
     features, ends = [features[position] for position in order], ends[order]
-    heights = spread_apart(ends, gap=_NAME_GAP * _NAME_SIZE / height)
-    names = [shortened(curves.names[feature], _NAME_SHARE * width, _NAME_SIZE) for feature in features]
-    leave_room(axes, (_NAME_START - 1) * width + max(text_width(name, _NAME_SIZE) for name in names))
+    heights = spread_apart(ends, gap=_NAME_GAP * SMALL_TEXT / height)
+    names = [shortened(curves.names[feature], _NAME_SHARE * width, SMALL_TEXT) for feature in features]
+    leave_room(axes, (_NAME_START - 1) * width + max(text_width(name, SMALL_TEXT) for name in names))
     labels = {}
     for feature, name, end, text_height in zip(features, names, ends, heights, strict=True):
         color = lines[feature].get_color()
@@ -173,7 +169,7 @@ def name_curves(axes: Axes, curves: Curves, lines: dict[int, Any]) -> dict[str, 
             },
             annotation_clip=False,
             color=color,
-            fontsize=_NAME_SIZE,
+            fontsize=SMALL_TEXT,
             va="center",
         )
     return labels
@@ -181,9 +177,9 @@ def name_curves(axes: Axes, curves: Curves, lines: dict[int, Any]) -> dict[str, 
 
 def dress(axes: Axes, axis_label: str | None, value_label: str | None) -> None:
     """Give a panel its ticks and the names of its axes; None leaves one to a neighbour."""
-    axes.set_xlabel(axis_label or "", fontsize=_LABEL_SIZE)
-    axes.set_ylabel(value_label or "", fontsize=_LABEL_SIZE)
-    axes.tick_params(labelsize=_TICK_SIZE)
+    axes.set_xlabel(axis_label or "", fontsize=TEXT)
+    axes.set_ylabel(value_label or "", fontsize=TEXT)
+    axes.tick_params(labelsize=SMALL_TEXT)
     axes.locator_params(nbins=_MOST_TICKS)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -193,7 +189,7 @@ def add_title(axes: Axes, title: str) -> None:
     # Only a layout makes room for a second line.
     fitted = shortened if axes.figure.get_layout_engine() is None else wrapped
     width, height = (72 * side / axes.figure.dpi for side in axes.get_window_extent().size)
-    beside = max((text_width(name.get_text(), _NAME_SIZE) for name in axes.texts), default=0.0)
-    axes.set_title(fitted(title, width + beside, _TITLE_SIZE), loc="left", fontsize=_TITLE_SIZE)
-    axes.set_xlabel(fitted(axes.get_xlabel(), width, _LABEL_SIZE))
-    axes.set_ylabel(fitted(axes.get_ylabel(), height, _LABEL_SIZE))
+    beside = max((text_width(name.get_text(), SMALL_TEXT) for name in axes.texts), default=0.0)
+    axes.set_title(fitted(title, width + beside, TEXT), loc="left", fontsize=TEXT)
+    axes.set_xlabel(fitted(axes.get_xlabel(), width, TEXT))
+    axes.set_ylabel(fitted(axes.get_ylabel(), height, TEXT))

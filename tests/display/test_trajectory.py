@@ -319,7 +319,7 @@ def test_a_pipeline_is_undone(table, step):
 def test_steps_that_cannot_be_undone(table):
     pipeline = make_pipeline(FunctionTransformer(np.asarray), RobustOnly(), BasisDeVAEClusterer(max_epochs=2))
     pipeline.fit(table)
-    with pytest.raises(ValueError, match="units='user' needs an inverse_transform"):
+    with pytest.raises(ValueError, match="units='user' needs steps"):
         TrajectoryDisplay.from_estimator(pipeline, table, units="user")
     drawn = TrajectoryDisplay.from_estimator(pipeline, table, panels="feature", features=[0])
     np.testing.assert_allclose(drawn.trajectories[:, 0], pipeline[-1].trajectories(drawn.z)[:, 0])
@@ -448,8 +448,51 @@ def test_an_axis_against_the_wish_says_so(table):
 
 def test_other_axes_are_called_what_they_are(clusterer, table):
     assert horizontal_label(clusterer, table) == "position on the latent axis"
-    given = BasisDeVAEClusterer(max_epochs=2, random_state=0).fit(table, axis=np.arange(len(table)))
-    assert horizontal_label(given, table) == "position on the given axis"
+
+
+@pytest.fixture(scope="module")
+def ages(table) -> pd.Series:
+    """Ages in another order than the rows, and of another scale than the latent."""
+    first = table.filter(like="increasing").mean(axis=1)
+    return pd.Series(40 + np.exp(first.rank() / 40), name="age (years)")
+
+
+@pytest.fixture(scope="module")
+def along_age(table, ages) -> BasisDeVAEClusterer:
+    return BasisDeVAEClusterer(max_epochs=20, random_state=0).fit(table, axis=ages)
+
+
+def test_a_given_axis_is_drawn_in_its_own_units(along_age, table, ages):
+    drawn = TrajectoryDisplay.from_estimator(along_age, table, features=["transient_00"], units="user", axis=ages)
+    panel = drawn.axes_[0]
+    assert panel.get_xlabel() == "age (years)"
+    assert ages.min() < drawn.z[0] < drawn.z[-1] < ages.max()
+    curve = along_age.trajectories(along_age.axis_map_.to_latent(drawn.z))[:, table.columns.get_loc("transient_00")]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), curve)
+    x, y = drawn.observations_["transient_00"].get_offsets().data.T
+    order = np.argsort(ages)
+    np.testing.assert_allclose(x, ages.iloc[order], atol=0.02)
+    np.testing.assert_array_equal(y, table["transient_00"].iloc[order])
+
+
+def test_samples_without_a_known_position_are_placed_by_their_entries(along_age, table):
+    drawn = TrajectoryDisplay.from_estimator(along_age, table)
+    placed = along_age.axis_map_.to_axis(along_age.transform(table)[:, 0])
+    np.testing.assert_allclose(drawn.positions, np.sort(placed))
+    assert drawn.axes_[-1].get_xlabel() == "position on the given axis"
+    named = TrajectoryDisplay.from_estimator(along_age, table, axis_label="age (years)")
+    assert named.axes_[-1].get_xlabel() == "age (years)"
+
+
+def test_replicates_along_a_given_axis_are_compared_at_equal_positions(along_age, table, ages):
+    drawn = TrajectoryDisplay.from_estimator(along_age, table, axis=ages, replicates=[along_age, along_age])
+    np.testing.assert_allclose(drawn.lower, drawn.trajectories)
+    np.testing.assert_allclose(drawn.upper, drawn.trajectories)
+
+
+def test_known_positions_are_of_no_use_along_an_axis_that_was_found(clusterer, table, ages):
+    with pytest.raises(ValueError, match="fitted without one"):
+        TrajectoryDisplay.from_estimator(clusterer, table, axis=ages)
 
 
 # ---- from which estimators ------------------------------------------------------------------------------------------
