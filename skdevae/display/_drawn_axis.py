@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 from sklearn.utils import check_array
 
+from ..inspection import Replicates
 from ..inspection._events import as_quantiles, evaluation_grid
 from ..inspection._input import Reached
 from ..inspection._positions import positions_of, query_of
@@ -27,21 +28,18 @@ class DrawnAxis:
 
     Attributes
     ----------
-    reached : Reached
-        The model, and the table whose rows are drawn.
-    facts : dict
-        Size factors and covariates of the rows.
     latents : ndarray of shape (N,)
-        Where the rows lie on the latent.
+        Where the rows of a table lie on the latent.
+    weights : ndarray of shape (N,)
+        How often each row counts.
     given : AxisMap or None
         The map between a given axis and the latent.
     label : str
         What the axis is called.
     """
 
-    reached: Reached
-    facts: dict[str, Any]
     latents: Floats
+    weights: Floats
     given: Any
     label: str
     positions: Floats = field(init=False)
@@ -51,15 +49,20 @@ class DrawnAxis:
 
     @classmethod
     def of(
-        cls, reached: Reached, axis: ArrayLike | None, axis_sd: ArrayLike | None, facts: dict[str, Any]
+        cls,
+        reached: Reached,
+        sample_weight: ArrayLike | None,
+        axis: ArrayLike | None,
+        axis_sd: ArrayLike | None,
+        facts: dict[str, Any],
     ) -> DrawnAxis:
         """The axis of a model that a table has reached, whose rows may have known positions."""
-        model = reached.model
-        latents = positions_of(model, query_of(reached, np.ones(reached.table.shape[0]), axis, axis_sd, **facts))
-        if not getattr(model, "axis_is_given_", False):
-            return cls(reached, facts, latents, None, _label(reached, latents))
+        query = query_of(reached, sample_weight, axis, axis_sd, **facts)
+        latents, weights = positions_of(reached.model, query), np.asarray(query.table.context.weight)
+        if not getattr(reached.model, "axis_is_given_", False):
+            return cls(latents, weights, None, _label(reached, latents))
         name = getattr(axis, "name", None)  # of a Series
-        return cls(reached, facts, latents, model.axis_map_, str(name or "position on the given axis"))
+        return cls(latents, weights, reached.model.axis_map_, str(name or "position on the given axis"))
 
     def points(self, z: ArrayLike | None) -> Floats:
         """Positions (P,) through which curves are drawn, ascending: those asked for, or where the samples are."""
@@ -70,7 +73,7 @@ class DrawnAxis:
                     "z has a single position: give at least two different positions to draw a curve through."
                 )
             return points
-        points = evaluation_grid(self.positions, n=_CURVE_POINTS)
+        points = evaluation_grid(self.positions, self.weights, n=_CURVE_POINTS)
         if points[-1] - points[0] < 1e-6:  # a single sample has no range
             return np.linspace(points[0] - 1, points[0] + 1, _CURVE_POINTS)
         return points
@@ -79,17 +82,37 @@ class DrawnAxis:
         """Where positions (P,) lie on the latent of the model."""
         return points if self.given is None else self.given.to_latent(points)
 
-    def on_latent_of(self, replicate: Any, points: Floats) -> Floats:
-        """Where positions (P,) lie on the latent of a replicate of the model.
+    def on_latents_of(self, replicates: Replicates, points: Floats) -> Floats:
+        """Where positions (P,) lie on the latents of replicates of the model, (R, P).
 
         A given axis is the same for all replicates. Another axis has a scale of its own in each, so equal positions are
-        not the same place on it. Where the same share of the samples comes before is.
+        not the same place on it. Where the same share of the samples comes before is. Samples count there as they do in
+        the figure, and not by how often a replicate has drawn them: the curves are those along these samples.
         """
+        if replicates.positions.shape[1] != len(self.latents):
+            raise ValueError(
+                f"replicates were made by resampling {replicates.positions.shape[1]} samples, but X has "
+                f"{len(self.latents)}: give the table that they were made from."
+            )
         if self.given is not None:
-            return np.asarray(replicate.axis_map_.to_latent(points), dtype=np.float64)
-        latents = np.asarray(replicate.transform(self.reached.table, **self.facts), dtype=np.float64)[:, 0]
-        distinct = np.unique(latents)
-        return np.interp(as_quantiles(points, self.positions), as_quantiles(distinct, latents), distinct)
+            return np.tile(self.on_latent(points), (len(replicates), 1))
+        shares = as_quantiles(points, self.positions, self.weights)
+        return np.stack([_at_shares(shares, own, self.weights) for own in replicates.positions])
+
+    def spread_rows(self, max_samples: int) -> NDArray[np.integer]:
+        """Rows of at most ``max_samples`` samples, evenly spaced in rank along the axis; heavy ones more than once."""
+        order: NDArray[np.integer] = np.argsort(self.positions, kind="stable")
+        n_wanted = min(max_samples, len(order))
+        if self.weights.min() == self.weights.max():
+            return order[np.linspace(0, len(order) - 1, n_wanted).round().astype(int)]
+        before = np.cumsum(self.weights[order])
+        return order[np.searchsorted(before, (np.arange(n_wanted) + 0.5) / n_wanted * before[-1])]
+
+
+def _at_shares(shares: Floats, positions: Floats, weights: Floats) -> Floats:
+    """Positions (P,) before which shares of the samples lie: the inverse of ``as_quantiles`` between samples."""
+    distinct = np.unique(positions[weights > 0])
+    return np.interp(shares, as_quantiles(distinct, positions, weights), distinct)
 
 
 def _label(reached: Reached, latents: Floats) -> str:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions, check_parameters
 from .._typing import CovariatesLike
+from ..inspection import Replicates
 from ..inspection._input import reach
 from ..metrics._pipelines import given_facts
 from ._curve_names import representatives
@@ -22,7 +23,6 @@ from ._trajectory_data import (
     most_important,
     plotted_units,
     selected_columns,
-    spread_rows,
     value_labels,
 )
 from ._trajectory_panel import (
@@ -178,6 +178,7 @@ class TrajectoryDisplay:
         *,
         axis: ArrayLike | None = None,
         axis_sd: float | ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         size_factors: ArrayLike | None = None,
         covariates: CovariatesLike = None,
         features: str | int | Iterable[str | int] | None = None,
@@ -185,8 +186,8 @@ class TrajectoryDisplay:
         units: Literal["scaled", "user"] | None = None,
         value_label: str | Mapping[str, str] | None = None,
         axis_label: str | None = None,
-        replicates: Sequence[Any] | None = None,
-        interval_level: float = 0.9,
+        replicates: Replicates | None = None,
+        confidence_level: float = 0.9,
         z: ArrayLike | None = None,
         max_features_per_panel: int = 50,
         max_samples: int = 1000,
@@ -216,6 +217,8 @@ class TrajectoryDisplay:
             units, which is called by the name of a Series.
         axis_sd : float or array-like of shape (n_samples,), default=None
             Standard deviation of the error of ``axis``, in its units. None means that it is exact.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each sample counts; None means once. It says which samples are drawn, and where curves end.
         size_factors, covariates : array-like of shape (n_samples, ...), default=None
             Of the rows of X, for an estimator that was fitted with those of its rows.
         features : str, int or sequence of them, default=None
@@ -233,11 +236,11 @@ class TrajectoryDisplay:
             drawn.
         axis_label : str, default=None
             What the horizontal axis shows. None calls it after the feature of ``orientation``, if there is one.
-        replicates : sequence of estimators, default=None
-            Fits to resampled rows, such as :func:`skdevae.inspection.bootstrap` makes. The curves that are named get a
-            band that contains `interval_level` of the replicates' curves at each position. Replicates that have found
-            an axis of their own are compared where the same share of the samples of X comes before. None draws no band.
-        interval_level : float, default=0.9
+        replicates : Replicates, default=None
+            Fits to resampled rows of X, as :func:`skdevae.inspection.bootstrap` makes them. The curves that are named
+            get a band that contains `confidence_level` of the replicates' curves at each position by itself. Axes that
+            replicates have found are compared where the same share of the samples comes before. None draws no band.
+        confidence_level : float, default=0.9
             Share of the replicates inside of the band.
         z : array-like of shape (n_points,), default=None
             Positions on the axis, in the units that are drawn, at which to evaluate the curves. None means 200 between
@@ -286,7 +289,7 @@ class TrajectoryDisplay:
         model, names = reached.model, reached.names
         facts = given_facts(size_factors=size_factors, covariates=covariates)
 
-        drawn_axis = DrawnAxis.of(reached, axis, axis_sd, facts)
+        drawn_axis = DrawnAxis.of(reached, sample_weight, axis, axis_sd, facts)
         groups = feature_groups(model, len(names))
         selected = selected_columns(features, names)
         selected = selected[groups.labels[selected] >= 0]  # of the others nothing was learned that could be drawn
@@ -294,27 +297,27 @@ class TrajectoryDisplay:
             raise ValueError("None of the features varied in the training table, so there are no curves to draw.")
         drawn_units = plotted_units(reached, facts, units, panels == "feature")
 
-        def curves_of(fitted: Any, latents: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
-            return drawn_units.curves(np.asarray(fitted.trajectories(latents), dtype=np.float64), columns)
+        def curves_of(latents: NDArray[np.float64], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+            return drawn_units.curves(np.asarray(model.trajectories(latents), dtype=np.float64), columns)
 
         # A feature is as important as its curve varies over the samples. Some quantiles represent the samples.
         typical = np.quantile(drawn_axis.latents, (np.arange(_TYPICAL_POSITIONS) + 0.5) / _TYPICAL_POSITIONS)
-        importances = curves_of(model, typical, selected).std(0)
+        importances = curves_of(typical, selected).std(0)
         kept = np.ones(len(selected), dtype=bool)
         if panels == "cluster":
             kept = most_important(groups.labels[selected], importances, max_features_per_panel)
         drawn = selected[kept]
 
         points = drawn_axis.points(z)
-        rows = spread_rows(drawn_axis.positions, max_samples)
+        rows = drawn_axis.spread_rows(max_samples)
         lower = upper = None
         if replicates is not None:
-            sides = [(1 - interval_level) / 2, (1 + interval_level) / 2]
-            resampled = [curves_of(fit, drawn_axis.on_latent_of(fit, points), drawn) for fit in replicates]
-            lower, upper = np.quantile(resampled, sides, axis=0)
+            resampled = replicates.trajectories(drawn_axis.on_latents_of(replicates, points))  # (R, P, D)
+            sides = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
+            lower, upper = np.quantile([drawn_units.curves(curves, drawn) for curves in resampled], sides, axis=0)
         display = cls(
             z=points,
-            trajectories=curves_of(model, drawn_axis.on_latent(points), drawn),
+            trajectories=curves_of(drawn_axis.on_latent(points), drawn),
             positions=drawn_axis.positions[rows],
             observations=drawn_units.observations(rows, drawn),
             feature_names=[names[column] for column in drawn],

@@ -99,14 +99,6 @@ def most_important(
     return kept
 
 
-def spread_rows(positions: NDArray[np.float64], max_samples: int) -> NDArray[np.integer]:
-    """Rows of at most ``max_samples`` samples, evenly spaced in rank along the axis."""
-    rows: NDArray[np.integer] = np.argsort(positions, kind="stable")
-    if len(rows) > max_samples:
-        rows = rows[np.linspace(0, len(rows) - 1, max_samples).round().astype(int)]
-    return rows
-
-
 def given_curves(
     z: ArrayLike,
     trajectories: Any,

@@ -11,14 +11,20 @@ from numpy.typing import ArrayLike
 from .._base.estimator import LatentEstimator, Query
 from ..inference.explained import positions_on_grid
 from ..table.given_axis import GivenAxis
+from ..table.weighted_rows import checked_weights
 from ._events import Floats
 from ._input import Reached
 
 
 def query_of(
-    reached: Reached, weights: Floats, axis: ArrayLike | None, axis_sd: ArrayLike | None, **facts: Any
+    reached: Reached,
+    sample_weight: ArrayLike | None,
+    axis: ArrayLike | None,
+    axis_sd: ArrayLike | None,
+    **facts: Any,
 ) -> Query:
     """What answers questions about a table, of rows with weights (N,) and positions that are known beforehand."""
+    weights = checked_weights(sample_weight, reached.table)
     query = reached.model._for_inference(reached.table, **facts)
     mean, sd = _given_axis(reached.model, axis, axis_sd, weights)
     table = replace(query.table, context=query.table.context.replaced(weight=weights, axis=mean, axis_sd=sd))

@@ -20,6 +20,7 @@ from skdevae import BasisDeVAEClusterer, DeVAETransformer, VAETransformer, displ
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.display import TrajectoryDisplay
 from skdevae.display._curve_names import representatives, spread_apart
+from skdevae.inspection import bootstrap
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -485,7 +486,8 @@ def test_samples_without_a_known_position_are_placed_by_their_entries(along_age,
 
 
 def test_replicates_along_a_given_axis_are_compared_at_equal_positions(along_age, table, ages):
-    drawn = TrajectoryDisplay.from_estimator(along_age, table, axis=ages, replicates=[along_age, along_age])
+    same = OtherScales(along_age, along_age.transform(table), [SAME, (np.exp, np.positive)])
+    drawn = TrajectoryDisplay.from_estimator(along_age, table, axis=ages, replicates=same)
     np.testing.assert_allclose(drawn.lower, drawn.trajectories)
     np.testing.assert_allclose(drawn.upper, drawn.trajectories)
 
@@ -628,27 +630,34 @@ def test_columns_that_condition_have_no_curve(table, form):
 # ---- bands ----------------------------------------------------------------------------------------------------------
 
 
-class OtherScale:
-    """A fitted model whose axis has another scale, and curves that lie higher by a constant."""
+class OtherScales:
+    """Replicates whose axes have other scales, and whose curves lie higher by constants."""
 
-    def __init__(self, model, latents, warp=np.positive, unwarp=np.positive, higher=0.0):
-        self.model, self.latents, self.warp, self.unwarp, self.higher = model, latents, warp, unwarp, higher
+    def __init__(self, model, latents, warps, heights=None):
+        self.model, self.warps = model, warps
+        self.positions = np.stack([warp(latents[:, 0]) for warp, _ in warps])
+        self.weights = np.ones_like(self.positions)
+        self.heights = np.zeros(len(warps)) if heights is None else heights
 
-    def transform(self, X, **facts):
-        assert len(X) == len(self.latents)
-        return self.warp(self.latents)
+    def __len__(self):
+        return len(self.warps)
 
     def trajectories(self, z):
-        return self.model.trajectories(self.unwarp(np.asarray(z))) + self.higher
+        assert len(z) == len(self)
+        return np.stack(
+            [
+                self.model.trajectories(back(at)) + height
+                for (_, back), at, height in zip(self.warps, z, self.heights, strict=True)
+            ]
+        )
+
+
+SAME = (np.positive, np.positive)
 
 
 def test_a_band_knows_replicates_by_the_samples_and_not_by_the_scale_of_their_axes(clusterer, table):
-    latents = clusterer.transform(table)
-    same = [
-        OtherScale(clusterer, latents, lambda z: 3 * z + 1, lambda z: (z - 1) / 3),
-        OtherScale(clusterer, latents, np.exp, np.log),
-        OtherScale(clusterer, latents, np.arctan, np.tan),
-    ]
+    warps = [(lambda z: 3 * z + 1, lambda z: (z - 1) / 3), (np.exp, np.log), (np.arctan, np.tan)]
+    same = OtherScales(clusterer, clusterer.transform(table), warps)
     drawn = TrajectoryDisplay.from_estimator(clusterer, table, replicates=same)
     assert set(drawn.bands_) == set(drawn.labels_)
     for edge in (drawn.lower, drawn.upper):
@@ -657,10 +666,9 @@ def test_a_band_knows_replicates_by_the_samples_and_not_by_the_scale_of_their_ax
 
 def test_a_band_has_the_quantiles_of_replicates(clusterer, table):
     heights, level = np.random.default_rng(0).normal(size=9), 0.6
-    latents = clusterer.transform(table)
-    replicates = [OtherScale(clusterer, latents, higher=higher) for higher in heights]
+    replicates = OtherScales(clusterer, clusterer.transform(table), [SAME] * 9, heights)
     drawn = TrajectoryDisplay.from_estimator(
-        clusterer, table, features=["transient_00"], units="user", replicates=replicates, interval_level=level
+        clusterer, table, features=["transient_00"], units="user", replicates=replicates, confidence_level=level
     )
     curve = clusterer.trajectories(drawn.z)[:, [table.columns.get_loc("transient_00")]]
     np.testing.assert_allclose(drawn.lower, curve + np.quantile(heights, (1 - level) / 2), atol=1e-6)
@@ -668,6 +676,33 @@ def test_a_band_has_the_quantiles_of_replicates(clusterer, table):
     low, high = drawn.axes_[0].get_ylim()
     assert low < drawn.lower.min()
     assert high > drawn.upper.max()
+
+
+def test_replicates_of_another_table_are_refused(clusterer, table):
+    replicates = OtherScales(clusterer, clusterer.transform(table), [SAME])
+    with pytest.raises(ValueError, match="resampling 80 samples, but X has 79"):
+        TrajectoryDisplay.from_estimator(clusterer, table[1:], replicates=replicates)
+
+
+def test_a_band_of_bootstrap_replicates_lies_around_the_curve(clusterer, table):
+    replicates = bootstrap(clusterer, table, n_bootstrap=12, random_state=0)
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, replicates=replicates)
+    middle = np.abs(drawn.z) < 1
+    inside = (drawn.lower <= drawn.trajectories) & (drawn.trajectories <= drawn.upper)
+    assert inside[middle].mean() > 0.8
+    assert (drawn.upper - drawn.lower)[middle].max() < 1  # sds of the table
+
+
+def test_weighted_samples_are_drawn_as_often_as_they_count(clusterer, table):
+    rng = np.random.default_rng(0)
+    weight = rng.integers(0, 4, len(table))
+    weighted = TrajectoryDisplay.from_estimator(clusterer, table, sample_weight=weight)
+    repeated = TrajectoryDisplay.from_estimator(clusterer, table.loc[table.index.repeat(weight)])
+    np.testing.assert_allclose(weighted.z, repeated.z)
+    np.testing.assert_allclose(
+        np.quantile(weighted.positions, [0.2, 0.5, 0.8]), np.quantile(repeated.positions, [0.2, 0.5, 0.8]), atol=0.1
+    )
+    assert not np.isin(weighted.positions, clusterer.transform(table[weight == 0])).any()
 
 
 def test_no_replicates_no_band(of_all_features):
