@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 from sklearn.utils import check_array
 
-from ..inspection import Replicates
+from ..inspection._bootstrap import Replicates
 from ..inspection._events import as_quantiles, evaluation_grid
 from ..inspection._input import Reached
 from ..inspection._positions import positions_of, query_of
@@ -59,10 +59,8 @@ class DrawnAxis:
         """The axis of a model that a table has reached, whose rows may have known positions."""
         query = query_of(reached, sample_weight, axis, axis_sd, **facts)
         latents, weights = positions_of(reached.model, query), np.asarray(query.table.context.weight)
-        if not getattr(reached.model, "axis_is_given_", False):
-            return cls(latents, weights, None, _label(reached, latents))
-        name = getattr(axis, "name", None)  # of a Series
-        return cls(latents, weights, reached.model.axis_map_, str(name or "position on the given axis"))
+        given = reached.model.axis_map_ if getattr(reached.model, "axis_is_given_", False) else None
+        return cls(latents, weights, given, axis_label(reached, latents, axis))
 
     def points(self, z: ArrayLike | None) -> Floats:
         """Positions (P,) through which curves are drawn, ascending: those asked for, or where the samples are."""
@@ -115,8 +113,10 @@ def _at_shares(shares: Floats, positions: Floats, weights: Floats) -> Floats:
     return np.interp(shares, as_quantiles(distinct, positions, weights), distinct)
 
 
-def _label(reached: Reached, latents: Floats) -> str:
-    """What an axis is called that was found: after the feature that says which end is up, if there is one."""
+def axis_label(reached: Reached, latents: Floats, axis: ArrayLike | None = None) -> str:
+    """What an axis is called: by the name of a given one, or after the feature that says which end is up."""
+    if getattr(reached.model, "axis_is_given_", False):
+        return str(getattr(axis, "name", None) or "position on the given axis")  # a Series has a name
     feature, names = getattr(reached.model, "orientation", None), reached.names
     if isinstance(feature, str) and feature in names:
         column = names.index(feature)

@@ -16,6 +16,7 @@ from ..inspection._input import reach
 from ..inspection._positions import positions_of, query_of
 from ..metrics import coclustering_matrix
 from ..metrics._pipelines import given_facts
+from ._drawn_axis import axis_label
 from ._heat_map import (
     AROUND_A_MIDDLE,
     SHARES,
@@ -28,7 +29,6 @@ from ._heat_map import (
 )
 from ._layout import TEXT, arrange_panels, import_matplotlib
 from ._plotted_units import ScaledUnits
-from ._trajectory_data import axis_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,7 +195,7 @@ class FeatureClusterDisplay:
                 "BasisVAEClusterer, or a Pipeline that ends in one."
             )
         facts = given_facts(size_factors=size_factors, covariates=covariates)
-        query = query_of(reached, np.ones(reached.table.shape[0]), axis, axis_sd, **facts)
+        query = query_of(reached, None, axis, axis_sd, **facts)
         positions = positions_of(model, query)
         courses = Courses.of(reached, positions, None)
         peaks, halves = courses.quantiles("peak"), courses.quantiles("half_change")
@@ -208,7 +208,7 @@ class FeatureClusterDisplay:
             places=np.where(np.isnan(peaks), halves, peaks),
             coclustering=coclustering_matrix(model.responsibilities_) if coclustering is None else coclustering,
             likelihood=model._config_["likelihood"]["name"],
-            axis_label=axis_label(reached, positions),
+            axis_label=axis_label(reached, positions, axis),
             kind=kind,
             max_columns=max_columns,
             ax=ax,

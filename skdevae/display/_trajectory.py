@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions, check_parameters
 from .._typing import CovariatesLike
-from ..inspection import Replicates
+from ..inspection._bootstrap import Replicates
 from ..inspection._input import reach
 from ..metrics._pipelines import given_facts
 from ._curve_names import representatives

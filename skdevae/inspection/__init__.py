@@ -3,9 +3,8 @@
 Functions take a fitted estimator, or a pipeline or search that ends in one, and a table in the user's units.
 """
 
-from .._base.replicates import Replicates
 from ._association import association_test
 from ._bootstrap import bootstrap
 from ._feature_table import feature_table
 
-__all__ = ["Replicates", "association_test", "bootstrap", "feature_table"]
+__all__ = ["association_test", "bootstrap", "feature_table"]
