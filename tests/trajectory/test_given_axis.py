@@ -11,6 +11,7 @@ from agreement import assert_agree
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm, rankdata, spearmanr
 from sklearn.base import clone
+from sklearn.linear_model import PoissonRegressor
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -70,6 +71,38 @@ def test_behaviours_and_curves_are_those_along_the_axis():
     expected = np.column_stack([np.tanh(2 * at), -at, np.exp(-2 * at**2)])
     found = model.inverse_transform(model.axis_map_.to_latent(at)[:, None])[:, :3]
     assert_allclose(found, expected, atol=0.1)
+
+
+def test_curves_are_those_of_a_direct_regression():
+    """Without hidden layers derivatives are straight lines, and curves are parabolas of the normal scores."""
+    X, t = table()
+    model = DeVAETransformer(hidden_layer_sizes=(), weight_precision=0, max_epochs=100, random_state=0)
+    model.fit(X, axis=t)
+    z = model.axis_map_.to_latent(t)
+    expected = np.polynomial.polynomial.polyval(z, np.polynomial.polynomial.polyfit(z, X, 2)).T
+    assert_allclose(model.inverse_transform(z[:, None]), expected, atol=0.02 * X.std())
+
+
+def test_effects_of_covariates_are_those_of_a_direct_regression():
+    """And so are their standard errors: where positions are known, nothing is lost to them."""
+    random = np.random.default_rng(0)
+    z, group, sizes = norm.ppf((np.arange(400) + 0.5) / 400), np.resize([0, 1, 1], 400), random.uniform(0.5, 2, 400)
+    random.shuffle(z)
+    curves = 1.5 + np.outer(z, [0.5, -0.3, 0.0]) + np.outer(group, [0.4, 0.0, -0.2])
+    X = random.poisson(sizes[:, None] * np.exp(curves))
+    model = DeVAETransformer(likelihood="poisson", hidden_layer_sizes=(), weight_precision=0, random_state=0)
+    model.fit(X, axis=z, covariates=pd.Series(group).astype("category").rename("group"), size_factors=sizes)
+    design = np.column_stack([z, z**2, group])
+    for column, found, error in zip(
+        X.T, model.covariate_effects_.to_numpy()[:, 0], model.covariate_standard_errors_.to_numpy()[:, 0], strict=True
+    ):
+        regression = PoissonRegressor(alpha=0, tol=1e-8, solver="newton-cholesky")
+        regression.fit(design, column / sizes, sample_weight=sizes)
+        full = np.column_stack([np.ones(400), design])
+        information = full.T @ ((sizes * regression.predict(design))[:, None] * full)
+        expected = np.sqrt(np.linalg.inv(information)[3, 3])
+        assert_allclose(found, regression.coef_[2], atol=0.2 * expected)
+        assert_allclose(error, expected, rtol=0.05)
 
 
 @each_estimator
