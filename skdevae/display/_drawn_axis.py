@@ -84,8 +84,7 @@ class DrawnAxis:
         """Where positions (P,) lie on the latents of replicates of the model, (R, P).
 
         A given axis is the same for all replicates. Another axis has a scale of its own in each, so equal positions are
-        not the same place on it. Where the same share of the samples comes before is. Samples count there as they do in
-        the figure, and not by how often a replicate has drawn them: the curves are those along these samples.
+        not the same place on it. Where the same share of its own samples comes before is.
         """
         if replicates.positions.shape[1] != len(self.latents):
             raise ValueError(
@@ -95,7 +94,8 @@ class DrawnAxis:
         if self.given is not None:
             return np.tile(self.on_latent(points), (len(replicates), 1))
         shares = as_quantiles(points, self.positions, self.weights)
-        return np.stack([_at_shares(shares, own, self.weights) for own in replicates.positions])
+        own = zip(replicates.positions, replicates.weights, strict=True)
+        return np.stack([_at_shares(shares, latents, weights) for latents, weights in own])
 
     def spread_rows(self, max_samples: int) -> NDArray[np.integer]:
         """Rows of at most ``max_samples`` samples, evenly spaced in rank along the axis; heavy ones more than once."""
