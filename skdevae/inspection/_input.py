@@ -27,7 +27,7 @@ class Reached:
     names : list of str
         Names of the columns that are modelled.
     earlier : sequence of transformers
-        The steps before the model.
+        The steps before the model that change units or columns.
     origin : list of int or None
         Which column of the user's table each modelled column is. None where the steps before the model mix columns, or
         cannot be reversed.
@@ -73,7 +73,7 @@ def reach(estimator: Any, X: Any, *, needs_axis: bool = True) -> Reached:
     ValueError
         If the estimator does not end in a fitted model of this package, or its latent is not one axis.
     """
-    *earlier, model = [step for _, step in flat_steps(estimator)]
+    *steps, model = [step for _, step in flat_steps(estimator)]
     if not isinstance(model, LatentEstimator):
         raise ValueError(
             f"Expected a fitted estimator of skdevae, or a Pipeline that ends in one, but the last step is "
@@ -87,13 +87,23 @@ def reach(estimator: Any, X: Any, *, needs_axis: bool = True) -> Reached:
         )
     table = X if hasattr(X, "shape") else np.asarray(X)
     names = before = input_names(estimator, table)
-    are_kept = True
-    for step in earlier:
+    are_kept, earlier = True, []
+    for step in steps:
+        n_before = table.shape[1]
         table = step.transform(table)
+        if _is_imputer(step) and table.shape[1] == n_before:
+            continue  # there is nothing to undo
+        earlier.append(step)
         are_known = hasattr(step, "get_feature_names_out") or table.shape[1] == len(names)
         names = output_names(step, names, table.shape[1])
-        are_kept &= are_known and hasattr(step, "inverse_transform") and set(names) <= set(before)
+        can_be_undone = hasattr(step, "inverse_transform") and not _is_imputer(step)
+        are_kept &= are_known and can_be_undone and set(names) <= set(before)
     origin = [before.index(name) for name in modelled_names(model, names)] if are_kept else None
     # The model's own names, if it was fitted on a data frame, are more certain than those worked out here.
     names = modelled_names(model, list(getattr(model, "feature_names_in_", names)))
     return Reached(model, table, names, earlier, origin)
+
+
+def _is_imputer(step: Any) -> bool:
+    """Whether a step fills in missing entries, and leaves all others in their units."""
+    return hasattr(step, "add_indicator") and hasattr(step, "missing_values")

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import VarianceThreshold
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -49,6 +50,24 @@ def test_columns_that_a_step_leaves_out_do_not_come_back(table):
     constant = table.assign(always=7.0)[["marker 0", "always", *table.columns[1:]]]
     reached = reach(pipeline.fit(constant), constant)
     np.testing.assert_allclose(reached.in_user_units(reached.table), table.to_numpy())
+    assert reached.names == list(table.columns)
+
+
+@pytest.mark.parametrize("imputer", [SimpleImputer(), KNNImputer()])
+def test_imputers_leave_nothing_to_undo(table, imputer):
+    gaps = table.mask(np.random.default_rng(0).random(table.shape) < 0.1)
+    reached = reach(make_pipeline(imputer, StandardScaler(), devae()).fit(gaps), gaps)
+    assert reached.is_reversible
+    assert reached.names == list(table.columns)
+    known = gaps.notna().to_numpy()
+    np.testing.assert_allclose(reached.in_user_units(np.asarray(reached.table))[known], table.to_numpy()[known])
+
+
+def test_columns_that_an_imputer_leaves_out_are_not_undone(table):
+    empty = table.assign(never=np.nan)
+    with pytest.warns(UserWarning, match="without any observed values"):
+        reached = reach(make_pipeline(SimpleImputer(), devae()).fit(empty), empty)
+    assert not reached.is_reversible
     assert reached.names == list(table.columns)
 
 
