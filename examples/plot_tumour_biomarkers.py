@@ -252,19 +252,19 @@ def draw_positions(ax, positions: np.ndarray, study: Study) -> None:
         groups.sort(key=lambda group: group[1].mean())
     middle = np.mean([np.median(values) for _, values in groups])
     sides = (("center", 0.0),) if len(groups) == 1 else (("right", -0.15), ("left", 0.15))
-    styles = zip(sides, ("#0072B2", "#C44E00"), ("", "////"), strict=False)
+    styles = zip(sides, ("#34009C", "#C4530B"), ("", "////"), strict=False)
     for (name, values), ((side, step), color, hatch) in zip(groups, styles, strict=True):
         ax.hist(
             values, bins, histtype="stepfilled", facecolor=color + "59", edgecolor=color, hatch=hatch, linewidth=1.5
         )  # fmt: skip
         ax.text(
-            middle + step, 0.99, f"{name} ({len(values)})", color=color, fontsize=10, ha=side, va="bottom",
+            middle + step, 0.99, f"{name} ({len(values)})", color=color, fontsize=8, ha=side, va="bottom",
             transform=ax.get_xaxis_transform(),
         )  # fmt: skip
     ax.set_xlim(positions.min(), positions.max())
-    ax.set_xlabel("position on the latent axis", fontsize=9)
-    ax.set_ylabel(study.samples, fontsize=9)
-    ax.tick_params(labelsize=8.5)
+    ax.set_xlabel("position on the latent axis", fontsize=8)
+    ax.set_ylabel(study.samples, fontsize=8)
+    ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -274,20 +274,19 @@ def draw(pipeline: Pipeline, study: Study) -> plt.Figure:
     n_panels = 1 + len(names)
     n_cols = 2 if n_panels <= 4 else 3
     figure, axes = plt.subplots(
-        -(-n_panels // n_cols), n_cols, figsize=(5.2 * n_cols, 3.4 * -(-n_panels // n_cols)), layout="constrained",
+        -(-n_panels // n_cols), n_cols, figsize=(3.6 * n_cols, 2.4 * -(-n_panels // n_cols)), layout="constrained",
         squeeze=False,
     )  # fmt: skip
     for empty in axes.ravel()[n_panels:]:
         empty.remove()
     draw_positions(axes[0, 0], pipeline.transform(study.features)[:, 0], study)
-    z = middle_of(pipeline.transform(study.features)[:, 0])
-    TrajectoryDisplay.from_estimator(pipeline, study.features, z=z, ax=axes.ravel()[1:n_panels], max_labels=6)
+    TrajectoryDisplay.from_estimator(pipeline, study.features, ax=axes.ravel()[1:n_panels], max_labels=6)
     verbs = {"increasing": "rise", "decreasing": "fall", "transient": "come and go"}
     counts = [f"{size} {verbs[clusterer.cluster_names_[name]]}" for name, size in zip(names, sizes, strict=True)]
     blind = "" if study.labels is None else ", found without their labels"
     figure.suptitle(
         f"{len(study.features)} {study.samples} on one axis{blind}: of {sizes.sum()} features {', '.join(counts)}",
-        fontsize=13, x=0.01, ha="left",
+        fontsize=9, x=0.01, ha="left",
     )  # fmt: skip
     return figure
 
@@ -338,7 +337,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     output = options.output or Path("figures") / f"{study.name}.png"
     output.parent.mkdir(parents=True, exist_ok=True)
     figure = draw(pipeline, study)
-    figure.savefig(output, dpi=92)
+    figure.savefig(output, dpi=150)
     plt.close(figure)
     print(f"\nFigure: {output}")
 

@@ -24,7 +24,7 @@ def shortened(text: str, width: float, size: float) -> str:
         return text
     for n_kept in range(len(text) - 1, 1, -1):
         n_first = (n_kept + 1) // 2
-        candidate = f"{text[:n_first]}…{text[len(text) - (n_kept - n_first) :]}"
+        candidate = f"{text[:n_first].rstrip()}…{text[len(text) - (n_kept - n_first) :].lstrip()}"
         if text_width(candidate, size) <= width:
             return candidate
     return f"{text[0]}…"
