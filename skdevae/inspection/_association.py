@@ -180,7 +180,7 @@ def association_test(
 
     With covariates, values are permuted within the levels of categorical ones. Of numeric covariates a smooth effect is
     taken away, and what is left is permuted among samples with similar values. In the same way counts are compared with
-    what is expected of the samples' sizes, in units of their Poisson sd, and permuted among samples of similar size.
+    what is expected of the samples' sizes, in units of their noise, and permuted among samples of similar size.
     With numeric covariates or unequal sizes, p-values are therefore approximate.
 
     Where entries are missing, a feature's observed entries are permuted among the samples that have one. The test is

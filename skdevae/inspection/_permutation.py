@@ -142,7 +142,7 @@ class CurveTest:
 
     The statistic is a log evidence, in nats. A curve has a Gaussian process as its prior, whose length and share of the
     feature's variance are averaged over (see :mod:`skdevae.nn.smooth_curves`); what is not explained is taken for noise
-    of an unknown variance. For counts, the variance is taken to be proportional to the row's size.
+    of an unknown variance. Rows count by their weight, and counts also by their size, as Poisson counts do.
 
     Parameters
     ----------
@@ -175,16 +175,19 @@ class CurveTest:
         return vectors, 1 + np.multiply.outer(amplitudes, values.clip(0))
 
     def residuals(self, values: Floats) -> Floats:
-        """What covariates leave of features (N, D), divided by what their noise grows with: (N, D).
+        """What covariates leave of features (N, D), in units of their noise, as far as that depends on sizes: (N, D).
 
         These are what rows exchange. Features that covariates explain altogether have zeros.
         """
-        values = values / self._root_size[:, None]
-        scaled = self._root_weight[:, None] * values
+        scaled = self._root_weight[:, None] * values / self._root_size[:, None]
         left = scaled - self._null @ (self._null.T @ scaled)
         left = left - self._null @ (self._null.T @ left)
         left[:, (left**2).sum(0) <= _ROUNDING_SQUARED * (scaled**2).sum(0)] = 0.0
-        return left / self._root_weight[:, None]
+        left = left / self._root_weight[:, None]
+        size = self._root_size**2
+        if np.ptp(size) <= _ROUNDING * size.max():
+            return left
+        return left / np.sqrt(_noise_of_counts(values, left**2, size))
 
     def evidence(self, residuals: Floats, orders: Integers) -> Floats:
         """Log evidence of a curve against none: (R, D) for residuals (N, D) that are given to rows (R, N)."""
@@ -229,6 +232,17 @@ class CurveTest:
         squares = (self._root_weight**2)[orders] @ residuals**2
         on_null, on_basis = np.split(products, [self._null.shape[1]], axis=2)
         return on_basis, squares - (on_null**2).sum(2)
+
+
+def _noise_of_counts(values: Floats, squares: Floats, size: Floats) -> Floats:
+    """What squares (N, D) of residuals of counts (N, D), divided by the rows' sizes (N,), are on average: (N, D).
+
+    It is the rate of Poisson counts, and where counts are overdispersed a part that grows with size.
+    """
+    rate = values.sum(0) / size.sum()
+    more = ((squares - rate) / size[:, None]).mean(0).clip(0)
+    expected = rate + np.multiply.outer(size, more)
+    return np.where(expected > 0, expected, 1.0)
 
 
 def permutation_test(values: Floats, places: Places, conditions: Conditions, n_permutations: int, seed: int) -> Result:

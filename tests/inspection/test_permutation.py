@@ -37,11 +37,12 @@ def test_evidence_is_the_restricted_likelihood_of_gaussian_processes(n_covariate
     here, values = conditions(n, n_covariates, unequal), np.random.default_rng(5).normal(size=(n, 2))
     shares = bin_shares(places(n), here.weight)
     test = CurveTest(shares, here)
-    found = test.evidence(test.residuals(values), np.arange(n)[None])[0]
+    residuals = test.residuals(values)
+    found = test.evidence(residuals, np.arange(n)[None])[0]
 
     scale = np.sqrt(here.size * here.weight)
     level = scale[:, None] * np.column_stack([np.ones(n), here.design])
-    y = scale[:, None] * values / here.size[:, None]
+    y = np.sqrt(here.weight)[:, None] * residuals
     centring = np.eye(n) - level @ np.linalg.pinv(level)
     middles = norm.ppf((np.arange(20) + 0.5) / 20)
 
@@ -113,6 +114,27 @@ def test_what_numbers_explain_is_no_change_along_the_axis():
     given = Conditions(smooth_effects(number[:, 0]), unit, unit, strata(none, number))
     assert (alone.p_value <= 0.02).all()
     assert kstest(permutation_test(values, where, given, 99, 0).p_value, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("dispersion", [np.inf, 1.0])
+def test_sizes_explain_counts(dispersion):
+    """Counts of samples whose sizes decide where they lie; their noise grows with sizes in a way of its own."""
+    n, random = 150, np.random.default_rng(6)
+    log_size = 0.8 * random.normal(size=(n, 1))
+    rates = 3 * np.exp(log_size) * np.ones((n, 100))
+    if np.isfinite(dispersion):
+        rates = rates * random.gamma(dispersion, 1 / dispersion, size=rates.shape)
+    counts = random.poisson(rates).astype(float)
+    where, unit, none = (
+        Places(log_size[:, 0] + 0.5 * random.normal(size=n), np.full(n, 0.3)),
+        np.ones(n),
+        np.empty((n, 0)),
+    )
+    given = Conditions(none, np.exp(log_size[:, 0]), unit, strata(none, log_size))
+    assert kstest(permutation_test(counts, where, given, 99, 0).p_value, "uniform").pvalue > 0.01
+    residuals = CurveTest(bin_shares(where, unit), given).residuals(counts)
+    large = log_size[:, 0] > 0
+    np.testing.assert_allclose((residuals[large] ** 2).mean(), (residuals[~large] ** 2).mean(), rtol=0.1)
 
 
 def test_smooth_effects_of_numbers_with_few_values():
