@@ -5,6 +5,7 @@ Functions take a fitted estimator, or a pipeline or search that ends in one, and
 
 from ._association import association_test
 from ._bootstrap import bootstrap
+from ._event_order import EventOrder, event_order
 from ._feature_table import feature_table
 
-__all__ = ["association_test", "bootstrap", "feature_table"]
+__all__ = ["EventOrder", "association_test", "bootstrap", "event_order", "feature_table"]
