@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from ..inspection import event_order
 from ._heat_map import SHARES, add_color_bar, draw_matrix, height_of_rows, name_rows
 from ._layout import SMALL_TEXT, TEXT, arrange_panels, import_matplotlib
 from ._palette import CURVE_COLORS, UNNAMED_COLOR
@@ -17,6 +18,7 @@ from ._palette import CURVE_COLORS, UNNAMED_COLOR
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Event: TypeAlias = Literal["onset", "half_change", "peak", "end"] | float
 Kind: TypeAlias = Literal["positions", "positional_variance", "both"]
 
 _KINDS = ("positions", "positional_variance", "both")
@@ -25,10 +27,10 @@ _KINDS = ("positions", "positional_variance", "both")
 class EventOrderDisplay:
     """The order in which features change along the axis: positions with intervals, and the positional variance diagram.
 
-    Use :meth:`from_event_order` to make one. Features stand in their most probable order, the first one at the top.
-    Positions are shares of the samples that come before the event. In the positional variance diagram, colours say how
-    probable it is that a feature is the first, the second, and so on, over the replicates. Features that are equally
-    early in a replicate share the ranks that they take up together.
+    Use :meth:`from_estimator` to make one, or :meth:`from_event_order` if you have the order already. Features stand in
+    their most probable order, the first one at the top. Positions are shares of the samples that come before the event.
+    In the positional variance diagram, colours say how probable it is that a feature is the first, the second, and so
+    on, over the replicates. Features that are equally early in a replicate share the ranks that they take up together.
 
     Parameters
     ----------
@@ -59,6 +61,17 @@ class EventOrderDisplay:
     ----------
     Fonteijn, H. M. et al. (2012). "An event-based model for disease progression and its application in familial
     Alzheimer's disease and Huntington's disease". NeuroImage. It introduces the positional variance diagram.
+
+    Examples
+    --------
+    >>> from skdevae import DeVAETransformer
+    >>> from skdevae.datasets import make_progression
+    >>> from skdevae.display import EventOrderDisplay
+    >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
+    >>> model = DeVAETransformer(n_grid_points=33, max_epochs=10, random_state=0).fit(X)
+    >>> display = EventOrderDisplay.from_estimator(model, X, n_bootstrap=5, random_state=0)
+    >>> display.rank_probability.shape
+    (6, 6)
     """
 
     def __init__(
@@ -71,6 +84,62 @@ class EventOrderDisplay:
         self.positions = positions
         self.rank_probability = rank_probability
         self.event = event
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        event: Event = "half_change",
+        kind: Kind = "both",
+        features: Sequence[str] | None = None,
+        ax: Any = None,
+        point_kw: dict[str, Any] | None = None,
+        heatmap_kw: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> EventOrderDisplay:
+        """Find the order of events along the axis of a fitted estimator, and draw it.
+
+        Parameters
+        ----------
+        estimator : estimator, Pipeline or search
+            Fitted, with one latent component. In a Pipeline, the features are those that reach the last step.
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            The table that `estimator` was fitted on.
+        event : {"onset", "half_change", "peak", "end"} or float, default="half_change"
+            As for :func:`skdevae.inspection.event_order`.
+        kind : {"positions", "positional_variance", "both"}, default="both"
+            As for :meth:`from_event_order`.
+        features : sequence of str, default=None
+            As for :meth:`from_event_order`.
+        ax : matplotlib Axes or array of Axes, default=None
+            As for :meth:`from_event_order`.
+        point_kw : dict, default=None
+            As for :meth:`from_event_order`.
+        heatmap_kw : dict, default=None
+            As for :meth:`from_event_order`.
+        **options
+            Passed on to :func:`skdevae.inspection.event_order`: what it takes beside these, such as ``n_bootstrap``,
+            ``replicates`` or ``covariates``.
+
+        Returns
+        -------
+        display : EventOrderDisplay
+            Drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If `estimator` has no axis, or as for :meth:`from_event_order`.
+        """
+        import_matplotlib("pyplot", "EventOrderDisplay")  # if it is missing, say so before the work
+        order = event_order(estimator, X, event=event, **options)
+        return cls.from_event_order(
+            order, kind=kind, features=features, ax=ax, point_kw=point_kw, heatmap_kw=heatmap_kw
+        )
 
     @classmethod
     def from_event_order(

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skdevae import DeVAETransformer
+from skdevae.datasets import make_progression
 from skdevae.display import EventOrderDisplay
 from skdevae.display._event_order import rank_probability
 from skdevae.display._palette import UNNAMED_COLOR
+from skdevae.inspection import bootstrap, event_order
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -122,6 +125,19 @@ def test_axes_that_are_given_are_used_and_others_refused(order):
         EventOrderDisplay.from_event_order(order, kind="ranks")
     with pytest.raises(ValueError, match="no probabilities of ranks"):
         EventOrderDisplay(positions=order.positions).plot()
+
+
+def test_an_estimator_is_asked_for_the_order():
+    X = make_progression(40, n_transient=0, n_increasing=3, n_decreasing=2, as_frame=True, random_state=0).data
+    model = DeVAETransformer(n_grid_points=33, max_epochs=5, random_state=0).fit(X)
+    options = {"event": "onset", "replicates": bootstrap(model, X, n_bootstrap=3, random_state=0)}
+    display = EventOrderDisplay.from_estimator(model, X, **options, kind="positions")
+    order = event_order(model, X, **options)
+    expected = EventOrderDisplay.from_event_order(order, kind="positions")
+    pd.testing.assert_frame_equal(display.positions, expected.positions)
+    pd.testing.assert_frame_equal(display.rank_probability, expected.rank_probability)
+    assert [name for name in display.positions.index if name in order.order] == list(order.order)
+    assert display.axes_[0].get_xlabel().startswith("onset")
 
 
 # ---- ranks -----------------------------------------------------------------------------------------------------------
