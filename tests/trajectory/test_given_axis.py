@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer
 from skdevae.datasets import make_progression
 
-_QUICK = {"n_knots": 17, "n_grid_points": 33, "max_epochs": 20, "random_state": 0}
+_QUICK = {"n_knots": 17, "n_grid_points": 33, "max_epochs": 15, "random_state": 0}
 ESTIMATORS = {
     "BasisDeVAE": BasisDeVAEClusterer(**_QUICK),
     "BasisVAE": BasisVAEClusterer(4, hidden_layer_sizes=(8,), **_QUICK),
@@ -32,7 +32,7 @@ each_estimator = pytest.mark.parametrize("name", ESTIMATORS)
 
 @cache
 def progression():
-    return make_progression(100, n_transient=4, n_increasing=4, n_decreasing=4, random_state=0)
+    return make_progression(80, n_transient=3, n_increasing=3, n_decreasing=3, random_state=0)
 
 
 def table():
@@ -250,7 +250,7 @@ def test_searches_and_pipelines_pass_it_on():
     split = KFold(2)
     with sklearn.config_context(enable_metadata_routing=True):
         estimator = clone(ESTIMATORS["DeVAE"]).set_fit_request(axis=True)
-        search = GridSearchCV(estimator, {"max_epochs": [20]}, cv=split, error_score="raise").fit(X, axis=t)
+        search = GridSearchCV(estimator, {"max_epochs": [15]}, cv=split, error_score="raise").fit(X, axis=t)
         steps = make_pipeline(StandardScaler(), clone(estimator)).fit(X, axis=t)
     by_hand = [clone(ESTIMATORS["DeVAE"]).fit(X[a], axis=t[a]).score(X[b]) for a, b in split.split(X)]
     assert_allclose(search.cv_results_["mean_test_score"], np.mean(by_hand), rtol=1e-8)
@@ -278,16 +278,16 @@ def test_series_and_columns_are_taken():
 @pytest.mark.parametrize(
     "facts, complaint",
     [
-        ({"axis": [0.0, 1.0]}, "axis has 2 values, but X has 100 samples"),
+        ({"axis": [0.0, 1.0]}, "axis has 2 values, but X has 80 samples"),
         ({"axis": {3: np.inf}}, "axis is inf in row 3"),
         ({"axis": {}, "axis_sd": {5: -1.0}}, "axis_sd is -1.0 in row 5"),
         ({"axis": {}, "axis_sd": {5: np.nan}}, "axis_sd is nan in row 5"),
         ({"axis": {}, "axis_sd": -0.5}, "axis_sd is -0.5 in row 0"),
         ({"axis": {}, "axis_sd": [1.0]}, "axis_sd has 1 values"),
         ({"axis_sd": 1.0}, "axis_sd is given without axis"),
-        ({"axis": [2.5] * 100}, "axis has no value but 2.5"),
-        ({"axis": {}, "orientation": np.arange(100)}, "axis and orientation are both given"),
-        ({"axis": ["old"] * 100}, "cannot be read as numbers"),
+        ({"axis": [2.5] * 80}, "axis has no value but 2.5"),
+        ({"axis": {}, "orientation": np.arange(80)}, "axis and orientation are both given"),
+        ({"axis": ["old"] * 80}, "cannot be read as numbers"),
     ],
 )
 def test_errors_say_what_is_wrong(facts, complaint):
