@@ -41,6 +41,8 @@ class EventOrderDisplay:
         Probability of each rank (columns 1, 2, ...) for each feature, in the same order.
     event : str or float, default="half_change"
         Which event it is.
+    n_without : int, default=0
+        How many features have no such event, and are not drawn.
 
     Attributes
     ----------
@@ -80,10 +82,12 @@ class EventOrderDisplay:
         positions: pd.DataFrame,
         rank_probability: pd.DataFrame | None = None,
         event: str | float = "half_change",
+        n_without: int = 0,
     ) -> None:
         self.positions = positions
         self.rank_probability = rank_probability
         self.event = event
+        self.n_without = n_without
 
     @classmethod
     def from_estimator(
@@ -161,7 +165,7 @@ class EventOrderDisplay:
         kind : {"positions", "positional_variance", "both"}, default="both"
             What to draw.
         features : sequence of str, default=None
-            Names of the features to draw. None means all. Ranks are always those among all features.
+            Names of the features to draw. None means all that have the event. Ranks are those among all features.
         ax : matplotlib Axes or array of Axes, default=None
             Where to draw: one Axes, or two if `kind` is "both", or a single one whose place both take. None makes a
             figure as wide as one column of a journal, or as two.
@@ -183,17 +187,21 @@ class EventOrderDisplay:
             If `kind` is none of the above, if a feature is not there, or if `ax` does not have as many Axes as there
             are panels.
         """
-        names = [*order.order, *(name for name in order.positions.index if name not in set(order.order))]
+        positions = order.positions[["estimate", "lower", "upper"]]
+        last = [name for name in positions.index if name not in set(order.order)]
         if features is not None:
-            unknown = [name for name in features if name not in names]
+            unknown = [name for name in features if name not in positions.index]
             if unknown or not len(features):
                 asked = ", ".join(map(repr, unknown)) or "nothing"
                 raise ValueError(f"features asks for {asked}: give names of features.")
-            names = [name for name in names if name in set(features)]
+        names = [name for name in [*order.order, *last] if name in set(order.order if features is None else features)]
+        if not names:
+            raise ValueError(f"No feature has the event {order.event!r}, so there is no order to draw.")
         display = cls(
-            positions=order.positions.loc[names, ["estimate", "lower", "upper"]],
+            positions=positions.loc[names],
             rank_probability=rank_probability(order.replicates).loc[names],
             event=order.event,
+            n_without=0 if features is not None else len(last),
         )
         return display.plot(ax=ax, kind=kind, point_kw=point_kw, heatmap_kw=heatmap_kw)
 
@@ -261,7 +269,8 @@ class EventOrderDisplay:
         drawn = axes.errorbar(estimate, rows, xerr=bars, **{**style, **keywords})
         self.points_, self.intervals_ = drawn.lines[0], drawn.lines[2][0]
         axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
-        axes.set_xlabel(f"{_title(self.event)} (share of the samples)", fontsize=TEXT)
+        without = f"\n{self.n_without} feature{'s' * (self.n_without > 1)} without" if self.n_without else ""
+        axes.set_xlabel(f"{_title(self.event)} (share of the samples){without}", fontsize=TEXT)
         axes.tick_params(labelsize=SMALL_TEXT)
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)

@@ -55,24 +55,34 @@ def order() -> Order:
 # ---- what is drawn ---------------------------------------------------------------------------------------------------
 
 
-def test_features_are_in_their_order_and_those_without_the_event_come_last_in_grey(order):
+def test_features_that_have_the_event_are_in_their_order(order):
     display = EventOrderDisplay.from_event_order(order)
-    labels = display.axes_[0].get_yticklabels()
+    assert [label.get_text() for label in display.axes_[0].get_yticklabels()] == ["early", "middle", "late"]
+    low, high = display.axes_[0].get_ylim()
+    assert low > high  # the first event is at the top
+    assert display.axes_[0].get_xlabel() == "half change (share of the samples)\n1 feature without"
+
+
+def test_features_that_are_asked_for_and_lack_the_event_come_last_in_grey(order):
+    labels = EventOrderDisplay.from_event_order(order, features=NAMES).axes_[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["early", "middle", "late", "never"]
     greys = [to_rgba(label.get_color()) == to_rgba(UNNAMED_COLOR) for label in labels]
     assert greys == [False, False, False, True]
-    low, high = display.axes_[0].get_ylim()
-    assert low > high  # the first event is at the top
+
+
+def test_an_event_that_no_feature_has(order):
+    order.order = []
+    with pytest.raises(ValueError, match="No feature has the event 'half_change'"):
+        EventOrderDisplay.from_event_order(order)
 
 
 def test_positions_have_their_intervals(order):
     display = EventOrderDisplay.from_event_order(order, kind="positions")
     assert len(display.axes_) == 1
     expected = order.positions.loc[["early", "middle", "late"]]
-    np.testing.assert_allclose(display.points_.get_xdata(orig=False)[:3], expected["estimate"])
-    ends = np.array([segment[:, 0] for segment in display.intervals_.get_segments()[:3]])
+    np.testing.assert_allclose(display.points_.get_xdata(orig=False), expected["estimate"])
+    ends = np.array([segment[:, 0] for segment in display.intervals_.get_segments()])
     np.testing.assert_allclose(ends, expected[["lower", "upper"]])
-    assert display.axes_[0].get_xlabel() == "half change (share of the samples)"
 
 
 def test_an_estimate_outside_of_its_interval_is_drawn_nevertheless(order):
@@ -85,7 +95,7 @@ def test_an_estimate_outside_of_its_interval_is_drawn_nevertheless(order):
 
 def test_the_diagram_shows_the_probability_of_ranks(order):
     display = EventOrderDisplay.from_event_order(order, kind="positional_variance")
-    expected = rank_probability(order.replicates).loc[["early", "middle", "late", "never"]]
+    expected = rank_probability(order.replicates).loc[["early", "middle", "late"]]
     np.testing.assert_array_equal(display.heatmap_.get_array(), expected)
     assert display.points_ is None
 
@@ -103,7 +113,7 @@ def test_some_features_keep_their_ranks_among_all(order):
 def test_a_share_of_the_change_is_named(order):
     order.event = 0.25
     display = EventOrderDisplay.from_event_order(order)
-    assert display.axes_[0].get_xlabel() == "25 % of the change (share of the samples)"
+    assert display.axes_[0].get_xlabel().startswith("25 % of the change (share of the samples)")
 
 
 def test_both_panels_have_the_same_rows_at_the_same_height(order):
@@ -136,7 +146,7 @@ def test_an_estimator_is_asked_for_the_order():
     expected = EventOrderDisplay.from_event_order(order, kind="positions")
     pd.testing.assert_frame_equal(display.positions, expected.positions)
     pd.testing.assert_frame_equal(display.rank_probability, expected.rank_probability)
-    assert [name for name in display.positions.index if name in order.order] == list(order.order)
+    assert list(display.positions.index) == list(order.order)
     assert display.axes_[0].get_xlabel().startswith("onset")
 
 
