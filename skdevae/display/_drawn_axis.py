@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
+from scipy.interpolate import PchipInterpolator
+from scipy.stats import norm, spearmanr
 from sklearn.utils import check_array
 
 from ..inspection._bootstrap import Replicates
@@ -20,6 +21,8 @@ Floats = NDArray[np.float64]
 
 #: positions through which a curve is drawn by default
 _CURVE_POINTS = 200
+#: Fewest ranks through which the map from a given axis is drawn. Fewer positions, such as stages, are all among them.
+_LEAST_RANKS = 20
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,20 @@ class DrawnAxis:
         return points
 
     def on_latent(self, points: Floats) -> Floats:
-        """Where positions (P,) lie on the latent of the model."""
-        return points if self.given is None else self.given.to_latent(points)
+        """Where positions (P,) lie on the latent of the model.
+
+        The map from a given axis is one of ranks, which has a step at every sample. Curves along it would have these
+        steps, too. So it is read at some ranks, evenly spaced, and is smooth between them.
+        """
+        if self.given is None:
+            return points
+        axis, latent = self.given.axis, self.given.latent
+        ranks = norm.cdf(latent)
+        n_wanted = max(_LEAST_RANKS, int(2 * len(axis) ** (1 / 3)))
+        wanted = np.linspace(ranks[0], ranks[-1], n_wanted)
+        knots = np.unique(np.abs(ranks - wanted[:, None]).argmin(1)) if len(axis) > n_wanted else slice(None)
+        smooth = PchipInterpolator(axis[knots], latent[knots])(points)
+        return np.where((points < axis[0]) | (points > axis[-1]), self.given.to_latent(points), smooth)
 
     def on_latents_of(self, replicates: Replicates, points: Floats) -> Floats:
         """Where positions (P,) lie on the latents of replicates of the model, (R, P).
