@@ -53,7 +53,7 @@ class TrajectoryDisplay:
     """Every feature's curve along the latent axis, one panel for each cluster of features, or one for each feature.
 
     Use :meth:`from_estimator` to make one, or :meth:`from_predictions` if you have the curves already. Curves are drawn
-    where samples are: between the 1 % and 99 % quantiles of their positions. Bars along the lower edge of a panel show
+    where samples are, but for the outermost 1 % to 5 % of them at either end. Bars along the lower edge of a panel show
     how many samples are where. In a panel of several features a few representative curves are named and drawn in
     colour. A panel of one feature also shows its observations, each sample at its posterior mean. Clusters without
     features have no panel.
@@ -243,8 +243,8 @@ class TrajectoryDisplay:
         confidence_level : float, default=0.9
             Share of the replicates inside of the band.
         z : array-like of shape (n_points,), default=None
-            Positions on the axis, in the units that are drawn, at which to evaluate the curves. None means 200 between
-            the 1 % and 99 % quantiles of the positions of the samples of X.
+            Positions on the axis, in the units that are drawn, at which to evaluate the curves. None means 200 where
+            samples of X are, but for the outermost 1 % to 5 % of them at either end.
         max_features_per_panel : int, default=50
             Draw at most this many features of a cluster: those whose curves vary most.
         max_samples : int, default=1000

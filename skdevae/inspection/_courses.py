@@ -17,7 +17,7 @@ _DIRECTIONS = {(False, True): "up", (False, False): "down", (True, True): "up th
 
 @dataclass(frozen=True)
 class Courses:
-    """The curves of D features, at points between the first and the last percent of the samples.
+    """The curves of D features, at points between the first and the last of the samples.
 
     Attributes
     ----------

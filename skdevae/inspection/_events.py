@@ -19,8 +19,9 @@ SHARES = {"onset": 0.1, "half_change": 0.5, "end": 0.9}
 #: names of the events; any share between 0 and 1 is one, too
 EVENTS = ("onset", "half_change", "peak", "end")
 
-#: share of the samples beyond each end of the part of the axis on which curves are judged
-_BEYOND = 0.01
+#: Least and largest share of the samples beyond each end of the part of the axis on which curves are judged, and how
+#: many samples these should be. With fewer, it is their noise that decides where the curves end.
+_BEYOND, _SAMPLES_BEYOND = (0.01, 0.05), 10
 #: range of a curve, relative to its values, that may be rounding alone
 _NO_CHANGE = 1e-10
 #: Share of its range by which a curve turns at least. As at the onset, a tenth counts as a change.
@@ -28,7 +29,7 @@ _LEAST_TURN = SHARES["onset"]
 
 
 def span(positions: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
-    """The part of the axis where samples are: the 1 % and 99 % quantiles of their positions.
+    """The part of the axis where samples are: ten of them lie beyond each end, but 1 % at least and 5 % at most.
 
     Parameters
     ----------
@@ -43,7 +44,8 @@ def span(positions: ArrayLike, weights: ArrayLike | None = None) -> tuple[float,
         Ends of that part.
     """
     distinct, before = _distribution(positions, weights)
-    low, high = np.interp([_BEYOND, 1 - _BEYOND], before, distinct)
+    share = np.clip(_SAMPLES_BEYOND / len(distinct), *_BEYOND)  # a copy of a sample says nothing new
+    low, high = np.interp([share, 1 - share], before, distinct)
     return float(low), float(high)
 
 

@@ -66,7 +66,8 @@ def feature_table(
 ) -> pd.DataFrame:
     """Describe how each feature changes along the axis: one row a feature.
 
-    Curves are judged between the 1 % and 99 % quantiles of the samples' positions. The axis is known only up to a
+    Curves are judged where samples are. The 1 % of them that lie outermost at each end are left out, or ten samples
+    where these are more, up to 5 %: they are too few to tell where a curve ends. The axis is known only up to a
     monotone map, so every event has a position on the axis and, beside it, a quantile: the share of the samples that
     come before it. Between studies, quantiles compare where their samples do.
 

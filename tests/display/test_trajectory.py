@@ -113,7 +113,7 @@ def test_curves_end_where_samples_do(clusterer, table, of_all_features):
     positions = clusterer.transform(table)[:, 0]
     sample = 1 / len(positions)
     for beyond in (positions < drawn.z[0], positions > drawn.z[-1]):
-        assert abs(beyond.mean() - 0.01) <= sample  # one in a hundred stands by itself at either end
+        assert abs(beyond.mean() - 0.05) <= sample  # of so few samples, one in twenty stands by itself at either end
     assert drawn.axes_[0].get_xlim() == (drawn.z[0], drawn.z[-1])
 
 

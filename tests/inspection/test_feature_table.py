@@ -244,7 +244,7 @@ def test_two_components_are_no_axis(X):
 def test_given_positions_are_where_samples_are():
     random = np.random.default_rng(3)
     t = random.uniform(20, 80, 90)
-    curves = np.stack([np.exp(-(((t - 40) / 8) ** 2)), (t - 50) / 60, 1 / (1 + np.exp((t - 60) / 4))], 1)
+    curves = np.stack([np.exp(-(((t - 50) / 8) ** 2)), (t - 50) / 60, 1 / (1 + np.exp((t - 60) / 4))], 1)
     noisy = pd.DataFrame(curves + 0.15 * random.normal(size=curves.shape), columns=["peak", "rise", "fall"])
     model = clusterer(max_epochs=10).fit(noisy, axis=t)
     found = feature_table(model, noisy, axis=t)
