@@ -409,6 +409,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     ) -> Posterior:
         """Posterior of the latent: mean, standard deviation and central credible interval of every sample.
 
+        It is conditional on the fitted curves: it takes them for the true ones.
+
         Parameters
         ----------
         X : array-like, DataFrame or sparse array of shape (n_samples, n_features)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .._typing import TableLike
 from .._warnings import warn_user
+from ..inference import PosteriorFields
 from ..nn.models import ExactModel
 from ..nn.row_context import EMPTY
 from ..table.given_axis import GivenAxis
@@ -76,6 +77,15 @@ class Replicates(Sequence[LatentVariableModel], UnderOwnSettings):
     def _replicate(self, number: int) -> LatentVariableModel:
         """One of the fitted estimators."""
 
+    @property
+    @abstractmethod
+    def is_judged(self) -> bool:
+        """Whether every replicate found out anew which cluster each feature belongs to."""
+
+    @abstractmethod
+    def _averaged_posterior(self, X: TableLike, credible_level: float, **facts: Any) -> PosteriorFields:
+        """The average over replicates of the posterior of every row's latent."""
+
     @abstractmethod
     def trajectories(self, z: ArrayLike) -> np.ndarray:
         """Expected value of every feature along the latent under every replicate.
@@ -116,6 +126,16 @@ class Refits(Replicates):
     def _replicate(self, number: int) -> LatentVariableModel:
         return self._fits[number]
 
+    @property
+    def is_judged(self) -> bool:
+        return True
+
+    def _averaged_posterior(self, X: TableLike, credible_level: float, **facts: Any) -> PosteriorFields:
+        queries = (fit._for_inference(X, **facts) for fit in self._fits)
+        fields = [query.inference.posterior(query.source) for query in queries]
+        means, sds = torch.stack([of_fit.mean for of_fit in fields]), torch.stack([of_fit.sd for of_fit in fields])
+        return PosteriorFields.average(means, sds, credible_level)
+
     def trajectories(self, z: ArrayLike) -> np.ndarray:
         own = _own_positions(z, len(self))
         return np.stack([fit.trajectories(at) for fit, at in zip(self._fits, own, strict=True)])
@@ -143,6 +163,13 @@ class SideBySide(Replicates):
 
     def _replicate(self, number: int) -> LatentVariableModel:
         return self.estimator._with_module(self._fitted.model(number), self.positions[number])
+
+    @property
+    def is_judged(self) -> bool:
+        return self._fitted.logits is not None
+
+    def _averaged_posterior(self, X: TableLike, credible_level: float, **facts: Any) -> PosteriorFields:
+        return self._fitted.posterior(self.estimator._for_inference(X, **facts).source, credible_level)
 
     def trajectories(self, z: ArrayLike) -> np.ndarray:
         own = torch.from_numpy(_own_positions(z, len(self))).to(self._fitted.parameters.device)

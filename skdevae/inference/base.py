@@ -24,6 +24,9 @@ from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource, SparseRows
 from .grid_ladder import LatentPosterior
 
+#: bisections of a search for a quantile: the last interval is as small as rounding
+_BISECTIONS = 60
+
 
 class PosteriorFields(NamedTuple):
     """Mean, standard deviation and ends of the central credible interval of q(z | x): (N, Q) each."""
@@ -38,6 +41,24 @@ class PosteriorFields(NamedTuple):
         """The fields of Gaussians with independent components."""
         half_width = norm.ppf(0.5 + 0.5 * credible_level) * sd
         return cls(mean, sd, mean - half_width, mean + half_width)
+
+    @classmethod
+    def average(cls, means: Tensor, sds: Tensor, credible_level: float) -> PosteriorFields:
+        """The fields of the average of R Gaussians with independent components, (R, N, Q) each."""
+        sd = (sds.square().mean(0) + means.var(0, correction=0)).sqrt()
+        ends = (_average_quantile(means, sds, 0.5 + 0.5 * sign * credible_level) for sign in (-1, 1))
+        return cls(means.mean(0), sd, *ends)
+
+
+def _average_quantile(means: Tensor, sds: Tensor, level: float) -> Tensor:
+    """A quantile of the average of R Gaussians (R, N, Q): (N, Q). It is between their own quantiles of that level."""
+    own = means + norm.ppf(level) * sds
+    low, high = own.amin(0), own.amax(0)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        is_below = torch.special.ndtr((middle - means) / sds).mean(0) < level
+        low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+    return 0.5 * (low + high)
 
 
 class Placement(NamedTuple):

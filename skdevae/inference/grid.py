@@ -14,7 +14,7 @@ from ..nn.models import GenerativeModel
 from ..table.grid_source import GridSource
 from ..table.source import RowSource
 from .base import Inference, Placement, PosteriorFields, share_a_grid, without_entries
-from .grid_ladder import GridLadder, LatentPosterior, latent_posterior
+from .grid_ladder import AveragingLadder, GridLadder, LatentPosterior, latent_posterior
 from .importance import sampled_log_evidence
 
 
@@ -93,6 +93,30 @@ def exact_posterior(
     if model.has_strata and model.strata is None and source.context.covariates is not None:
         return _posterior_by_strata(model, source, tables, credible_level)
     ladder = GridLadder(tables, model.z_max, model.n_components, source.n_features, source.like)
+    return _posterior_on(ladder, model, source, credible_level)
+
+
+@torch.no_grad()
+def averaged_posterior(
+    model: GenerativeModel,
+    source: RowSource,
+    tables: Callable[[Tensor], LinearTables],
+    n_models: int,
+    credible_level: float = 0.95,
+) -> PosteriorFields:
+    """The average of R models' posteriors of every row's latent, which is one axis.
+
+    ``tables`` gives the coefficients of all models at points z (P, 1): (R P, D), model by model. They are of the form
+    of ``model``, whose curves covariates do not change.
+    """
+    ladder = AveragingLadder(tables, n_models, model.z_max, source.n_features, source.like)
+    found = _posterior_on(ladder, model, source, credible_level)
+    return PosteriorFields(found.mean, found.sd, found.lower, found.upper)
+
+
+def _posterior_on(
+    ladder: GridLadder, model: GenerativeModel, source: RowSource, credible_level: float | None
+) -> LatentPosterior:
     posterior = latent_posterior(GridSource(source, model), ladder, credible_level)
     for index, rows in source.chunks():
         empty = without_entries(rows, source.like).nonzero()[:, 0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -180,6 +180,11 @@ class GridLadder:
         self._tables = tables
         self._like = like
 
+    @property
+    def entries_per_point(self) -> int:
+        """How many numbers are made for every row and point of a window at once."""
+        return 1
+
     def whole(self, level: int) -> Box:
         """The grid around zero whose spacing has been halved ``level`` times, or doubled where that is negative."""
         half = _HALF[self.n_components]
@@ -206,22 +211,66 @@ class GridLadder:
         return Window(spacing, axes, points, log_mass)
 
     def evaluated(self, window: Window) -> Callable[[Rows], Tensor]:
-        """log p(x | z) + log of the prior's mass of rows at all points, (B, P), without the constants of x.
-
-        Coefficients are kept for the next rows where there is room for them.
-        """
-        parts = window.points.split(max(1, _ENTRIES_AT_ONCE // self.n_features))
-        kept = None
-        if len(window.points) * self.n_features <= _KEPT_ENTRIES:
-            kept = [self._tables(part) for part in parts]
+        """log p(x | z) + log of the prior's mass of rows at all points, (B, P), without the constants of x."""
+        coefficients = self._coefficients(window)
 
         def log_joint(rows: Rows) -> Tensor:
-            tables = map(self._tables, parts) if kept is None else kept
-            values = torch.cat([rows.log_likelihood(part) for part in tables], 1) + window.log_mass
-            # A curve that overflows is one that no data follow.
-            return values.nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+            values = torch.cat([rows.log_likelihood(part) for part in coefficients()], 1) + window.log_mass
+            return _without_overflow(values)
 
         return log_joint
+
+    def _coefficients(self, window: Window) -> Callable[[], Iterable[LinearTables]]:
+        """The coefficients at a window's points, a few points at a time.
+
+        They are kept for the next rows where there is room for them.
+        """
+        parts = window.points.split(max(1, _ENTRIES_AT_ONCE // self.n_features))
+        if len(window.points) * self.n_features > _KEPT_ENTRIES:
+            return lambda: map(self._tables, parts)
+        kept = [self._tables(part) for part in parts]
+        return lambda: kept
+
+
+class AveragingLadder(GridLadder):
+    """A ladder for the posterior averaged over R models: what is known of a latent where the curves are uncertain.
+
+    Parameters
+    ----------
+    tables : callable
+        From points (P, 1) to the coefficients of all models (R P, D), model by model.
+    n_models : int
+        R.
+    z_max, n_features, like
+        As for :class:`GridLadder`, of each model.
+    """
+
+    def __init__(
+        self, tables: Callable[[Tensor], LinearTables], n_models: int, z_max: float, n_features: int, like: Tensor
+    ):
+        super().__init__(tables, z_max, 1, n_models * n_features, like)
+        self._n_models = n_models
+
+    @property
+    def entries_per_point(self) -> int:
+        """See :attr:`GridLadder.entries_per_point`."""
+        return self._n_models
+
+    def evaluated(self, window: Window) -> Callable[[Rows], Tensor]:
+        """log of the average of the models' q(z | x) of rows at all points, (B, P)."""
+        coefficients = self._coefficients(window)
+
+        def log_average(rows: Rows) -> Tensor:
+            parts = [rows.log_likelihood(part).view(len(rows), self._n_models, -1) for part in coefficients()]
+            joint = _without_overflow(torch.cat(parts, 2) + window.log_mass)
+            return joint.softmax(2).nan_to_num(nan=0.0).mean(1).log()  # no mass is where all curves overflow
+
+        return log_average
+
+
+def _without_overflow(values: Tensor) -> Tensor:
+    """Log densities where a curve that overflows is one that no data follow."""
+    return values.nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
 
 
 def latent_posterior(source: GridSource, ladder: GridLadder, credible_level: float | None = None) -> LatentPosterior:
@@ -239,7 +288,7 @@ def latent_posterior(source: GridSource, ladder: GridLadder, credible_level: flo
         for box, numbers in boxes.items():
             window = ladder.window(box)
             log_joint = ladder.evaluated(window)
-            for index, rows in _pieces(source, numbers, len(window.points)):
+            for index, rows in _pieces(source, numbers, ladder.entries_per_point * len(window.points)):
                 joint = log_joint(rows)
                 q = joint.softmax(1).nan_to_num(nan=0.0)  # no point has any mass where all curves overflow
                 ends = _at_ends(q, window)
@@ -260,14 +309,14 @@ def latent_posterior(source: GridSource, ladder: GridLadder, credible_level: flo
     return posterior
 
 
-def _pieces(source: GridSource, numbers: Tensor | None, n_points: int) -> Iterator[tuple[Tensor, Rows]]:
-    """The numbered rows, or all, a few at a time, with their numbers."""
+def _pieces(source: GridSource, numbers: Tensor | None, width: int) -> Iterator[tuple[Tensor, Rows]]:
+    """The numbered rows, or all, with their numbers: few enough at a time for ``width`` entries of each."""
     device = source.like.device
     if numbers is None:
-        for index, rows in source.chunks(width=n_points):
+        for index, rows in source.chunks(width=width):
             yield torch.arange(index.start, index.stop, device=device), rows
         return
-    for index in numbers.split(max(1, _ENTRIES_AT_ONCE // max(n_points, source.n_features))):
+    for index in numbers.split(max(1, _ENTRIES_AT_ONCE // max(width, source.n_features))):
         yield index, source.rows(index.cpu().numpy())
 
 

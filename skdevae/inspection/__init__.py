@@ -7,5 +7,14 @@ from ._association import association_test
 from ._bootstrap import bootstrap
 from ._event_order import EventOrder, event_order
 from ._feature_table import feature_table
+from ._stability import Stability, stability
 
-__all__ = ["EventOrder", "association_test", "bootstrap", "event_order", "feature_table"]
+__all__ = [
+    "EventOrder",
+    "Stability",
+    "association_test",
+    "bootstrap",
+    "event_order",
+    "feature_table",
+    "stability",
+]

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.base import PosteriorFields
+from ..inference.grid import averaged_posterior
 from ..inference.quasi_newton import minimize_rows
 from ..nn.cluster_prior import ClusterAssignment, OnlyCandidate
 from ..nn.latent_grid import GridStatistics, LatentGrid, joints_side_by_side, log_joint, total
@@ -77,7 +79,7 @@ class FittedReplicates:
     @torch.no_grad()
     def located(self, source: RowSource) -> Iterator[tuple[slice, Tensor]]:
         """For a few rows at a time their slice, and q(z) under every replicate: (B, R, P)."""
-        tables = _tables(_predictive, self.models, self.parameters, self.logits, self.grid)
+        tables = _tables(_predictive, self.models, self.parameters, self.logits, self.grid.points)
         for index, rows in GridSource(source, self.models.form).chunks(len(self) * len(self.grid.points)):
             yield index, joints_side_by_side(rows, tables, self.grid, self.models.form.beta)[0].softmax(2)
 
@@ -85,6 +87,16 @@ class FittedReplicates:
         """Posterior mean of every row's latent under every replicate: (R, N)."""
         z = self.grid.points[:, 0]
         return torch.cat([q @ z for _, q in self.located(source)]).T.double().cpu().numpy()
+
+    def posterior(self, source: RowSource, credible_level: float) -> PosteriorFields:
+        """The average of the replicates' q(z | x), of rows in double precision."""
+        models, parameters = self.models.double(), self.parameters.double()
+        logits = None if self.logits is None else self.logits.double()
+
+        def tables(points: Tensor) -> LinearTables:
+            return _tables(_predictive, models, parameters, logits, points)
+
+        return averaged_posterior(models.form, source, tables, len(self), credible_level)
 
 
 def fit_replicates(
@@ -245,7 +257,7 @@ class NegativeEvidence:
         """
         with torch.enable_grad():
             position = parameters.detach().requires_grad_()
-            tables = _tables(_averaged, self.models, position, self.logits, self.grid)
+            tables = _tables(_averaged, self.models, position, self.logits, self.grid.points)
             evidence, expected = self._expectation(tables)
             others = self._constants_and_priors(position.double())
             (gradient,) = torch.autograd.grad(-(expected + others.sum()), position)
@@ -311,12 +323,12 @@ def _tables(
     models: StackedModels,
     parameters: Tensor,
     logits: Tensor | None,
-    grid: LatentGrid,
+    points: Tensor,
 ) -> LinearTables:
-    """Coefficients of R models of parameters (R, Q): (R P, D)."""
+    """Coefficients of R models of parameters (R, Q) at points z (P, 1): (R P, D)."""
 
     def of_one(model: ExactModel) -> tuple[Tensor, ...]:
-        return tuple(table for table in of_model(model, grid.points) if table is not None)
+        return tuple(table for table in of_model(model, points) if table is not None)
 
     zero, slope, *positive = (part.flatten(0, 1) for part in models.ask(of_one, parameters, logits=logits))
     return LinearTables(zero, slope, positive[0] if positive else None)
