@@ -263,6 +263,8 @@ def _skewness(values: Floats) -> Floats:
     n_entries = observed.sum(0).clip(1)
     centred = np.where(observed, values, 0.0)
     centred = np.where(observed, centred - centred.sum(0) / n_entries, 0.0)
+    largest = np.abs(centred).max(0)
+    centred = centred / np.where(largest > 0, largest, 1.0)
     second, third = (centred**2).sum(0) / n_entries, (centred**3).sum(0) / n_entries
     return np.divide(np.abs(third), second**1.5, out=np.zeros_like(second), where=second > 0)
 

@@ -116,7 +116,7 @@ def bin_shares(places: Places, weight: Floats) -> Floats:
         return overlap.clip(0) / (2 * half)[:, None]
     points = np.unique((places.mean + np.multiply.outer(_AROUND, places.sd)).ravel())
     points = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int)]
-    sd = np.maximum(places.sd, np.finfo(np.float64).tiny)
+    sd = np.maximum(places.sd, _ROUNDING * np.ptp(points))
     below = sum(
         (w @ norm.cdf((points - m[:, None]) / s[:, None]) for m, s, w in _blocks(places.mean, sd, weight)),
         start=np.zeros(len(points)),

@@ -196,6 +196,15 @@ def test_exact_positions_count_by_their_order_and_are_the_limit_of_sure_ones():
     np.testing.assert_allclose(exact, bin_shares(Places(z, np.full(100, 1e-6)), np.ones(100)), atol=1e-6)
 
 
+def test_positions_may_be_exact_for_some_rows():
+    random = np.random.default_rng(0)
+    mean, sd = random.normal(size=200), np.where(np.arange(200) % 2, 0.0, 0.5)
+    shares = bin_shares(Places(mean, sd), np.ones(200))
+    assert_agree(shares.sum(1), np.ones(200))
+    np.testing.assert_allclose(shares[sd == 0].max(1), 1, atol=1e-6)
+    assert np.median(shares[sd > 0].max(1)) < 0.3
+
+
 def test_stages_share_their_part_of_the_axis():
     stage = np.repeat([0.0, 1.0, 2.0], [50, 20, 30])
     shares = bin_shares(Places(stage, 0 * stage), np.ones(100))
