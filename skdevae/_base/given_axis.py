@@ -98,7 +98,17 @@ class GivenAxisMixin(LatentVariableModel):
         Warns
         -----
         UserWarning
-            If ``axis`` has no known value, so that it is as if it were not given, or two different values only.
+            If ``axis`` has no known value, or errors as large as its spread, so that it is as if it were not given; or
+            if it has two different values only.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> progression = make_progression(100, random_state=0)
+        >>> along_time = DeVAETransformer(max_epochs=10, random_state=0).fit(progression.data, axis=progression.times)
+        >>> along_time.axis_map_.to_axis([-1, 0, 1]).round(1).tolist()
+        [-2.3, -0.2, 1.8]
         """
         return self._fit_afresh(
             X,
