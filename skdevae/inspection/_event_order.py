@@ -32,7 +32,7 @@ _POINTS = 200
 class EventOrder:
     """The order in which an event happens to features, with what replicates say of it.
 
-    Attributes
+    Parameters
     ----------
     positions : DataFrame
         One row for each feature, by name. ``estimate``, ``lower`` and ``upper`` are the share of the samples that come
