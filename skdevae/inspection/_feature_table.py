@@ -26,12 +26,11 @@ from ..trajectory._feature_clusterer import FeatureClusterer
 from ._association import association_test
 from ._bootstrap import replicates_of
 from ._courses import Courses
+from ._event_order import interval
 from ._events import EVENTS, Floats
 from ._input import Reached, reach
 from ._positions import positions_of, query_of
 
-#: share of the replicates in which an event happens, at the least, for an interval of its position
-_LEAST_SHARE = 0.5
 #: names of the events as columns
 _NAMES = {event: event.replace("_", " ") for event in EVENTS}
 
@@ -165,6 +164,10 @@ def feature_table(
     -----
     All is said of the curve of the most probable behaviour, also where that is uncertain.
 
+    Intervals show how much of an answer is chance. They do not show what all replicates have in common with the fit,
+    such as a curve that ends too high. In simulated tables (``benchmarks/feature_table.py``) intervals of 90 % hold the
+    true half change in 95 % of cases with 150 samples and in 72 to 83 % with 500, and the true change in 63 to 75 %.
+
     Examples
     --------
     >>> import pandas as pd
@@ -234,13 +237,10 @@ def _amounts(courses: Courses) -> dict[str, Floats]:
 def _intervals(replicated: Iterable[dict[str, Floats]], confidence_level: float) -> dict[str, Floats]:
     """Ends of the central intervals over replicates, by the name of the column; (D,) each."""
     rows = list(replicated)
-    ends = {"lower": (1 - confidence_level) / 2, "upper": (1 + confidence_level) / 2}
     found = {}
     for name in rows[0]:
-        values = pd.DataFrame([row[name] for row in rows])  # (R, D)
-        is_common = values.notna().mean() >= _LEAST_SHARE
-        for end, share in ends.items():
-            found[f"{name} {end}"] = values.quantile(share).where(is_common).to_numpy()
+        ends = interval(np.stack([row[name] for row in rows]), confidence_level)
+        found |= {f"{name} {end}": values for end, values in zip(("lower", "upper"), ends, strict=True)}
     return found
 
 
