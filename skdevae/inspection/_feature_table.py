@@ -237,7 +237,7 @@ def _amounts(courses: Courses) -> dict[str, Floats]:
 def _intervals(replicated: Iterable[dict[str, Floats]], confidence_level: float) -> dict[str, Floats]:
     """Ends of the central intervals over replicates, by the name of the column; (D,) each."""
     rows = list(replicated)
-    found = {}
+    found: dict[str, Floats] = {}
     for name in rows[0]:
         ends = interval(np.stack([row[name] for row in rows]), confidence_level)
         found |= {f"{name} {end}": values for end, values in zip(("lower", "upper"), ends, strict=True)}
