@@ -4,9 +4,9 @@ The latent is standard normal, and known only up to a monotone map. So a given p
 the latent is the normal score of its mid-rank among all that are given.
 
 A position with an error is a measurement. If the errors make up a share s^2 of the variance of what is measured, the
-latent of a row measured at the normal score r has the mean ``(1 - s^2)^(1/2) r`` and the variance s^2, as if both
-were bivariate normal. Without error it is r, and where the error is as large as the
-spread of all positions, nothing is known but the prior.
+latent of a row measured at the normal score r has the mean ``(1 - s^2)^(1/2) r`` and the variance s^2, as if both were
+bivariate normal. Without error it is r. Where the error is as large as the spread of all positions, nothing is known
+but the prior.
 """
 
 from __future__ import annotations
@@ -128,9 +128,10 @@ class AxisMap:
         known = ~np.isnan(position)
         axis, first = np.unique(position[known], return_index=True)
         if len(axis) < 2:
+            known_value = f" but {axis[0]:g}" if len(axis) else ""
             raise ValueError(
-                f"axis has no value but {axis[0]:g}, so there is nothing along which anything could change. Give "
-                "positions with two different values at least."
+                f"axis has no value{known_value} in the rows that training uses, so there is nothing along which "
+                "anything could change. Give positions with two different values at least."
             )
         return cls(axis, normal_scores(position[known], weights[known])[first])
 
