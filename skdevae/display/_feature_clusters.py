@@ -158,8 +158,9 @@ class FeatureClusterDisplay:
         size_factors, covariates : array-like of shape (n_samples, ...), default=None
             Of the rows of X, for an estimator that was fitted with those of its rows.
         coclustering : DataFrame or array-like of shape (n_features, n_features), default=None
-            Probability that two features are in one cluster, such as one over replicates. Of a DataFrame, rows and
-            columns are found by their names. None means that of the fit.
+            Probability that two features are in one cluster, such as that over replicates, ``coclustering`` of what
+            :func:`skdevae.inspection.stability` returns. Of a DataFrame, rows and columns are found by their names.
+            None means that of the fit.
         kind : {"heatmap", "coclustering", "both"}, default="heatmap"
             What to draw.
         max_columns : int, default=150
