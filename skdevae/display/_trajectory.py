@@ -109,7 +109,7 @@ class TrajectoryDisplay:
         The bands that are drawn, by feature.
     samples_ : list of matplotlib.patches.StepPatch
         The bars of each panel that show where samples are.
-    labels_ : dict of str to matplotlib.text.Annotation
+    labels_ : dict of str to matplotlib.text.Text
         The names beside the curves, by feature.
 
     See Also

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._curve_names import spread_apart
 from ._fitted_text import shortened, text_width, wrapped
-from ._layout import SMALL_TEXT, TEXT, leave_room
+from ._layout import SMALL_TEXT, TEXT, import_matplotlib, leave_room
 from ._palette import SAMPLE_COLOR, UNNAMED_COLOR, curve_style
 
 if TYPE_CHECKING:
@@ -150,29 +150,17 @@ def name_curves(axes: Axes, curves: Curves, lines: dict[int, Any]) -> dict[str, 
     heights = spread_apart(ends, gap=_NAME_GAP * SMALL_TEXT / height)
     names = [shortened(curves.names[feature], _NAME_SHARE * width, SMALL_TEXT) for feature in features]
     leave_room(axes, (_NAME_START - 1) * width + max(text_width(name, SMALL_TEXT) for name in names))
-    labels = {}
-    for feature, name, end, text_height in zip(features, names, ends, heights, strict=True):
-        color = lines[feature].get_color()
-        labels[curves.names[feature]] = axes.annotate(
-            name,
-            xy=(1.0, end),
-            xytext=(_NAME_START, text_height),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": color,
-                "linewidth": 0.6,
-                "shrinkA": 1,
-                "shrinkB": 0,
-                "relpos": (0, 0.5),  # to the left edge of the name; to its middle, lines would cross other names
-            },
-            annotation_clip=False,
-            color=color,
-            fontsize=SMALL_TEXT,
-            va="center",
+    colors = [lines[feature].get_color() for feature in features]
+    leaders = [[(1, end), (_NAME_START - 0.01, place)] for end, place in zip(ends, heights, strict=True)]
+    outside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+    collections = import_matplotlib("collections", "TrajectoryDisplay")
+    axes.add_collection(collections.LineCollection(leaders, colors=colors, linewidths=0.6, **outside), autolim=False)
+    return {
+        curves.names[feature]: axes.text(
+            _NAME_START, place, name, color=color, fontsize=SMALL_TEXT, va="center", **outside
         )
-    return labels
+        for feature, name, color, place in zip(features, names, colors, heights, strict=True)
+    }
 
 
 def dress(axes: Axes, axis_label: str | None, value_label: str | None) -> None:
