@@ -58,7 +58,9 @@ class UncertainCurvesMixin(LatentVariableModel):
             fitted curves for the true ones.
         replicates : Replicates, default=None
             What :func:`~skdevae.inspection.bootstrap` makes of the estimator and its training table. The rows of X may
-            be others.
+            be others. Replicates side by side stay on the hill of the likelihood that the fit is on. A small table of
+            many columns may have several hills, and a few other samples could have led to another. Only replicates of
+            ``method="refit"`` know of that.
 
         Returns
         -------

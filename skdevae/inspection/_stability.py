@@ -163,6 +163,10 @@ def stability(
 
     Notes
     -----
+    Replicates that are made here start where the fit ended, if they can. They show what other samples would change on
+    this hill of the likelihood. A small table of many columns may have several hills: ``replicates=bootstrap(...,
+    method="refit")`` looks for them anew every time, which takes as long as so many fits.
+
     Replicates of :class:`~skdevae.BasisVAEClusterer` number clusters in an order of their own. They are matched with
     those of the fit so that as many features as possible are in the same.
 
