@@ -12,8 +12,8 @@ refits      Fits are repeated from the start for samples with the weights of a B
             of side-by-side replicates relative to that of refits, as the median over samples of the ratio of sds, and
             nats per sample that they gain over the refits with the same weights (median, and worst).
 truth       Simulated tables, where the position of each sample is known as a quantile of its population: the share of
-            true quantiles within 95 % intervals. Positions are quantiles by the prior, a standard normal distribution.
-            Of cohorts, diseased subjects count: healthy ones have no position of their own.
+            true quantiles within 95 % intervals. Ends of intervals become quantiles by the ranks of the samples'
+            positions or, "by prior", by the latent's standard normal distribution. Of cohorts, diseased subjects count: healthy ones have no position of their own.
 """
 
 from __future__ import annotations
@@ -124,13 +124,20 @@ def coverage_of_truth(name: str, n_samples: int, seed: int, n_replicates: int) -
         "curves known": model.posterior(X),
         "side by side": model.posterior(X, include="curves", replicates=replicates),
     }
-    known = ~np.isnan(truth)
+    known, positions = ~np.isnan(truth), model.transform(X)[:, 0]
     row = {}
     for key, posterior in found.items():
-        ends = norm.cdf(posterior.lower[known, 0]), norm.cdf(posterior.upper[known, 0])
-        row[key] = share_within(*ends, truth[known])
-        row[f"width, {key}"] = float(np.mean(ends[1] - ends[0]))
+        lower, upper = posterior.lower[known, 0], posterior.upper[known, 0]
+        by_ranks = share_before(lower, positions), share_before(upper, positions)
+        row[key] = share_within(*by_ranks, truth[known])
+        row[f"{key}, by prior"] = share_within(norm.cdf(lower), norm.cdf(upper), truth[known])
+        row[f"{key}, width"] = float(np.mean(by_ranks[1] - by_ranks[0]))
     return row
+
+
+def share_before(at: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Share of the samples that come before a position, interpolated between samples."""
+    return np.interp(at, np.sort(positions), (np.arange(len(positions)) + 0.5) / len(positions), left=0, right=1)
 
 
 if __name__ == "__main__":

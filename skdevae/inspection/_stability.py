@@ -22,6 +22,7 @@ from ..table.weighted_rows import checked_weights
 from ..trajectory._basisdevae import BasisDeVAEClusterer
 from ..trajectory._feature_clusterer import FeatureClusterer
 from ._bootstrap import replicates_of
+from ._event_order import interval
 from ._events import Floats, as_quantiles
 from ._input import Reached, reach
 from ._positions import positions_of, query_of
@@ -247,10 +248,9 @@ def _samples(positions: Floats, weights: Floats, replicates: Replicates, confide
         "position": (positions, replicates.positions),
         "quantile": (as_quantiles(positions, positions, weights), np.stack(of_replicates)),
     }
-    tail = 0.5 * (1 - confidence_level)
     found: dict[str, Floats] = {}
     for name, (of_fit, values) in kinds.items():  # (N,), (R, N)
-        lower, upper = np.quantile(values, [tail, 1 - tail], axis=0)
+        lower, upper = interval(values, confidence_level)
         found |= {name: of_fit, f"{name} sd": values.std(0), f"{name} lower": lower, f"{name} upper": upper}
     return pd.DataFrame(found)
 
