@@ -13,7 +13,8 @@ refits      Fits are repeated from the start for samples with the weights of a B
             nats per sample that they gain over the refits with the same weights (median, and worst).
 truth       Simulated tables, where the position of each sample is known as a quantile of its population: the share of
             true quantiles within 95 % intervals. Ends of intervals become quantiles by the ranks of the samples'
-            positions or, "by prior", by the latent's standard normal distribution. Of cohorts, diseased subjects count: healthy ones have no position of their own.
+            positions or, "by prior", by the latent's standard normal distribution. Of cohorts, diseased
+            subjects count: healthy ones have no position of their own.
 """
 
 from __future__ import annotations
