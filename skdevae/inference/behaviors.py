@@ -42,7 +42,7 @@ def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: Laten
     that it has itself bent. Columns that are not ``varying`` (D,), of one value only, are flat without a doubt.
     """
     with in_strata_of(model, source):
-        columns = _columns_without_their_own_help(model, source, grid)
+        columns = columns_without_their_own_help(model, source, grid)
     names, margin = model.decoder.names, cast(float, model.margin)
     fitted = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
     parts = []
@@ -80,7 +80,7 @@ def groups_of(tables: LinearTables, source: RowSource, grid: LatentGrid) -> list
     return column_groups(tables, n_groups)
 
 
-def _columns_without_their_own_help(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> BinnedColumns:
+def columns_without_their_own_help(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> BinnedColumns:
     """Every column in bins along the axis, with q(z) that its group of columns had no part in."""
     tables = _as_if_none_were_flat(model, grid)
     groups = groups_of(tables, source, grid)

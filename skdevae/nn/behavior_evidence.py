@@ -88,6 +88,13 @@ def _shares(shapes: Tensor, behaviors: Sequence[str]) -> Tensor:
     return torch.stack([(shapes == k).sum(-1) for k in range(len(behaviors))], -1) / shapes.shape[-1]
 
 
+def in_region(curves: Tensor, behavior: str, margin: float) -> Tensor:
+    """Which curves (B, R) lie in a behaviour's region: (R,) of booleans. A flat or free curve may be any."""
+    if behavior in ("flat", "free"):
+        return torch.ones(curves.shape[1], dtype=torch.bool, device=curves.device)
+    return shapes_of(curves, (behavior,), margin) == 0
+
+
 @lru_cache
 def _standard_draws(n_draws: int, n_bins: int) -> Tensor:
     """Standard normal draws and their negatives: (R, B). The same ones serve all features: nothing is random."""

@@ -157,3 +157,15 @@ def test_along_a_given_axis_places_are_shares_of_its_samples(fitted):
     model = DeVAETransformer(max_epochs=60, random_state=0).fit(X, axis=stage)
     found = event_order(model, X, axis=stage, n_bootstrap=2, random_state=0)
     np.testing.assert_allclose(found.positions["estimate"], PLACES, atol=0.08)
+
+
+def test_a_preview_is_shorter_than_replicates_and_says_much_the_same(fitted):
+    X, _, model, replicates = fitted
+    preview = event_order(model, X, n_bootstrap=0, random_state=0)
+    full = event_order(model, X, replicates=replicates)
+    assert preview.order == full.order
+    pd.testing.assert_series_equal(preview.positions["estimate"], full.positions["estimate"])
+    middle = preview.replicates.median()
+    np.testing.assert_allclose(middle, PLACES, atol=0.08)
+    again = event_order(model, X, n_bootstrap=0, random_state=0)
+    pd.testing.assert_frame_equal(preview.replicates, again.replicates)
