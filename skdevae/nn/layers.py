@@ -204,22 +204,20 @@ class CovariatesBeside(nn.Module):
         return torch.cat([values, covariates - covariates.new_tensor(self.average)], 1)
 
 
-#: of :func:`weights_log_prior`: precision that small weights are held by, and how heavy its tails are
-_LARGEST_PRECISION, _TAIL_EXPONENT = 20.0, 8.0
+#: scale of the half-Cauchy prior on the size of a group of weights
+_TYPICAL_SIZE = 0.63
 
 
 def weights_log_prior(squared_norm: Tensor, precision: float | None) -> Tensor:
     """Log prior density of groups of weights, given the sum of squares of each, up to a constant: as ``squared_norm``.
 
-    The weights of a group are Gaussian with mean 0 and a common precision. A precision of None is not known: it has a
-    Gamma prior and is integrated out, which leaves a multivariate t distribution. Small weights are then held as firmly
-    as by a precision of 20. Where data ask for large ones, the precision that holds them falls with their sum of
-    squares.
+    The weights of a group are Gaussian with mean 0 and a common precision. Where the precision is None, the size of the
+    group, the root of its sum of squares, has a half-Cauchy prior (Gelman, 2006). Small groups are held as by a
+    precision of 5. Large ones, as steep curves need them, cost next to nothing more for being larger.
     """
     if precision is not None:
         return -0.5 * precision * squared_norm
-    scale = 2 * _TAIL_EXPONENT / _LARGEST_PRECISION
-    return -_TAIL_EXPONENT * torch.log1p(squared_norm / scale)
+    return -torch.log1p(squared_norm / _TYPICAL_SIZE**2)
 
 
 def inverse_softplus(y: Tensor) -> Tensor:

@@ -143,8 +143,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
     weight_precision : float, default=None
         Precision of the Gaussian prior on each weight of the decoder's last layer: half of it times the sum of squared
         weights, in nats for the whole table, is taken off the log-likelihood. Larger values make simpler curves. None
-        learns it for each feature: small weights are held by a precision of 20, and the larger ones that a steep or
-        sharply bent curve needs by less.
+        learns it for each feature: the root of the sum of squares has a half-Cauchy prior of scale 0.63, which hardly
+        holds the large weights that a steep or sharply bent curve needs.
     noise_floor : float, default=0.1
         Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
