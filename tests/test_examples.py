@@ -302,3 +302,16 @@ def test_the_example_of_choosing_clusters_prints_both_scores_and_draws_them(monk
     assert len(re.findall(r"^best: K=[12]; simplest within one standard error: K=[12]$", printed, re.MULTILINE)) == 2
     assert re.search(r"^transient +\d", printed, re.MULTILINE)
     assert figure.read_bytes().startswith(PNG)
+
+
+def test_the_example_of_event_order_prints_two_tables_and_draws_the_order(monkeypatch, tmp_path, capsys):
+    module = loaded(monkeypatch, "plot_event_order")
+    monkeypatch.setattr(module, "N_PEOPLE", 80)
+    monkeypatch.setattr(module, "N_REPLICATES", 5)
+    monkeypatch.setattr(module, "BasisDeVAEClusterer", partial(BasisDeVAEClusterer, max_epochs=20))
+    figure = tmp_path / "deep" / "figure.png"
+    module.main(["--output", str(figure)])
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^marker \d+ ", printed, re.MULTILINE)) == 20
+    assert int(re.search(r"right order: (\d+)%", printed)[1]) > 70
+    assert figure.read_bytes().startswith(PNG)
