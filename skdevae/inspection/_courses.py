@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
+from .._base.replicates import Replicates
 from . import _events
 from ._events import Floats
 from ._input import Reached
@@ -44,6 +46,23 @@ class Courses:
         curves = reached.in_user_units(np.array(reached.model.trajectories(at)))
         curves[:, reached.model._reader_.columns.left_out] = np.nan
         return cls(at, curves, positions, weights)
+
+    @classmethod
+    def of_replicates(cls, reached: Reached, replicates: Replicates) -> Iterator[Self]:
+        """The curves of each replicate of a model, where it places the samples, with its own weights of these."""
+        n_resampled, n_samples = replicates.weights.shape[1], reached.table.shape[0]
+        if n_resampled != n_samples:
+            raise ValueError(
+                f"replicates were made by resampling {n_resampled} samples, but X has {n_samples}: give the table that "
+                "they were made from."
+            )
+        samples = list(zip(replicates.positions, replicates.weights, strict=True))
+        points = np.stack([_events.evaluation_grid(positions, weights) for positions, weights in samples])
+        left_out = reached.model._reader_.columns.left_out
+        for at, values, own in zip(points, replicates.trajectories(points), samples, strict=True):
+            curves = reached.in_user_units(values)
+            curves[:, left_out] = np.nan
+            yield cls(at, curves, *own)
 
     def events(self, event: str | float) -> Floats:
         """Where on the axis an event of each feature happens: (D,)."""

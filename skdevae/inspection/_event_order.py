@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from .._base.estimator import Query
-from .._base.replicates import Replicates
 from .._sklearn import Interval, Options, validate_params
 from .._typing import CovariatesLike, RandomState
 from ..inference.base import share_a_grid
@@ -22,7 +21,7 @@ from ..table.weighted_rows import checked_weights
 from ..training.seeds import generator_from, spawn_seeds
 from ._bootstrap import replicates_of
 from ._courses import Courses
-from ._events import Floats, as_quantiles, check_event, evaluation_grid, event_positions
+from ._events import Floats, as_quantiles, check_event, event_positions
 from ._input import Reached, reach
 from ._positions import positions_of, query_of
 
@@ -30,8 +29,6 @@ from ._positions import positions_of, query_of
 _LEAST_SHARE = 0.5
 #: draws of every curve in a preview
 _PREVIEW_DRAWS = 200
-#: points at which the curves of replicates are read
-_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -182,33 +179,14 @@ def event_order(
         replicates = replicates_of(
             reached, n_bootstrap, groups=groups, random_state=random_state, n_jobs=n_jobs, **facts, **known
         )
-    drawn = event_quantiles(reached, replicates, checked)
+    drawn = np.stack([courses.quantiles(checked) for courses in Courses.of_replicates(reached, replicates)])
     return summarized(estimate, drawn, reached.names, checked, confidence_level)
-
-
-def event_quantiles(reached: Reached, replicates: Replicates, event: str | float) -> Floats:
-    """Share of each replicate's samples before an event of every feature: (R, D). NaN where it has no such event."""
-    n_samples = reached.table.shape[0]
-    if replicates.weights.shape[1] != n_samples:
-        raise ValueError(
-            f"replicates were made by resampling {replicates.weights.shape[1]} samples, but X has {n_samples}: give "
-            "the table that they were made from."
-        )
-    samples = list(zip(replicates.positions, replicates.weights, strict=True))
-    at = np.stack([evaluation_grid(positions, weights, _POINTS) for positions, weights in samples])
-    left_out = reached.model._reader_.columns.left_out
-    found = np.empty((len(samples), len(reached.names)))
-    for number, ((positions, weights), curves) in enumerate(zip(samples, replicates.trajectories(at), strict=True)):
-        events = event_positions(reached.in_user_units(curves), at[number], event)
-        found[number] = as_quantiles(events, positions, weights)
-    found[:, left_out] = np.nan
-    return found
 
 
 def previewed_quantiles(
     reached: Reached, query: Query, positions: Floats, event: str | float, random_state: RandomState
 ) -> Floats:
-    """The same for draws of curves, with the samples (N,) where the fit has placed them: (R, D)."""
+    """Share of the samples, where the fit has placed them (N,), before the event in draws of the curves: (R, D)."""
     model, reader = query.inference.model, reached.model._reader_
     if not share_a_grid(model, query.source):
         raise ValueError(

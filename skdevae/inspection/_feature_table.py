@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,7 +27,7 @@ from ._bootstrap import replicates_of
 from ._courses import Courses
 from ._event_order import interval
 from ._events import EVENTS, Floats
-from ._input import Reached, reach
+from ._input import reach
 from ._positions import positions_of, query_of
 
 #: names of the events as columns
@@ -211,21 +210,9 @@ def feature_table(
     if n_bootstrap > 0:
         replicates = replicates_of(reached, n_bootstrap, **facts)
     if replicates is not None:
-        found |= _intervals(map(_amounts, _replicated(reached, replicates)), confidence_level)
+        found |= _intervals(map(_amounts, Courses.of_replicates(reached, replicates)), confidence_level)
     table = pd.DataFrame(found, index=reached.names)
     return table.join(_tests(estimator, X, **facts)) if tests else table
-
-
-def _replicated(reached: Reached, replicates: Replicates) -> Iterator[Courses]:
-    """The curves of replicates of a model, where each of them places the samples, with its own weights of these."""
-    n_resampled, n_samples = replicates.weights.shape[1], reached.table.shape[0]
-    if n_resampled != n_samples:
-        raise ValueError(
-            f"replicates were made by resampling {n_resampled} samples, but X has {n_samples}: give the table that "
-            "they were made from."
-        )
-    for replicate, positions, weights in zip(replicates, replicates.positions, replicates.weights, strict=True):
-        yield Courses.of(replace(reached, model=replicate), positions, weights)
 
 
 def _amounts(courses: Courses) -> dict[str, Floats]:
