@@ -281,7 +281,7 @@ def draw(pipeline: Pipeline, study: Study) -> plt.Figure:
         empty.remove()
     draw_positions(axes[0, 0], pipeline.transform(study.features)[:, 0], study)
     TrajectoryDisplay.from_estimator(pipeline, study.features, ax=axes.ravel()[1:n_panels], max_labels=6)
-    verbs = {"increasing": "rise", "decreasing": "fall", "transient": "come and go"}
+    verbs = {"increasing": "rise", "decreasing": "fall", "transient": "come and go", "flat": "stay"}
     counts = [f"{size} {verbs[clusterer.cluster_names_[name]]}" for name, size in zip(names, sizes, strict=True)]
     blind = "" if study.labels is None else ", found without their labels"
     figure.suptitle(

@@ -121,7 +121,7 @@ def table() -> pd.DataFrame:
 
 def rows_of(output: str) -> dict[str, str]:
     """Behaviour by feature, as the printed table has them."""
-    behaviours = "increasing|decreasing|transient"
+    behaviours = "increasing|decreasing|transient|flat"
     return dict(re.findall(rf"^ *(\S.*?) +({behaviours}) +[01]\.\d\d +[+-]", output, re.MULTILINE))
 
 

@@ -120,7 +120,7 @@ def test_a_column_is_judged_by_a_posterior_that_its_group_had_no_part_in(likelih
             GridStatistics(torch.from_numpy(q.T @ filled[:, [j]]), None, seen, FLOAT64, len(table)), bins
         )
     z = torch.stack(z_of_groups).mean(0)
-    found = module._columns_without_their_own_help(model, source_of(table), GRID)
+    found = module.columns_without_their_own_help(model, source_of(table), GRID)
     assert_agree(found.z, z)
     if likelihood == "gaussian":
         for j, sums in columns.items():
@@ -149,10 +149,10 @@ def test_what_a_column_says_of_itself_does_not_move_its_rows():
     """Its rows stay where they are when its own noise variance makes it the loudest of all."""
     model = _model()
     source = source_of(_table(model))
-    quiet = module._columns_without_their_own_help(model, source, GRID)
+    quiet = module.columns_without_their_own_help(model, source, GRID)
     with torch.no_grad():
         model.likelihood.raw_scale[2] -= 3
-    loud = module._columns_without_their_own_help(model, source, GRID)
+    loud = module.columns_without_their_own_help(model, source, GRID)
     assert_agree(loud.response[:, 2], quiet.response[:, 2])
     assert (loud.response[:, 0] - quiet.response[:, 0]).abs().max() > 0.01
 
@@ -162,7 +162,7 @@ def test_misfit_is_what_a_column_loses_under_a_fitted_curve(likelihood):
     """Nats less than under the best curve that varies; a flat one may be better still, and then loses nothing."""
     model = _model(likelihood)
     source = source_of(_table(model, counts=likelihood == "poisson"))
-    columns = module._columns_without_their_own_help(model, source, GRID)
+    columns = module.columns_without_their_own_help(model, source, GRID)
     curves = model.curves(columns.z[:, None])  # (B, K, D)
     found = module._misfit(curves, SmoothCurves(columns), model.flat_candidate)
     sd = (SmoothCurves(columns).noise / columns.information).sqrt()[:, None]
@@ -189,10 +189,10 @@ def test_groups_share_the_columns_out_by_what_they_tell():
 def test_evidence_does_not_depend_on_chunks(likelihood, missing, rows_at_a_time, monkeypatch):
     model = _model(likelihood)
     source = source_of(_table(model, missing=missing, counts=likelihood != "gaussian"))
-    expected, columns = _evidence(model, source), module._columns_without_their_own_help(model, source, GRID)
+    expected, columns = _evidence(model, source), module.columns_without_their_own_help(model, source, GRID)
     monkeypatch.setattr(row_sources, "_CHUNK_ENTRIES", rows_at_a_time * len(GRID.points))
     assert len(list(source.chunks(len(GRID.points)))) == -(-80 // rows_at_a_time)
-    assert_agree(module._columns_without_their_own_help(model, source, GRID).response, columns.response)
+    assert_agree(module.columns_without_their_own_help(model, source, GRID).response, columns.response)
     np.testing.assert_allclose(_evidence(model, source), expected, atol=ONE_DRAW)
 
 
@@ -215,9 +215,9 @@ def test_a_chunk_without_missing_entries_is_like_one_with(missing, monkeypatch):
     model = _model()
     table = _table(model)
     table[-1, :5] = np.nan
-    expected = module._columns_without_their_own_help(model, source_of(table), GRID)
+    expected = module.columns_without_their_own_help(model, source_of(table), GRID)
     monkeypatch.setattr(row_sources, "_CHUNK_ENTRIES", 10 * len(GRID.points))
-    found = module._columns_without_their_own_help(model, source_of(table), GRID)
+    found = module.columns_without_their_own_help(model, source_of(table), GRID)
     for name in ("information", "response", "spread", "n_entries"):
         assert_agree(getattr(found, name), getattr(expected, name), err_msg=name)
 
@@ -241,7 +241,7 @@ def test_sparse_tables_are_judged_like_dense_ones(likelihood):
     model = _model(likelihood)
     table = random_table(likelihood, 80, D)
     dense, sparse = source_of(table), source_of(sp.csr_array(table))
-    columns = [module._columns_without_their_own_help(model, source, GRID) for source in (dense, sparse)]
+    columns = [module.columns_without_their_own_help(model, source, GRID) for source in (dense, sparse)]
     assert_agree(columns[1].response, columns[0].response)
     np.testing.assert_allclose(_evidence(model, sparse), _evidence(model, dense), atol=ONE_DRAW)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from by_hand import conditional_variance
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from trajectory.by_hand import conditional_variance
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer
 from skdevae.datasets import make_progression

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from agreement import assert_agree
+from by_hand import LIKELIHOODS
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from trajectory.basisdevae.cases import (
@@ -19,7 +20,6 @@ from trajectory.basisdevae.cases import (
     thorough,
     truth_positions,
 )
-from trajectory.by_hand import LIKELIHOODS
 
 from skdevae.datasets import make_progression
 

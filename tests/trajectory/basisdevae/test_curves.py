@@ -4,10 +4,10 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from by_hand import LIKELIHOODS, conditional_variance
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 from trajectory.basisdevae.cases import INFERENCES, fitted, progression, quick, table_for
-from trajectory.by_hand import LIKELIHOODS, conditional_variance
 
 
 @pytest.mark.parametrize("inference", INFERENCES)

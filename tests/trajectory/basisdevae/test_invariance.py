@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from agreement import assert_agree
+from by_hand import LIKELIHOODS, with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 from trajectory.basisdevae.cases import (
     INFERENCES,
@@ -14,7 +15,6 @@ from trajectory.basisdevae.cases import (
     table_for,
     thorough,
 )
-from trajectory.by_hand import LIKELIHOODS, with_holes
 
 
 @pytest.mark.parametrize("inference", INFERENCES)

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from by_hand import assert_same_bits
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from trajectory.basisdevae.cases import INFERENCES, counts, fitted, progression, quick, table_for
-from trajectory.by_hand import assert_same_bits
 
 
 @pytest.mark.parametrize("inference", INFERENCES)

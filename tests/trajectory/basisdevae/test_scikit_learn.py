@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 from agreement import assert_agree
+from by_hand import with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from trajectory.basisdevae.cases import INFERENCES, counts, fitted, progression, quick
-from trajectory.by_hand import with_holes
 
 from skdevae import BasisDeVAEClusterer
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agree
+from by_hand import LIKELIHOODS, lattice, log_density, log_evidence, log_likelihood_at_means, with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import simpson
 from scipy.special import logsumexp
@@ -19,7 +20,6 @@ from trajectory.basisdevae.cases import (
     table_for,
     thorough,
 )
-from trajectory.by_hand import LIKELIHOODS, lattice, log_density, log_evidence, log_likelihood_at_means, with_holes
 
 from skdevae.datasets import make_progression
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from agreement import assert_agree
+from by_hand import COUNT_LIKELIHOODS, LIKELIHOODS, with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 from trajectory.basisdevae.cases import (
@@ -21,7 +22,6 @@ from trajectory.basisdevae.cases import (
     replaced,
     table_for,
 )
-from trajectory.by_hand import COUNT_LIKELIHOODS, LIKELIHOODS, with_holes
 
 # ---- how tables are stored --------------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from by_hand import log_evidence
 from numpy.testing import assert_allclose, assert_array_equal
 from trajectory.basisvae.cases import assert_consistent, counts, quick, two_axes
-from trajectory.by_hand import log_evidence
 
 
 @pytest.mark.parametrize(("n_components", "inference"), [(2, "exact"), (2, "amortized"), (3, "amortized")])

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from agreement import assert_agree
+from by_hand import COUNT_LIKELIHOODS
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import adjusted_rand_score
 from trajectory.basisvae.cases import COUNT_LABELS, assert_consistent, counts, fitted_counts, quick, same_partition
-from trajectory.by_hand import COUNT_LIKELIHOODS
 
 
 @pytest.mark.parametrize("likelihood", COUNT_LIKELIHOODS)

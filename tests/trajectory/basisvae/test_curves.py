@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from by_hand import LIKELIHOODS, log_evidence, share_of_excess_zeros
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logit
 from trajectory.basisvae.cases import counts, fitted, fitted_to_shifted_copies, model_and_table, quick
-from trajectory.by_hand import LIKELIHOODS, log_evidence, share_of_excess_zeros
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)

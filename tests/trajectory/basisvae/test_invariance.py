@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from agreement import assert_agree
+from by_hand import with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from trajectory.basisvae.cases import (
@@ -18,7 +19,6 @@ from trajectory.basisvae.cases import (
     toy,
     two_groups,
 )
-from trajectory.by_hand import with_holes
 
 
 def test_units_do_not_matter():

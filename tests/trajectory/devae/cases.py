@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from trajectory.by_hand import LIKELIHOODS
+from by_hand import LIKELIHOODS
 
 from skdevae import DeVAETransformer
 from skdevae.datasets import make_progression, make_progression_counts

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from agreement import assert_agree
+from by_hand import with_holes
 from numpy.testing import assert_allclose, assert_array_equal
-from trajectory.by_hand import with_holes
 from trajectory.devae.cases import CASES, EXACT, QUICK_WAYS, WAYS, fitted, progression, quick, signs, table_for
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agree
+from by_hand import LIKELIHOODS, lattice, log_density, log_evidence, log_likelihood_at_means, with_holes
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
-from trajectory.by_hand import LIKELIHOODS, lattice, log_density, log_evidence, log_likelihood_at_means, with_holes
 from trajectory.devae.cases import (
     CASES,
     EXACT,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from agreement import assert_agree
+from by_hand import with_holes
 from numpy.testing import assert_allclose, assert_array_equal
-from trajectory.by_hand import with_holes
 from trajectory.devae.cases import CASES, COUNT_CASES, EXACT, WAYS, counts, fitted, progression, quick, table_for
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from by_hand import assert_same_bits
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
-from trajectory.by_hand import assert_same_bits
 from trajectory.devae.cases import QUICK_WAYS, WAYS, fitted, progression, quick, table_for
 
 
