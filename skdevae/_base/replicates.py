@@ -288,7 +288,8 @@ def side_by_side(
     if late > _TOLERATED_SHARE:
         warn_user(
             f"{late:.0%} of the replicates had not converged when their search ended: intervals are rough. Is the fit "
-            "itself at an optimum? A larger max_epochs, or a smaller tol, may help.",
+            "itself at an optimum? A larger max_epochs for it may help; method='refit' fits each replicate from the "
+            "start.",
             ConvergenceWarning,
         )
     return SideBySide(estimator, weights, positions, fitted)
