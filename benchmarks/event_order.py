@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--refits", type=int, default=5)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    pd.set_option("display.width", 150)
+    pd.set_option("display.width", 150, "display.max_columns", None)
     set_threads(1)
     if "distance" in args.parts:
         print(measure(args, with_replicates=False).round(3), "\n")
