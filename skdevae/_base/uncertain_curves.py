@@ -84,8 +84,9 @@ class UncertainCurvesMixin(LatentVariableModel):
         >>> from skdevae import DeVAETransformer
         >>> from skdevae.datasets import make_progression
         >>> from skdevae.inspection import bootstrap
-        >>> X = make_progression(60, n_transient=0, n_increasing=4, n_decreasing=4, random_state=0).data
-        >>> model = DeVAETransformer(max_epochs=20, random_state=0).fit(X)
+        >>> made = make_progression(60, n_transient=0, n_increasing=4, n_decreasing=4, noise=0.5, random_state=0)
+        >>> X = made.data
+        >>> model = DeVAETransformer(max_epochs=60, random_state=0).fit(X)
         >>> replicates = bootstrap(model, X, n_bootstrap=5, random_state=0)
         >>> curves_known = model.posterior(X)
         >>> curves_uncertain = model.posterior(X, include="curves", replicates=replicates)
