@@ -132,7 +132,7 @@ def test_files_keep_what_was_found():
 
 
 def test_weights_gaps_sizes_and_other_covariates():
-    X, site, _ = table(differ=True, counts=True)
+    X, site, _ = table(480, differ=True, counts=True)
     rng = np.random.default_rng(0)
     sizes = np.exp(0.5 * rng.normal(size=len(X)))
     X = rng.poisson(X * sizes[:, None]).astype(float)
@@ -143,8 +143,7 @@ def test_weights_gaps_sizes_and_other_covariates():
     weight = rng.integers(1, 3, size=len(X))
     model.fit(frame, size_factors=sizes, sample_weight=weight)
     assert list(model.interaction_tests_.index) == list(frame.columns[:N_FEATURES])
-    # The other gene that differs has few counts: it is found in two of four draws of such tables.
-    assert model.interaction_tests_.adjusted_p_value.iloc[DIFFERENT].min() < 1e-4
+    assert (model.interaction_tests_.adjusted_p_value.iloc[DIFFERENT] < 0.01).all()
     again = np.repeat(np.arange(len(X)), weight)
     repeated = quick(**model.get_params()).fit(frame.iloc[again], size_factors=sizes[again])
     np.testing.assert_allclose(repeated.interaction_tests_.statistic, model.interaction_tests_.statistic, rtol=1e-3)
