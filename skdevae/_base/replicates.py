@@ -21,7 +21,6 @@ from .._warnings import warn_user
 from ..inference import PosteriorFields
 from ..nn.models import ExactModel
 from ..nn.row_context import EMPTY
-from ..table.given_axis import GivenAxis
 from ..table.outliers import NO_OUTLIERS, find_outliers
 from ..table.precision import training_dtype
 from ..table.table import Table
@@ -100,6 +99,15 @@ class Replicates(Sequence[LatentVariableModel], UnderOwnSettings):
         curves : ndarray of shape (n_replicates, n_points, n_features)
             As the estimators' ``trajectories`` give them, for average covariates.
         """
+
+
+def check_estimator(replicates: Replicates, estimator: Any) -> None:
+    """Raise a ValueError unless it is this estimator's fit that was repeated."""
+    if replicates.estimator is not estimator:
+        raise ValueError(
+            "replicates were made of another estimator: make them of this one, with "
+            "skdevae.inspection.bootstrap(estimator, X_train)."
+        )
 
 
 class Refits(Replicates):
@@ -220,26 +228,23 @@ def bootstrap_weights(
 
 
 def refits(
-    estimator: LatentVariableModel,
-    X: TableLike,
-    weights: np.ndarray,
-    n_jobs: int | None,
-    axis: GivenAxis | None,
-    **facts: Any,
+    estimator: LatentVariableModel, X: TableLike, weights: np.ndarray, n_jobs: int | None, **facts: Any
 ) -> Replicates:
-    """Fit an estimator from the start for each of R sets of weights (R, N). Axes point as that of the fit."""
-    if axis is None:
-        direction = {"orientation": estimator.transform(X, **facts)[:, 0]}
-    else:
-        direction = {"axis": axis.position, "axis_sd": axis.sd}
+    """Fit an estimator from the start for each of R sets of weights (R, N). Axes point as that of the fit.
+
+    ``facts`` are those of the rows of X, and the axis that they were given, if they were.
+    """
+    of_rows = {name: values for name, values in facts.items() if name not in ("axis", "axis_sd")}
+    if "axis" not in facts:
+        facts = {**facts, "orientation": estimator.transform(X, **of_rows)[:, 0]}
 
     def refit(weight: np.ndarray) -> LatentVariableModel:
-        return cast(Any, clone(estimator)).fit(X, sample_weight=weight, **direction, **facts)
+        return cast(Any, clone(estimator)).fit(X, sample_weight=weight, **facts)
 
     fits = Parallel(n_jobs=n_jobs)(delayed(refit)(weight) for weight in weights)
-    positions = np.stack([fit.transform(X, **facts)[:, 0] for fit in fits])
-    if axis is not None:
-        known = np.stack([cast(Any, fit).axis_map_.to_latent(axis.position) for fit in fits])
+    positions = np.stack([fit.transform(X, **of_rows)[:, 0] for fit in fits])
+    if "axis" in facts:
+        known = np.stack([cast(Any, fit).axis_map_.to_latent(facts["axis"]) for fit in fits])
         positions = np.where(np.isnan(known), positions, known)
     return Refits(estimator, weights, positions, fits)
 
@@ -256,29 +261,18 @@ def why_not_side_by_side(estimator: LatentVariableModel) -> str | None:
     return None
 
 
-def side_by_side(
-    estimator: LatentVariableModel,
-    X: TableLike,
-    weights: np.ndarray,
-    axis: GivenAxis | None,
-    *,
-    sample_weight: np.ndarray,
-    judge: bool,
-    **facts: Any,
-) -> Replicates:
+def side_by_side(estimator: LatentVariableModel, table: Table, weights: np.ndarray, *, judge: bool) -> Replicates:
     """Fit an estimator again for each of R sets of weights (R, N), from where its fit has ended.
 
-    ``sample_weight`` (N,) are the weights of that fit.
+    The rows of ``table`` have the weights and the known positions of that fit.
     """
-    table, outliers = _as_trained(estimator._for_inference(X, **facts).table, sample_weight)
-    if axis is not None:
-        _, mean, sd = axis.on_latent(sample_weight)
-        table = replace(table, context=table.context.replaced(axis=mean, axis_sd=sd))
+    of_fit = cast(np.ndarray, table.context.weight)
+    table, outliers = _as_trained(table, of_fit)
     like = torch.zeros(
         (), dtype=training_dtype(table.values, estimator._is_count_model()), device=resolve_device(estimator.device)
     )
     source = table.source(like)
-    counted = np.setdiff1d(np.nonzero(sample_weight)[0], outliers)
+    counted = np.setdiff1d(np.nonzero(of_fit)[0], outliers)
     module = cast(ExactModel, deepcopy(estimator.module_).to(like))
     with fitting_threads(source.is_large):
         n_points = len(grid_of(source, estimator._settings()).axis)

@@ -13,7 +13,7 @@ from .._sklearn import Interval, StrOptions, available_if, validate_params
 from .._typing import CovariatesLike, TableLike
 from .fitting import LatentVariableModel
 from .posterior import Posterior
-from .replicates import Replicates
+from .replicates import Replicates, check_estimator
 from .simulation import require_density
 
 
@@ -113,8 +113,4 @@ class UncertainCurvesMixin(LatentVariableModel):
             return
         if include is None:
             raise ValueError('replicates are used with include="curves" only: add it, or leave them out.')
-        if replicates.estimator is not self:
-            raise ValueError(
-                "replicates were made of another estimator: make them of this one, with "
-                "skdevae.inspection.bootstrap(estimator, X_train)."
-            )
+        check_estimator(replicates, self)

@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.stats import norm, spearmanr
 from sklearn.utils import check_array
 
-from ..inspection._bootstrap import Replicates
+from ..inspection._bootstrap import Replicates, check_samples
 from ..inspection._events import as_quantiles, evaluation_grid
 from ..inspection._input import Reached
 from ..inspection._positions import positions_of, query_of
@@ -101,11 +101,7 @@ class DrawnAxis:
         A given axis is the same for all replicates. Another axis has a scale of its own in each, so equal positions are
         not the same place on it. Where the same share of its own samples comes before is.
         """
-        if replicates.positions.shape[1] != len(self.latents):
-            raise ValueError(
-                f"replicates were made by resampling {replicates.positions.shape[1]} samples, but X has "
-                f"{len(self.latents)}: give the table that they were made from."
-            )
+        check_samples(replicates, len(self.latents))
         if self.given is not None:
             return np.tile(self.on_latent(points), (len(replicates), 1))
         shares = as_quantiles(points, self.positions, self.weights)

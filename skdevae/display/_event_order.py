@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from ..inspection import event_order
-from ._heat_map import SHARES, add_color_bar, draw_matrix, height_of_rows, name_rows
-from ._layout import SMALL_TEXT, TEXT, arrange_panels, import_matplotlib
+from ._heat_map import SHARES, add_color_bar, arrange_kind, check_kind, draw_matrix, name_rows
+from ._layout import SMALL_TEXT, TEXT, import_matplotlib
 from ._palette import CURVE_COLORS, UNNAMED_COLOR
 
 if TYPE_CHECKING:
@@ -239,14 +239,11 @@ class EventOrderDisplay:
             If `kind` is none of the above, if there are no probabilities of ranks to draw, or if `ax` does not have as
             many Axes as there are panels.
         """
-        if kind not in _KINDS:
-            raise ValueError(f"kind must be one of {', '.join(map(repr, _KINDS))}; got {kind!r}.")
+        check_kind(kind, _KINDS)
         if kind != "positions" and self.rank_probability is None:
             raise ValueError(f"There are no probabilities of ranks, which kind={kind!r} asks for.")
         import_matplotlib("pyplot", "EventOrderDisplay")
-        n_panels = 2 if kind == "both" else 1
-        height = height_of_rows(len(self.positions))
-        self.axes_ = self.ax_ = arrange_panels(ax, n_panels, n_panels, "EventOrderDisplay", height)
+        self.axes_ = self.ax_ = arrange_kind(ax, kind, len(self.positions), "EventOrderDisplay")
         self.figure_: Any = self.axes_[0].figure
         self.points_: Any = None
         self.intervals_: Any = None

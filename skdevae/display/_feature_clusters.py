@@ -21,13 +21,14 @@ from ._heat_map import (
     AROUND_A_MIDDLE,
     SHARES,
     add_color_bar,
+    arrange_kind,
+    check_kind,
     draw_matrix,
-    height_of_rows,
     name_groups,
     name_rows,
     separate_groups,
 )
-from ._layout import TEXT, arrange_panels, import_matplotlib
+from ._layout import TEXT, import_matplotlib
 from ._plotted_units import ScaledUnits
 
 if TYPE_CHECKING:
@@ -350,13 +351,10 @@ class FeatureClusterDisplay:
             If `kind` is none of the above, if there is no co-clustering matrix to draw, or if `ax` does not have as
             many Axes as there are panels.
         """
-        if kind not in _KINDS:
-            raise ValueError(f"kind must be one of {', '.join(map(repr, _KINDS))}; got {kind!r}.")
+        check_kind(kind, _KINDS)
         if kind != "heatmap" and self.coclustering is None:
             raise ValueError(f"There is no co-clustering matrix, which kind={kind!r} asks for.")
-        n_panels = 2 if kind == "both" else 1
-        height = height_of_rows(len(self.feature_names))
-        self.axes_ = self.ax_ = arrange_panels(ax, n_panels, n_panels, "FeatureClusterDisplay", height)
+        self.axes_ = self.ax_ = arrange_kind(ax, kind, len(self.feature_names), "FeatureClusterDisplay")
         self.figure_: Any = self.axes_[0].figure
         self.heatmap_: Any = None
         self.coclustering_: Any = None

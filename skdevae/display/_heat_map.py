@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ._curve_names import spread_apart
 from ._fitted_text import shortened
-from ._layout import ONE_COLUMN, SMALL_TEXT, TEXT
+from ._layout import ONE_COLUMN, SMALL_TEXT, TEXT, arrange_panels
 from ._palette import SAMPLE_COLOR
 
 if TYPE_CHECKING:
@@ -30,6 +30,18 @@ _WIDEST_NAME = 0.32 * 72 * ONE_COLUMN
 def height_of_rows(n_rows: int) -> float:
     """Height, in inches, of a figure in which names fit beside all rows, as far as a page allows."""
     return float(np.clip(_MARGINS + n_rows * _ROW * SMALL_TEXT / 72, *_HEIGHTS))
+
+
+def check_kind(kind: str, kinds: Sequence[str]) -> None:
+    """Raise a ValueError unless a display can be of this kind."""
+    if kind not in kinds:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, kinds))}; got {kind!r}.")
+
+
+def arrange_kind(ax: Any, kind: str, n_rows: int, display: str) -> NDArray[Any]:
+    """The Axes of a display of one kind, or of both side by side, with so many rows."""
+    n_panels = 2 if kind == "both" else 1
+    return arrange_panels(ax, n_panels, n_panels, display, height_of_rows(n_rows))
 
 
 def draw_matrix(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,9 +13,8 @@ from .._base.replicates import Replicates, bootstrap_weights, refits, side_by_si
 from .._sklearn import Interval, StrOptions, validate_params
 from .._typing import CovariatesLike, RandomState, TableLike
 from ..metrics._pipelines import given_facts
-from ..table.given_axis import GivenAxis
-from ..table.weighted_rows import checked_weights
 from ._input import Reached, reach
+from ._positions import query_of
 
 
 @validate_params(
@@ -145,16 +144,16 @@ def replicates_of(
     **facts: object,
 ) -> Replicates:
     """Replicates of a model that was reached; the other arguments are those of :func:`bootstrap`."""
-    model, table = reached.model, reached.table
+    model, n_samples = reached.model, reached.table.shape[0]
     if axis is None and getattr(model, "axis_is_given_", False):
         raise ValueError(
             "The estimator was fitted along a given axis, and so are its replicates: pass axis=..., the positions that "
             "were given to the fit."
         )
-    of_samples = checked_weights(sample_weight, np.zeros(table.shape[0]))
-    known = GivenAxis.checked(axis, axis_sd, of_samples)
+    table = query_of(reached, sample_weight, axis, axis_sd, **facts).table
+    of_fit = cast(np.ndarray, table.context.weight)
     random = check_random_state(random_state)
-    weights = bootstrap_weights(table.shape[0], n_bootstrap, random, sample_weight=of_samples, groups=groups)
+    weights = bootstrap_weights(n_samples, n_bootstrap, random, sample_weight=of_fit, groups=groups)
     hindrance = why_not_side_by_side(model)
     if method == "side_by_side" and hindrance is not None:
         raise ValueError(
@@ -162,5 +161,17 @@ def replicates_of(
             "Choose method='refit'."
         )
     if method == "refit" or hindrance is not None:
-        return refits(model, table, weights, n_jobs, known, **facts)
-    return side_by_side(model, table, weights, known, sample_weight=of_samples, judge=judge, **facts)
+        if table.context.axis is not None:
+            facts |= given_facts(axis=axis, axis_sd=axis_sd)
+        return refits(model, reached.table, weights, n_jobs, **facts)
+    return side_by_side(model, table, weights, judge=judge)
+
+
+def check_samples(replicates: Replicates, n_samples: int) -> None:
+    """Raise a ValueError unless tables of so many samples were resampled."""
+    n_resampled = replicates.positions.shape[1]
+    if n_resampled != n_samples:
+        raise ValueError(
+            f"replicates were made by resampling {n_resampled} samples, but X has {n_samples}: give the table that "
+            "they were made from."
+        )

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._base.replicates import Replicates
 from . import _events
+from ._bootstrap import check_samples
 from ._events import Floats
 from ._input import Reached
 
@@ -50,12 +51,7 @@ class Courses:
     @classmethod
     def of_replicates(cls, reached: Reached, replicates: Replicates) -> Iterator[Self]:
         """The curves of each replicate of a model, where it places the samples, with its own weights of these."""
-        n_resampled, n_samples = replicates.weights.shape[1], reached.table.shape[0]
-        if n_resampled != n_samples:
-            raise ValueError(
-                f"replicates were made by resampling {n_resampled} samples, but X has {n_samples}: give the table that "
-                "they were made from."
-            )
+        check_samples(replicates, reached.table.shape[0])
         samples = list(zip(replicates.positions, replicates.weights, strict=True))
         points = np.stack([_events.evaluation_grid(positions, weights) for positions, weights in samples])
         left_out = reached.model._reader_.columns.left_out

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import entropy
 
-from .._base.replicates import Replicates
+from .._base.replicates import Replicates, check_estimator
 from .._sklearn import Interval, validate_params
 from .._typing import CovariatesLike, RandomState
 from ..metrics import coclustering_matrix
@@ -21,7 +21,7 @@ from ..metrics._pipelines import given_facts
 from ..table.weighted_rows import checked_weights
 from ..trajectory._basisdevae import BasisDeVAEClusterer
 from ..trajectory._feature_clusterer import FeatureClusterer
-from ._bootstrap import replicates_of
+from ._bootstrap import check_samples, replicates_of
 from ._event_order import interval
 from ._events import Floats, as_quantiles
 from ._input import Reached, reach
@@ -221,14 +221,8 @@ def stability(
 
 
 def _check_replicates(reached: Reached, replicates: Replicates, is_clusterer: bool, groups: ArrayLike | None) -> None:
-    n_resampled, n_samples = replicates.weights.shape[1], reached.table.shape[0]
-    if replicates.estimator is not reached.model:
-        raise ValueError("replicates were made of another estimator: make them of this one, with bootstrap.")
-    if n_resampled != n_samples:
-        raise ValueError(
-            f"replicates were made by resampling {n_resampled} samples, but X has {n_samples}: give the table that "
-            "they were made from."
-        )
+    check_estimator(replicates, reached.model)
+    check_samples(replicates, reached.table.shape[0])
     if is_clusterer and not replicates.is_judged:
         raise ValueError(
             "All replicates have the clusters of the fit, so nothing can be said of how stable these are. Make "

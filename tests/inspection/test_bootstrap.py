@@ -139,6 +139,11 @@ def test_covariates_reach_the_refits(X):
         bootstrap(model, X, n_bootstrap=2, covariates=site, method="side_by_side")
 
 
+def test_an_axis_that_the_fit_did_not_have_is_refused(X, model):
+    with pytest.raises(ValueError, match="fitted without one"):
+        bootstrap(model, X, n_bootstrap=2, axis=np.arange(N))
+
+
 def test_replicates_along_a_given_axis_keep_its_positions(X):
     """Curves are those of weighted fits along the same positions, and samples stay where they were said to be."""
     t = make_progression(N, n_transient=0, n_increasing=3, n_decreasing=3, noise=0.4, random_state=0).times
