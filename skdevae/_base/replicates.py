@@ -219,6 +219,8 @@ def bootstrap_weights(
     if len(labels) != n_samples:
         raise ValueError(f"groups has {len(labels)} entries, but X has {n_samples} rows. Give one group for each row.")
     n_groups = int(labels.max()) + 1
+    if n_samples < 2:
+        raise ValueError("X has one row: there is nothing to resample. Give the table of the fit.")
     if n_groups < 2:
         raise ValueError(
             "groups names one group only: there is nothing to resample. Give groups=None to resample rows."

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from .._base.estimator import Query
+from .._base.replicates import Replicates
 from .._sklearn import Interval, Options, validate_params
 from .._typing import CovariatesLike, RandomState
 from ..inference.base import share_a_grid
@@ -66,6 +67,7 @@ class EventOrder:
 @validate_params(
     {
         "n_bootstrap": [Options(Integral, {0}), Interval(Integral, 2, None, closed="left")],
+        "replicates": [None, Replicates],
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
         "n_jobs": [None, Integral],
@@ -78,7 +80,7 @@ def event_order(
     *,
     event: Literal["onset", "half_change", "peak", "end"] | float = "half_change",
     n_bootstrap: int = 200,
-    replicates: Any = None,
+    replicates: Replicates | None = None,
     groups: ArrayLike | None = None,
     confidence_level: float = 0.95,
     random_state: RandomState = None,

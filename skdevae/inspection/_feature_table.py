@@ -38,6 +38,7 @@ _NAMES = {event: event.replace("_", " ") for event in EVENTS}
     {
         "threshold": [Interval(Real, 0, 1, closed="both")],
         "n_bootstrap": [Options(Integral, {0}), Interval(Integral, 2, None, closed="left")],
+        "replicates": [None, Replicates],
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "tests": ["boolean"],
         "random_state": ["random_state"],

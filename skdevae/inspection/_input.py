@@ -98,6 +98,11 @@ def reach(estimator: Any, X: Any, *, needs_axis: bool = True) -> Reached:
         names = output_names(step, names, table.shape[1])
         can_be_undone = hasattr(step, "inverse_transform") and not _is_imputer(step)
         are_kept &= are_known and can_be_undone and set(names) <= set(before)
+    if table.shape[1] != model.n_features_in_:
+        raise ValueError(
+            f"X has {table.shape[1]} features, but {type(model).__name__} is expecting {model.n_features_in_} features "
+            "as input: give all columns that it was fitted to."
+        )
     origin = [before.index(name) for name in modelled_names(model, names)] if are_kept else None
     # The model's own names, if it was fitted on a data frame, are more certain than those worked out here.
     names = modelled_names(model, list(getattr(model, "feature_names_in_", names)))

@@ -55,6 +55,11 @@ def test_groups_that_do_not_fit_are_refused(groups, message):
         bootstrap_weights(3, 2, np.random.RandomState(0), sample_weight=np.ones(3), groups=groups)
 
 
+def test_one_row_cannot_be_resampled():
+    with pytest.raises(ValueError, match="one row"):
+        bootstrap_weights(1, 2, np.random.RandomState(0), sample_weight=np.ones(1))
+
+
 # ---- replicates -----------------------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,12 @@ def test_replicates_of_another_table_are_refused(fitted):
         event_order(model, X.iloc[:100], replicates=replicates)
 
 
+def test_a_list_of_fits_is_no_set_of_replicates(fitted):
+    X, _, model, _ = fitted
+    with pytest.raises(ValueError, match="'replicates' parameter of event_order"):
+        event_order(model, X, replicates=[model])
+
+
 @pytest.mark.parametrize("event", ["middle", 0.0, 1.5, True])
 def test_what_is_no_event_is_refused(fitted, event):
     X, _, model, replicates = fitted

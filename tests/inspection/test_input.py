@@ -93,6 +93,13 @@ def test_what_is_no_model_is_named(table):
         reach(make_pipeline(StandardScaler(), PCA(1)).fit(table), table)
 
 
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_a_table_of_other_columns_is_refused(table, as_frame):
+    X = table if as_frame else table.to_numpy()
+    with pytest.raises(ValueError, match="X has 3 features, but DeVAETransformer is expecting 5 features"):
+        reach(devae().fit(X), table.iloc[:, :3] if as_frame else X[:, :3])
+
+
 def test_two_components_are_no_axis(table):
     plane = VAETransformer(2, max_epochs=2, random_state=0).fit(table)
     with pytest.raises(ValueError, match=r"2 components.*BasisDeVAEClusterer"):
