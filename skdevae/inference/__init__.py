@@ -4,8 +4,8 @@ from .base import Inference, Placement, PosteriorFields
 from .columns import column_evidence
 from .encoder import EncoderInference, amortized_elbo
 from .grid import placement_on_grid
-from .grid_ladder import LatentPosterior
 from .laplace import LaplaceInference, Modes, warn_unless_converged
+from .latent_posterior import LatentPosterior
 from .slopes import slopes
 from .strategies import inference_for
 from .training_range import TrainingRange, warn_of_rows_beyond

@@ -22,7 +22,7 @@ from ..nn.strata import MOST_STRATA
 from ..table.grid_source import designs_of
 from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource, SparseRows
-from .grid_ladder import LatentPosterior
+from .latent_posterior import LatentPosterior
 
 #: bisections of a search for a quantile: the last interval is as small as rounding
 _BISECTIONS = 60

@@ -11,8 +11,8 @@ from ..table.source import RowSource
 from .base import Inference, Placement, PosteriorFields, narrow_chunks, share_a_grid, without_entries
 from .draws import standard_normal_points, standard_normal_rule
 from .grid import GridInference
-from .grid_ladder import LatentPosterior
 from .importance import ImportanceSampler, sampled_log_evidence
+from .latent_posterior import LatentPosterior
 
 #: quasi-random draws for expectations under each row's posterior
 _POSTERIOR_DRAWS = 256

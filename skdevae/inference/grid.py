@@ -14,8 +14,10 @@ from ..nn.models import GenerativeModel
 from ..table.grid_source import GridSource
 from ..table.source import RowSource
 from .base import Inference, Placement, PosteriorFields, share_a_grid, without_entries
-from .grid_ladder import AveragingLadder, GridLadder, LatentPosterior, latent_posterior
+from .grid_ladder import latent_posterior
 from .importance import sampled_log_evidence
+from .latent_posterior import LatentPosterior
+from .lattice import AveragingLattice, Lattice
 
 
 class GridInference(Inference):
@@ -92,8 +94,8 @@ def exact_posterior(
         )
     if model.has_strata and model.strata is None and source.context.covariates is not None:
         return _posterior_by_strata(model, source, tables, credible_level)
-    ladder = GridLadder(tables, model.z_max, model.n_components, source.n_features, source.like)
-    return _posterior_on(ladder, model, source, credible_level)
+    lattice = Lattice(tables, model.z_max, model.n_components, source.n_features, source.like)
+    return _posterior_on(lattice, model, source, credible_level)
 
 
 @torch.no_grad()
@@ -109,15 +111,15 @@ def averaged_posterior(
     ``tables`` gives the coefficients of all models at points z (P, 1): (R P, D), model by model. They are of the form
     of ``model``, whose curves covariates do not change.
     """
-    ladder = AveragingLadder(tables, n_models, model.z_max, source.n_features, source.like)
-    found = _posterior_on(ladder, model, source, credible_level)
+    lattice = AveragingLattice(tables, n_models, model.z_max, source.n_features, source.like)
+    found = _posterior_on(lattice, model, source, credible_level)
     return PosteriorFields(found.mean, found.sd, found.lower, found.upper)
 
 
 def _posterior_on(
-    ladder: GridLadder, model: GenerativeModel, source: RowSource, credible_level: float | None
+    lattice: Lattice, model: GenerativeModel, source: RowSource, credible_level: float | None
 ) -> LatentPosterior:
-    posterior = latent_posterior(GridSource(source, model), ladder, credible_level)
+    posterior = latent_posterior(GridSource(source, model), lattice, credible_level)
     for index, rows in source.chunks():
         empty = without_entries(rows, source.like).nonzero()[:, 0]
         of_the_prior = LatentPosterior.of_the_prior(len(empty), model.n_components, source.like, credible_level)

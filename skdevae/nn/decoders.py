@@ -376,6 +376,12 @@ class AdditiveDerivativeDecoder(Decoder):
             curves = curves + (along if position is None else along[position])
         return curves[:, None]
 
+    def select(
+        self, points: list[tuple[IntegrationRule, Tensor | None]], labels: Tensor, columns: slice = ALL_COLUMNS
+    ) -> Tensor:
+        curves: Tensor = self(points, columns=columns)
+        return curves[:, 0]  # the only candidate, without a copy
+
     def initialize_(self, target: Tensor, mass: Tensor, z: Tensor) -> None:
         level, slopes = weighted_plane(target, mass, z)
         with torch.no_grad():

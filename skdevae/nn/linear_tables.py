@@ -35,13 +35,17 @@ class LinearTables(NamedTuple):
         """The coefficients of some features."""
         return self._map(lambda table: table[..., columns])
 
-    def at(self, points: slice | int) -> LinearTables:
-        """The coefficients at some of the points, or of one stratum."""
+    def at(self, points: slice | int | tuple[slice | int, ...]) -> LinearTables:
+        """The coefficients at some of the points, or of one stratum, or at some places along several dimensions."""
         return self._map(lambda table: table[points])
 
     def unflatten(self, sizes: Sequence[int]) -> LinearTables:
         """The first dimension as several."""
         return self._map(lambda table: table.unflatten(0, sizes))
+
+    def flatten(self) -> LinearTables:
+        """The first two dimensions as one."""
+        return self._map(lambda table: table.flatten(0, 1))
 
     def detach(self) -> LinearTables:
         """The coefficients without the way that gradients would go back."""

@@ -7,9 +7,13 @@ from agreement import assert_agree
 from inference.random_models import drawn_table, gaussian_marginal, random_model, random_table, rows_of, source_of
 from scipy.stats import multivariate_normal, norm, skewnorm
 
-from skdevae.inference import grid_ladder
+from skdevae.inference import lattice, refinement
 from skdevae.inference.grid import GridInference, exact_posterior
-from skdevae.inference.grid_ladder import Box, GridLadder, LatentPosterior, latent_posterior
+from skdevae.inference.grid_ladder import latent_posterior
+from skdevae.inference.grid_quantiles import quantiles
+from skdevae.inference.latent_posterior import LatentPosterior
+from skdevae.inference.lattice import Lattice
+from skdevae.inference.refinement import Mass, error_of
 from skdevae.nn.latent_grid import LatentGrid, log_joint
 from skdevae.nn.linear_tables import LinearTables
 
@@ -69,7 +73,7 @@ def test_intervals_hold_the_mass_that_they_say(spacings, level):
     axis = torch.linspace(-3, 3, 61, dtype=torch.float64)
     mode, sd = torch.linspace(-0.05, 0.05, 9, dtype=torch.float64), 0.1 * spacings
     q = (-0.5 * ((axis - mode[:, None]) / sd) ** 2).softmax(1)
-    lower, upper = grid_ladder._quantiles(q, axis, (0.5 - level / 2, 0.5 + level / 2))
+    lower, upper = (axis[0] + 0.1 * quantiles(q, (0.5 - level / 2, 0.5 + level / 2))).unbind(1)
     np.testing.assert_allclose(norm.cdf(upper, mode, sd) - norm.cdf(lower, mode, sd), level, atol=1e-6)
     np.testing.assert_allclose(0.5 * (lower + upper), mode, atol=1e-6 * sd)
 
@@ -78,22 +82,24 @@ def test_quantiles_of_skewed_posteriors():
     axis = torch.linspace(-8, 8, 161, dtype=torch.float64)
     skewed = skewnorm(3, scale=0.4, loc=np.linspace(-0.05, 0.05, 9))
     q = torch.from_numpy(np.transpose([skewed.pdf(z) for z in axis.numpy()]))
-    for share, quantile in zip((0.05, 0.25, 0.9), grid_ladder._quantiles(q, axis, (0.05, 0.25, 0.9)), strict=True):
-        np.testing.assert_allclose(skewed.cdf(quantile), share, atol=3e-4)
+    found = axis[0] + (axis[1] - axis[0]) * quantiles(q, (0.05, 0.25, 0.9))
+    np.testing.assert_allclose(skewed.cdf(found.T), [[0.05] * 9, [0.25] * 9, [0.9] * 9], atol=3e-4)
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_no_spike_passes_for_a_posterior(n_components, place):
     # wherever it lies: on a point that all coarser grids have, on one that they have not, or midway
-    ladder = GridLadder(lambda z: z, 1.0, n_components, 1, torch.zeros((), dtype=torch.float64))
-    window = ladder.window(Box(0, (-8,) * n_components, (8,) * n_components))
-    for spacings in (1e-6, 1e-3, 0.1, 0.5):
-        sd = spacings * window.spacing
-        joint = -0.5 * ((window.points - place * window.spacing) / sd).square().sum(1)[None]
-        assert grid_ladder._error(joint, joint.softmax(1), window) > 1e-3
-    joint = -0.5 * ((window.points / window.spacing - place) / 1.3).square().sum(1)[None]
-    assert grid_ladder._error(joint, joint.softmax(1), window) < 1e-4
+    one = torch.zeros((), dtype=torch.float64)
+    windows = Lattice(lambda z: z, 1.0, n_components, 1, one).windows(
+        (0,) * n_components, torch.full((1, n_components), -8), (17,) * n_components
+    )
+    spacing = float(windows.spacing[0])
+    squares = sum((z - place * spacing) ** 2 for z in torch.meshgrid(*windows.axes, indexing="ij"))
+    for spacings, passes in ((1e-6, False), (1e-3, False), (0.1, False), (0.5, False), (1.3, True)):
+        joint = -0.5 * squares[None] / (spacings * spacing) ** 2
+        error = error_of(joint, Mass.of(joint, windows), windows)
+        assert error < 1e-4 if passes else error > 1e-3
 
 
 def test_two_components_have_intervals_of_their_own():
@@ -153,22 +159,23 @@ def test_how_far_a_row_lies_costs_no_memory():
 
 def test_what_no_grid_resolves_is_said_to_be_so(monkeypatch):
     model = _plane(0.01, n_components=2)
-    monkeypatch.setattr(grid_ladder, "_TABLE_ENTRIES", 20 * 20 * 5)
+    monkeypatch.setattr(lattice, "_TABLE_ENTRIES", 20 * 20 * 5)
     table = _at(model, np.array([[0.013, 0.1], [0.5, -0.2]]), 0.01)
     found = exact_posterior(model, source_of(table), model.predictive_tables)
     assert (found.resolved == 0).all()
     assert found.mean.isfinite().all()
 
 
-def test_rows_do_not_know_which_grids_others_are_on():
-    model = _plane(0.3)
-    table = _at(model, np.linspace(-8, 8, 12)[:, None], 0.3)
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_rows_do_not_know_which_grids_others_are_on(n_components):
+    model = _plane(0.3, n_components)
+    table = _at(model, np.linspace(-8, 8, 12)[:, None] * [1, 0.1][:n_components], 0.3)
     table[::2] = random_table("gaussian", 6)
     table[3, 1:] = np.nan  # wider than the others
-    ladder = GridLadder(model.predictive_tables, model.z_max, 1, 5, torch.zeros((), dtype=torch.float64))
-    together = latent_posterior(source_of(table), ladder)
+    points = Lattice(model.predictive_tables, model.z_max, n_components, 5, torch.zeros((), dtype=torch.float64))
+    together = latent_posterior(source_of(table), points)
     for row in range(12):
-        alone = latent_posterior(source_of(table[[row]]), ladder)
+        alone = latent_posterior(source_of(table[[row]]), points)
         for name in LatentPosterior.__dataclass_fields__:
             assert_agree(getattr(alone, name), getattr(together, name)[[row]], err_msg=name)
     assert together.beyond.max() > 0.99
@@ -177,8 +184,9 @@ def test_rows_do_not_know_which_grids_others_are_on():
 def test_tables_in_parts_are_the_tables(monkeypatch):
     model, table = _plane(0.1, n_components=2), random_table("gaussian", 6)
     expected = exact_posterior(model, source_of(table), model.predictive_tables)
-    monkeypatch.setattr(grid_ladder, "_ENTRIES_AT_ONCE", 500)
-    monkeypatch.setattr(grid_ladder, "_KEPT_ENTRIES", 0)
+    for module in (lattice, refinement):
+        monkeypatch.setattr(module, "ENTRIES_AT_ONCE", 500)
+    monkeypatch.setattr(lattice, "_KEPT_ENTRIES", 0)
     found = exact_posterior(model, source_of(table), model.predictive_tables)
     for name in LatentPosterior.__dataclass_fields__:
         assert_agree(getattr(found, name), getattr(expected, name), err_msg=name)
@@ -208,11 +216,28 @@ def test_kinks_cost_no_accuracy():
     z = torch.randn(300, 1, dtype=torch.float64, generator=generator)
     curves = tables(z).slope * 0.3**2
     table = (curves + 0.3 * torch.randn(curves.shape, dtype=torch.float64, generator=generator)).numpy()
-    ladder = GridLadder(tables, len(knots) / 5.5, 1, 5, torch.zeros((), dtype=torch.float64))
-    found = latent_posterior(source_of(table), ladder).log_evidence
+    points = Lattice(tables, len(knots) / 5.5, 1, 5, torch.zeros((), dtype=torch.float64))
+    found = latent_posterior(source_of(table), points).log_evidence
     grid = LatentGrid.standard_normal(48_001, 6.0)
     expected = torch.logsumexp(log_joint(rows_of(table), tables(grid.points), grid), 1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "bernoulli", "gaussian"])
+def test_two_components_agree_with_a_fine_grid(likelihood, seed):
+    # curves are integrals of what is straight between eleven knots along each axis; some posteriors have several modes
+    model = random_model("exact", likelihood, n_features=3, decoder="additive", spread=1.5, seed=seed)
+    table = np.concatenate([drawn_table(model, 8, missing=0.2), random_table(likelihood, 4, 3)])
+    found = exact_posterior(model, source_of(table), model.predictive_tables)
+    grid = LatentGrid.standard_normal(401, 6.5, 2)
+    joint = log_joint(rows_of(table), model.predictive_tables(grid.points), grid)
+    by_place, (evidence, mean) = grid.unravel(joint), (torch.logsumexp(joint, 1), joint.softmax(1) @ grid.points)
+    coarser = torch.logsumexp(by_place[:, ::2, ::2].flatten(1), 1) + 2 * np.log(2)
+    is_known = (coarser - evidence).abs() < 1e-6
+    assert is_known.any()
+    np.testing.assert_allclose(found.log_evidence[is_known], evidence[is_known], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.mean[is_known], mean[is_known], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("n_features", "n_rows"), [(30, 4000), (400, 1500), (5000, 60)])

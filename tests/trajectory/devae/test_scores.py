@@ -21,7 +21,6 @@ from trajectory.devae.cases import (
     two_monotone_components,
 )
 
-from skdevae.inference import grid_ladder
 from skdevae.inference.importance import ImportanceSampler
 
 
@@ -36,8 +35,8 @@ def test_rows_too_narrow_for_a_grid_of_two_dimensions_are_sampled(monkeypatch):
     model = two_monotone_components("gaussian")
     table = model.sample(12, random_state=0)
     exact = model.score_samples(table)
-    monkeypatch.setattr(grid_ladder, "_TOLERANCE", -1.0)
-    monkeypatch.setattr(grid_ladder, "_TABLE_ENTRIES", 0)
+    monkeypatch.setattr("skdevae.inference.refinement._TOLERANCE", -1.0)
+    monkeypatch.setattr("skdevae.inference.lattice._TABLE_ENTRIES", 0)
     assert 0 < np.median(np.abs(model.score_samples(table) - exact)) < 0.01
 
 
