@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
@@ -160,19 +162,34 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
 
     def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
         """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
-        trial = object.__new__(type(self))
-        own = {name: value for name, value in vars(self).items() if not is_fitted_state(name)}
-        trial.__dict__ = dict(own)
+        trial = self._twin(with_fitted_state=False)
+        if trial._attempt(partial(trial._fit, X, **facts)).noted:
+            trial._warn_of_interruption()
+        return self._take_over(trial)
+
+    def _twin(self, *, with_fitted_state: bool) -> Self:
+        """Another estimator with the same attributes, or with only those that no fit has found."""
+        twin = object.__new__(type(self))
+        twin.__dict__ = {
+            name: value for name, value in vars(self).items() if with_fitted_state or not is_fitted_state(name)
+        }
+        return twin
+
+    def _attempt(self, fit: Callable[[], None]) -> Interrupts:
+        """Run what fits this estimator, and check what it has found; the interrupts that have come meanwhile."""
         check_single_precision(self.get_params(deep=False))
         with Interrupts() as interrupts:
             try:
-                trial._fit(X, **facts)
+                fit()
             except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
                 raise ValueError(f"Training ended with a model that nothing can be computed from. {ADVICE}") from error
         interrupts.raise_if_abandoned()
-        trial._check_result()
-        if interrupts.noted:
-            trial._warn_of_interruption()
+        self._check_result()
+        return interrupts
+
+    def _take_over(self, trial: Self) -> Self:
+        """Replace all fitted state by that of a trial."""
+        own = {name: value for name, value in vars(self).items() if not is_fitted_state(name)}
         found = {name: value for name, value in vars(trial).items() if is_fitted_state(name)}
         self.__dict__ = own | found
         return self
@@ -298,11 +315,18 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         """
         names = self._feature_names()
         columns = find_columns(X, self.likelihood, weights if held_out is None else weights * ~held_out, names)
+        return columns, self._set_aside(X, columns, size_factors, weights)
+
+    def _set_aside(
+        self, X: Values, columns: Columns, size_factors: SizeFactors, weights: np.ndarray, *, warns: bool = True
+    ) -> Outliers:
+        """What training sets aside of a table, with warnings unless these have been given before."""
         if columns.kind == "binary" or size_factors is not None:
-            return columns, NO_OUTLIERS  # rows that differ in size are not comparable as they are
+            return NO_OUTLIERS  # rows that differ in size are not comparable as they are
         outliers = find_outliers(X, columns.kind == "counts", columns.kept, weights)
-        outliers.warn(names)
-        return columns, outliers
+        if warns:
+            outliers.warn(self._feature_names())
+        return outliers
 
     def _pools_units(self) -> bool:
         """Whether all columns of measurements have one unit."""

@@ -22,6 +22,7 @@ from ..table.covariates import Covariates
 from ..table.size_factors import SizeScale
 from ..table.table import TableReader
 from ..table.units import Units
+from ..training.streaming import Stream
 
 #: Number of the form in which fitted state is stored. It goes up by one whenever a version cannot read the last one's.
 FORMAT = 1
@@ -41,6 +42,8 @@ def stored(state: dict[str, Any]) -> dict[str, Any]:
     state["_reader_"] = _plain_reader(state["_reader_"])
     if "_training_range_" in state:
         state["_training_range_"] = asdict(state["_training_range_"])
+    if "_stream_" in state:
+        state["_stream_"] = state["_stream_"].plain()
     return state
 
 
@@ -69,7 +72,9 @@ def _restored_parts(state: dict[str, Any], weights: dict[str, np.ndarray]) -> di
         raise ValueError(f"the weights {lost[0]} are no numbers")
     training_range = state.get("_training_range_")
     known = TrainingRange.of_older_files(module) if training_range is None else TrainingRange.restored(training_range)
+    stream = {"_stream_": Stream.restored(state["_stream_"])} if "_stream_" in state else {}
     return {
+        **stream,
         "_training_range_": known,
         "module_": module.eval().requires_grad_(False),
         "history_": History(state["history_"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -34,6 +35,81 @@ from ..table.source import RowSource
 _GROUPS = {False: 20, True: 5}
 
 
+@dataclass(frozen=True)
+class SumsWithoutOwnHelp:
+    """Sums of every column, with the rows where the columns of the *other* groups place them.
+
+    Attributes
+    ----------
+    groups : list of Tensor
+        Numbers of the columns of each group.
+    parts : list of pairs of GridStatistics and Tensor of shape (P,)
+        The sums of each group of columns, and the mass of the q(z) that they were made with. Double precision.
+    squares : Tensor of shape (D,)
+        Sums of squares of the entries where noise is free; zeros elsewhere. Double precision.
+    has_missing : bool
+        Whether an entry is missing.
+    """
+
+    groups: list[Tensor]
+    parts: list[tuple[GridStatistics, Tensor]]
+    squares: Tensor
+    has_missing: bool
+
+    @classmethod
+    def of(
+        cls, model: GenerativeModel, source: RowSource, grid: LatentGrid, groups: list[Tensor] | None = None
+    ) -> SumsWithoutOwnHelp:
+        """Those of the rows of a source; ``groups`` are :func:`groups_of` the source where none are given."""
+        tables = _as_if_none_were_flat(model, grid)
+        groups = groups_of(tables, source, grid) if groups is None else groups
+        has_free_noise = model.linear_likelihood.has_free_noise
+        squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
+        has_missing = False
+
+        def located() -> Iterator[tuple[Rows, Tensor]]:
+            nonlocal squares, has_missing
+            for _, rows in GridSource(source, model).chunks(len(grid.points)):
+                has_missing |= rows.observed is not None
+                if has_free_noise:
+                    squares += counted(rows, rows.dense().values.double().square()).sum(0)
+                yield rows, log_joint(rows, tables, grid)
+
+        found = sums_without(groups, located(), tables, grid)
+        return cls(groups, [(sums.double(), mass.double()) for sums, mass in found], squares, has_missing)
+
+    def __add__(self, other: SumsWithoutOwnHelp) -> SumsWithoutOwnHelp:
+        """The sums of two tables of the same columns, in the same groups."""
+        parts = [
+            (sums + more, mass + added) for (sums, mass), (more, added) in zip(self.parts, other.parts, strict=True)
+        ]
+        return SumsWithoutOwnHelp(
+            self.groups, parts, self.squares + other.squares, self.has_missing or other.has_missing
+        )
+
+    def times(self, factor: float) -> SumsWithoutOwnHelp:
+        """The sums where every row counts ``factor`` times."""
+        parts = [(sums.times(factor), factor * mass) for sums, mass in self.parts]
+        return SumsWithoutOwnHelp(self.groups, parts, factor * self.squares, self.has_missing)
+
+    def to(self, like: Tensor) -> SumsWithoutOwnHelp:
+        """The same sums with the dtype and on the device of another tensor."""
+        groups = [group.to(like.device) for group in self.groups]
+        parts = [(sums.to(like), mass.to(like)) for sums, mass in self.parts]
+        return SumsWithoutOwnHelp(groups, parts, self.squares.to(like), self.has_missing)
+
+    def columns(self, model: GenerativeModel, grid: LatentGrid) -> BinnedColumns:
+        """Every column in bins along the axis."""
+        binned = [in_bins(sums, mass, grid.points.double()) for sums, mass in self.parts]
+        widths = [len(group) for group in self.groups] if self.has_missing else None
+        together = side_by_side([part for part, _ in binned], widths)
+        together = together.of_columns(torch.cat(self.groups).argsort())
+        likelihood = deepcopy(model.linear_likelihood).double()
+        offsets = None if model.stratum_offsets is None else model.stratum_offsets.double()
+        latents = torch.stack([latent[:, 0] for _, latent in binned])
+        return bin_columns(together, latents.mean(0), likelihood, self.squares, offsets)
+
+
 @torch.no_grad()
 def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: LatentGrid, varying: Tensor) -> Tensor:
     """Log evidence of every behaviour for each column, against a flat curve: (D, K), in double precision.
@@ -42,7 +118,13 @@ def evidence_of_behaviors(model: GenerativeModel, source: RowSource, grid: Laten
     that it has itself bent. Columns that are not ``varying`` (D,), of one value only, are flat without a doubt.
     """
     with in_strata_of(model, source):
-        columns = columns_without_their_own_help(model, source, grid)
+        return evidence_of_sums(model, SumsWithoutOwnHelp.of(model, source, grid), grid, varying)
+
+
+@torch.no_grad()
+def evidence_of_sums(model: GenerativeModel, sums: SumsWithoutOwnHelp, grid: LatentGrid, varying: Tensor) -> Tensor:
+    """The same as :func:`evidence_of_behaviors`, from sums that were made before."""
+    columns = sums.columns(model, grid)
     names, margin = model.decoder.names, cast(float, model.margin)
     fitted = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)  # (B, K, D)
     parts = []
@@ -82,30 +164,7 @@ def groups_of(tables: LinearTables, source: RowSource, grid: LatentGrid) -> list
 
 def columns_without_their_own_help(model: GenerativeModel, source: RowSource, grid: LatentGrid) -> BinnedColumns:
     """Every column in bins along the axis, with q(z) that its group of columns had no part in."""
-    tables = _as_if_none_were_flat(model, grid)
-    groups = groups_of(tables, source, grid)
-    has_free_noise = model.linear_likelihood.has_free_noise
-    squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
-    has_missing = False
-
-    def located() -> Iterator[tuple[Rows, Tensor]]:
-        nonlocal squares, has_missing
-        for _, rows in GridSource(source, model).chunks(len(grid.points)):
-            has_missing |= rows.observed is not None
-            if has_free_noise:
-                squares += counted(rows, rows.dense().values.double().square()).sum(0)
-            yield rows, log_joint(rows, tables, grid)
-
-    parts, latents = [], []
-    for sums, mass in sums_without(groups, located(), tables, grid):
-        part, latent = in_bins(sums.double(), mass.double(), grid.points)
-        parts.append(part)
-        latents.append(latent[:, 0])
-    together = side_by_side(parts, [len(group) for group in groups] if has_missing else None)
-    together = together.of_columns(torch.cat(groups).argsort())
-    likelihood = deepcopy(model.linear_likelihood).double()
-    offsets = None if model.stratum_offsets is None else model.stratum_offsets.double()
-    return bin_columns(together, torch.stack(latents).mean(0), likelihood, squares, offsets)
+    return SumsWithoutOwnHelp.of(model, source, grid).columns(model, grid)
 
 
 def sums_without(

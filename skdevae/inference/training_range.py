@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,31 @@ class TrainingRange:
         levels = _levels(model, source, placement.position)
         log_size = source.context.log_size
         sizes = None if log_size is None else _simulated_sizes(model, source, placement.position, log_size)
-        optimism = min(model.n_parameters / model.n_samples, source.n_features)
-        described = cls(math.inf, -math.inf, levels, sizes).described(source, placement.log_likelihood - optimism)
+        described = cls(math.inf, -math.inf, levels, sizes).described(
+            source, placement.log_likelihood - _optimism(model, source)
+        )
         farthest = max(model.z_max, -lower_limit(-_distances(model, placement.position)))
         return cls(farthest, lower_limit(described), levels, sizes)
+
+    def including(self, model: GenerativeModel, source: RowSource, placement: Placement, share: float) -> TrainingRange:
+        """The range after another table has come, under a model that has changed. No row of it lies beyond.
+
+        ``share`` is what the table's rows count for, of all that the model was fitted to.
+        """
+        levels, sizes = self.levels, self.sizes
+        if levels is not None:
+            levels = (1 - share) * levels + share * _levels(model, source, placement.position)
+        if sizes is not None and source.context.log_size is not None:
+            ends = sizes.log_size[0], sizes.log_size[-1] - _BEYOND_SIZES
+            log_size = np.append(source.context.log_size, ends)
+            often = np.resize(np.arange(len(source)), max(len(source), _SIMULATED_ROWS))  # one row has no spread
+            sizes = _simulated_sizes(model, source.take(often), placement.position[often], log_size)
+        widened = TrainingRange(math.inf, -math.inf, levels, sizes)
+        described = widened.described(source, placement.log_likelihood - _optimism(model, source))
+        nearness = -_distances(model, placement.position)
+        lowest = _moved(self.lowest, described, share)
+        farthest = max(model.z_max, -_moved(-self.farthest, nearness, share))
+        return replace(widened, farthest=farthest, lowest=lowest)
 
     def beyond(self, model: GenerativeModel, source: RowSource, placement: Placement) -> np.ndarray:
         """Which rows lie beyond the range: (N,) of booleans. Rows without any observed entry do not."""
@@ -167,6 +188,18 @@ def lower_limit(values: np.ndarray) -> float:
     # (1 + m / k)^-k.
     multiple = n_lowest * math.expm1(math.log(n_lowest / _FALSE_ALARMS) / n_lowest)
     return min(start - multiple * excess, float(lowest.min())) - rounding
+
+
+def _moved(limit: float, values: np.ndarray, share: float) -> float:
+    """A lower limit, moved by a share towards that of other values (N,), and as far as the lowest of them."""
+    own = lower_limit(values)
+    moved = (1 - share) * limit + share * own if math.isfinite(own) else limit
+    return min(moved, float(values.min()))
+
+
+def _optimism(model: GenerativeModel, source: RowSource) -> float:
+    """Nats by which rows that curves were fitted to are described better than others."""
+    return min(model.n_parameters / model.n_samples, source.n_features)
 
 
 def _distances(model: GenerativeModel, position: Tensor) -> np.ndarray:

@@ -107,12 +107,23 @@ class GridStatistics:
             self.n_rows + other.n_rows,
         )
 
+    def times(self, factor: float) -> GridStatistics:
+        """The sums where every sample counts ``factor`` times."""
+        positive = None if self.positive is None else factor * self.positive
+        return GridStatistics(
+            factor * self.weighted, positive, factor * self.mass, factor * self.divergence, factor * self.n_rows
+        )
+
+    def to(self, like: Tensor) -> GridStatistics:
+        """The same sums with the dtype and on the device of another tensor."""
+        positive = None if self.positive is None else self.positive.to(like)
+        return GridStatistics(
+            self.weighted.to(like), positive, self.mass.to(like), self.divergence.to(like), self.n_rows
+        )
+
     def double(self) -> GridStatistics:
         """The same sums in double precision."""
-        positive = None if self.positive is None else self.positive.double()
-        return GridStatistics(
-            self.weighted.double(), positive, self.mass.double(), self.divergence.double(), self.n_rows
-        )
+        return self.to(self.weighted.double())
 
     def of_columns(self, columns: Tensor | slice) -> GridStatistics:
         """The sums of some features."""

@@ -38,7 +38,13 @@ def judge_(
     evidence = evidence_of_behaviors(model, source, grid, varying)
     if not may_be_flat:
         evidence = model.without_flat(evidence)
+    settle_by_evidence_(model, evidence, varying)
+
+
+def settle_by_evidence_(model: GenerativeModel, evidence: Tensor, varying: Tensor) -> None:
+    """Set q(w) to what the evidence (D, K) of behaviours says, in place. See :func:`judge_` for ``varying`` (D,)."""
+    like = next(model.parameters())
     # In single precision large numbers would swallow the differences between them.
-    differences = (evidence - evidence.amax(1, keepdim=True)).to(source.like)
-    model.assignment.settle_(differences, model.gamma, varying.to(source.like))
+    differences = (evidence - evidence.amax(1, keepdim=True)).to(like)
+    model.assignment.settle_(differences, model.gamma, varying.to(like))
     model.is_judged = True

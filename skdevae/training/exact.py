@@ -41,7 +41,7 @@ _KEPT_SHARE = 0.1
 #: nats that a row must tell of its latent, on average, for the fit to have found an axis
 _LEAST_INFORMATION = 0.01
 #: Adam's decay rates: with so few steps, its memory of squared gradients is short
-_BETAS = (0.9, 0.99)
+BETAS = (0.9, 0.99)
 
 
 def grid_of(source: RowSource, settings: FitSettings) -> LatentGrid:
@@ -68,7 +68,7 @@ def fit_exact(
         max_epochs,
         steps,
         learning_rate=defaults.known_learning_rate if are_known else defaults.exact_learning_rate,
-        betas=_BETAS,
+        betas=BETAS,
         # There is nothing to anneal where no position depends on the curves.
         annealed_share=0.0 if are_known else defaults.annealed_share,
     )

@@ -12,6 +12,7 @@ from .._base.denoising import DenoisingMixin
 from .._base.fitting import LatentVariableModel
 from .._base.given_axis import GivenAxisMixin
 from .._base.level_curves import LevelCurvesMixin
+from .._base.partial_fit import StreamingMixin
 from .._base.uncertain_curves import UncertainCurvesMixin
 from .._sklearn import Interval, StrOptions, check_monotonic_cst
 from .._typing import (
@@ -33,7 +34,7 @@ from ..training.exact import MAX_EXACT_COMPONENTS
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
-class DeVAETransformer(DenoisingMixin, GivenAxisMixin, LevelCurvesMixin, UncertainCurvesMixin):
+class DeVAETransformer(DenoisingMixin, GivenAxisMixin, LevelCurvesMixin, StreamingMixin, UncertainCurvesMixin):
     """Place samples on latent axes along which chosen features can only rise, or only fall.
 
     The model is DeVAE [1]_. Samples have latents z ~ N(0, I). The expected value of a feature is a constant plus, for

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._base.fitting import LatentVariableModel
 from .._base.given_axis import GivenAxisMixin
 from .._base.level_curves import LevelCurvesMixin
+from .._base.partial_fit import StreamingMixin
 from .._base.uncertain_curves import UncertainCurvesMixin
 from .._sklearn import Interval, StrOptions
 from .._typing import Assignment, CovariatesLike, TableLike
@@ -24,7 +25,7 @@ from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 
 
-class FeatureClusterer(GivenAxisMixin, LevelCurvesMixin, UncertainCurvesMixin):
+class FeatureClusterer(GivenAxisMixin, LevelCurvesMixin, StreamingMixin, UncertainCurvesMixin):
     """Base of estimators in which every feature chooses between K candidate curves."""
 
     alpha: float
