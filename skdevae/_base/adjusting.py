@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import scipy.sparse as sp
 
+from ..table.stored import is_sparse
 from ..table.table import Values
 
 
@@ -16,7 +17,7 @@ def adjusted(values: Values, expected: Iterable[tuple[slice, np.ndarray, np.ndar
     ``expected`` gives some rows at a time, what was expected of their entries (B, D), and what is expected otherwise.
     """
     blocks = [_adjusted(values[rows], own, other, is_count) for rows, own, other in expected]
-    return sp.vstack(blocks, format="csr") if sp.issparse(values) else np.concatenate(blocks)
+    return sp.vstack(blocks, format="csr") if is_sparse(values) else np.concatenate(blocks)
 
 
 def _adjusted(values: Values, own: np.ndarray, other: np.ndarray, is_count: bool) -> Values:

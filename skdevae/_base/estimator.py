@@ -29,20 +29,23 @@ from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel
 from ..nn.row_context import EMPTY, RowContext
+from ..table.canonical import canonical_counts
 from ..table.columns import Columns, find_columns
 from ..table.conditioning import ConditioningColumns, covariate_table
 from ..table.covariates import Covariates
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.size_factors import settled_size_factors
 from ..table.source import RowSource
+from ..table.stored import StoredTable, is_sparse
 from ..table.table import Table, TableReader, Values
 from ..table.validation import (
     as_plain_table,
-    canonical_counts,
     check_counts,
     check_not_infinite,
     check_single_precision,
+    check_stored,
     named_entries,
+    rows_without_entries,
 )
 from ..table.weighted_rows import checked_weights
 from ..training.interrupts import Interrupts
@@ -249,11 +252,12 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         likelihood = self.likelihood if reset else self._config_["likelihood"]["name"]
         counts = LIKELIHOODS[likelihood].counts
         X, conditioning = as_plain_table(X), None
+        least_rows = 2 if reset else 1
         checks = {
             "accept_sparse": "csr" if counts else False,
             "dtype": [np.float64, np.float32],
             "ensure_all_finite": False,
-            "ensure_min_samples": 2 if reset else 1,
+            "ensure_min_samples": least_rows,
         }
         if reset:
             chosen = ConditioningColumns.chosen(X, self._settings().covariates)
@@ -261,6 +265,11 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         if self._conditioning is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
             X, conditioning = self._conditioning.split(X)
+        if isinstance(X, StoredTable):
+            if conditioning is None:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            check_stored(X, likelihood, counts=counts, least_rows=least_rows, names=self._feature_names())
+            return X, conditioning
         with named_entries(X), np.errstate(over="ignore"):  # what overflows is infinite, and found below
             if conditioning is None:
                 X = validate_data(self, X, reset=reset, **checks)
@@ -355,8 +364,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         X, conditioning = self._validate(X, reset=False)
         unknown = self._settings().unknown_covariate
         design = self._reader_.design(conditioning, covariates, X.shape[0], unknown=unknown)
-        if not sp.issparse(X):
-            empty = np.nonzero(np.isnan(X).all(1))[0]
+        if not is_sparse(X):
+            empty = rows_without_entries(X)
             if len(empty):
                 warn_user(
                     f"{len(empty)} rows have no observed entry (the first is row {empty[0]}): their latent is the "
@@ -592,7 +601,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         context, likelihood = table.context, LIKELIHOODS[self._config_["likelihood"]["name"]]
         is_binary = likelihood.counts and not likelihood.has_log_link
         if is_binary or (context.log_size is None and context.covariates is None):
-            return table.values.copy()
+            return table.values[:].copy()
         model, positions = inference.model, inference.mean(source)
         expected = (
             (rows, *(self._expected(model, positions[rows], other) for other in (context.take(rows), EMPTY)))

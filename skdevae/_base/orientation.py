@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.utils import check_array
 
 from .._warnings import warn_user
 from ..table.components import correlations, ranks
 from ..table.source import RowSource
+from ..table.stored import columns_in_memory
 from ..table.validation import named_entries
 from ..table.weighted_rows import WeightedRows
 
@@ -37,8 +37,7 @@ def orientation_reference(
             )
     elif feature is not None:
         column = _column_index(feature, X.shape[1], feature_names)
-        values = X[:, [column]].toarray() if sp.issparse(X) else X[:, [column]]
-        reference = np.asarray(values, dtype=np.float64).ravel()
+        reference = columns_in_memory(X, np.array([column]))[:, 0]
     else:
         return None
     if weights is not None:

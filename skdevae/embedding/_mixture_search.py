@@ -26,7 +26,7 @@ _TRIAL_STEPS = 30
 _STEPS = 200
 #: gain of an EM step, in nats per sample, below which EM ends
 _GAIN = 1e-5
-#: most samples that a search looks at: the first ones of a larger table
+#: most samples that a search looks at: of a larger table, samples at equal distances
 _MOST_SAMPLES = 5000
 #: weight, in samples, with which the pooled variance enters the variances of each component
 _PSEUDO_SAMPLES = 1.0
@@ -141,8 +141,9 @@ def search_mixture(
 def _searched(
     Z: np.ndarray, weights: np.ndarray, n_clusters: int, n_init: int, may_be_empty: bool, seed: int
 ) -> FoundMixture:
-    """Restarts, moves and reductions. If there are many samples, the search uses the first, and EM then uses all."""
-    part = slice(_MOST_SAMPLES)
+    """Restarts, moves and reductions. If there are many samples, the search uses some, and EM then uses all."""
+    n_looked_at = min(len(Z), _MOST_SAMPLES)
+    part = np.arange(n_looked_at) * len(Z) // n_looked_at
     # Weights are not scaled up to stand for the samples left out: chance gains would grow with them.
     sample = Z[part], weights[part]
     n_clusters = min(n_clusters, len(np.unique(Z[part], axis=0)))

@@ -154,6 +154,18 @@ def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[s
     return source.chunks(width=model.entries_per_point)
 
 
+def rows_without_entries(source: RowSource) -> Tensor:
+    """Which rows of a source say nothing, as in :func:`without_entries`: (N,)."""
+    empty = torch.zeros(len(source), dtype=torch.bool, device=source.like.device)
+    log_size = source.context.log_size
+    if log_size is not None:
+        empty |= torch.from_numpy(log_size <= LOG_SIZE_OF_NOTHING).to(empty.device)
+    if not source.is_sparse:  # in which nothing is missing, so that no row need be read
+        for index, rows in source.chunks():
+            empty[index] |= without_entries(rows, source.like)
+    return empty
+
+
 def without_entries(rows: Rows, like: Tensor) -> Tensor:
     """Which rows say nothing: they have no observed entry, or no counts where a row's size is its total: (B,)."""
     log_size = rows.context.log_size

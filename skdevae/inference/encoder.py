@@ -94,7 +94,7 @@ class EncoderInference(Inference):
         """Rows unlike those that an encoder has learned from: with some missing entries, or far out. (N,)."""
         center, sd = self.model.latent_prior().moments()
         strange = ((encoded.mean - center).abs() > self.model.z_max * sd).any(1)
-        for index, rows in source.chunks():
+        for index, rows in () if source.is_sparse else source.chunks():
             if rows.observed is not None:
                 n_observed = rows.observed.sum(1)
                 strange[index] |= n_observed < source.n_features

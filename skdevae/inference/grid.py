@@ -13,7 +13,7 @@ from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..table.grid_source import GridSource
 from ..table.source import RowSource
-from .base import Inference, Placement, PosteriorFields, share_a_grid, without_entries
+from .base import Inference, Placement, PosteriorFields, rows_without_entries, share_a_grid
 from .grid_ladder import latent_posterior
 from .importance import sampled_log_evidence
 from .latent_posterior import LatentPosterior
@@ -119,11 +119,11 @@ def averaged_posterior(
 def _posterior_on(
     lattice: Lattice, model: GenerativeModel, source: RowSource, credible_level: float | None
 ) -> LatentPosterior:
-    posterior = latent_posterior(GridSource(source, model), lattice, credible_level)
-    for index, rows in source.chunks():
-        empty = without_entries(rows, source.like).nonzero()[:, 0]
-        of_the_prior = LatentPosterior.of_the_prior(len(empty), model.n_components, source.like, credible_level)
-        posterior.put_(index.start + empty, of_the_prior)
+    posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
+    for index, part in source.parts():
+        posterior.put_(index, latent_posterior(GridSource(part, model), lattice, credible_level))
+    empty = rows_without_entries(source).nonzero()[:, 0]
+    posterior.put_(empty, LatentPosterior.of_the_prior(len(empty), model.n_components, source.like, credible_level))
     return posterior
 
 

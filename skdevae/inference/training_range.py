@@ -30,7 +30,7 @@ from .._warnings import warn_user
 from ..nn.models import GenerativeModel
 from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource
-from .base import Placement, narrow_chunks, without_entries
+from .base import Placement, narrow_chunks, rows_without_entries
 
 #: how often a row as common as the training rows is taken to be beyond them, in as many rows as there were
 _FALSE_ALARMS = 0.01
@@ -135,12 +135,12 @@ class TrainingRange:
         described = self.described(source, placement.log_likelihood)
         # Written so that rows are beyond it whose numbers overflow.
         within = (described >= self.lowest) & (_distances(model, placement.position) <= self.farthest)
-        return ~within & ~_empty_rows(source)
+        return ~within & ~rows_without_entries(source).cpu().numpy()
 
     def described(self, source: RowSource, log_likelihood: Tensor) -> np.ndarray:
         """Log-likelihoods (N,) that compare with each other, whatever is missing and however large rows are."""
         values = log_likelihood.clone()
-        if self.levels is not None:
+        if self.levels is not None and not source.is_sparse:
             levels = torch.from_numpy(self.levels).to(source.like)
             for index, rows in source.chunks():
                 if rows.observed is not None:
@@ -211,11 +211,6 @@ def _distances(model: GenerativeModel, position: Tensor) -> np.ndarray:
         return np.zeros(len(position))
     center, sd = model.latent_prior().moments()
     return ((position - center).abs() / sd).amax(1).cpu().numpy()
-
-
-def _empty_rows(source: RowSource) -> np.ndarray:
-    empty = [without_entries(rows, source.like).cpu().numpy() for _, rows in source.chunks()]
-    return np.concatenate(empty) if empty else np.zeros(0, dtype=bool)
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from ..metrics._pipelines import given_facts
 from ..table.components import principal_components
 from ..table.covariates import CategoricalCovariate
 from ..table.given_axis import GivenAxis
+from ..table.stored import columns_in_memory
 from ..table.table import Table, Values
 from ..table.validation import as_plain_table
 from ..table.weighted_rows import checked_weights
@@ -252,7 +253,7 @@ def _groups(values: Values, n_groups: int) -> list[Integers]:
             "more features, or give known positions as axis=..."
         )
     blocks = (np.arange(start, min(start + _BLOCK, n_features)) for start in range(0, n_features, _BLOCK))
-    order = np.argsort(np.concatenate([_skewness(_dense(values, block)) for block in blocks]), kind="stable")
+    order = np.argsort(np.concatenate([_skewness(columns_in_memory(values, block)) for block in blocks]), kind="stable")
     n_groups = min(n_groups, n_features)
     return [order[first::n_groups] for first in range(n_groups)]
 
@@ -267,11 +268,6 @@ def _skewness(values: Floats) -> Floats:
     centred = centred / np.where(largest > 0, largest, 1.0)
     second, third = (centred**2).sum(0) / n_entries, (centred**3).sum(0) / n_entries
     return np.divide(np.abs(third), second**1.5, out=np.zeros_like(second), where=second > 0)
-
-
-def _dense(values: Values, columns: Integers) -> Floats:
-    chosen: Any = values[:, columns]
-    return np.asarray(chosen.toarray() if sp.issparse(chosen) else chosen, dtype=np.float64)
 
 
 # ---- tests of a group of features ------------------------------------------------------------------------------------
@@ -302,7 +298,7 @@ def _tested(
         places, has_axis = _inferred_places(query, model._is_count_model())
     weight = np.where(np.isnan(places.mean), 0.0, rows.weight)
     conditions = _conditions(query.table, weight)
-    return permutation_test(_dense(rows.values, group), places, conditions, n_permutations, seed), has_axis
+    return permutation_test(columns_in_memory(rows.values, group), places, conditions, n_permutations, seed), has_axis
 
 
 def _inferred_places(query: Query, counts: bool) -> tuple[Places, bool]:

@@ -16,6 +16,8 @@ from .source import RowSource
 #: mean and the variance of their log sizes. The constant is smooth in these, so a few groups do.
 _SIZE_GROUPS = 4
 
+#: distinct counts that are listed chunk by chunk before they are put together
+_LISTED_ENTRIES = 500_000
 #: variance of log sizes below which they differ by rounding
 _ROUNDING = 1e-12
 #: what the listed counts are told apart by
@@ -54,7 +56,7 @@ class ColumnSums:
         weights, log_size = source.weights, source.context.log_size
         if log_size is not None and size_edges is None:
             size_edges = np.quantile(log_size, np.arange(1, _SIZE_GROUPS) / _SIZE_GROUPS)
-        listed = []
+        listed: list[pd.DataFrame] = []
         for index, rows in source.chunks():
             row, column, value = (part.cpu().numpy() for part in rows.nonzero())
             weight, x = weights[index], value.astype(np.float64)
@@ -70,6 +72,8 @@ class ColumnSums:
                     entries["log_size"] = of_entries * log_size[index][row]
                     entries["square"] = of_entries * log_size[index][row] ** 2
                 listed.append(entries.groupby(_KEYS, as_index=False).sum())
+                if sum(map(len, listed[1:])) > max(len(listed[0]), _LISTED_ENTRIES):
+                    listed = [_together(listed)]
         return cls(n_observed, sum_of_squares, _together(listed), size_edges)
 
     def __add__(self, other: ColumnSums) -> ColumnSums:

@@ -18,6 +18,7 @@ from sklearn.utils import gen_batches
 from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
 from .extremes import Extremes
+from .stored import StoredTable, is_sparse, row_blocks
 from .validation import first_columns
 
 #: rows of a table that are looked at together
@@ -62,7 +63,9 @@ class Columns:
 
     def of(self, values: Any) -> Any:
         """Those of the values by column, along the last axis, that belong to columns that models see."""
-        return values if self.kept is None else values[..., self.kept]
+        if self.kept is None:
+            return values
+        return values.of_columns(self.kept) if isinstance(values, StoredTable) else values[..., self.kept]
 
     def spread(self, values: np.ndarray, fill: Any, axis: int = -1) -> np.ndarray:
         """Values of the columns that models see, as those of all columns.
@@ -208,9 +211,9 @@ def _levels(X: np.ndarray | sp.csr_array, kind: str, extremes: Extremes, weights
 
 def _n_rows(X: np.ndarray | sp.csr_array, weights: np.ndarray) -> np.ndarray:
     """Number of rows, by weight (N,), in which each column is observed: (D,)."""
-    if sp.issparse(X):
+    if is_sparse(X):
         return np.full(X.shape[1], weights.sum())
-    return sum(weights[index] @ ~np.isnan(X[index]) for index in gen_batches(len(X), _ROWS))
+    return sum(weights[index] @ ~np.isnan(block) for index, block in row_blocks(X, _ROWS))
 
 
 def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes, weights: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,6 +28,11 @@ from .source import DenseRows, RowSource, SparseRows
 _MORE_COMPONENTS = 2
 #: landmarks, and samples that each should stand for
 _MOST_LANDMARKS, _SAMPLES_PER_LANDMARK = 256, 4
+#: Entries of the rows, at equal distances, in which the components of a stored table are looked for first. Each step of
+#: that search is a pass over them.
+_SAMPLED_ENTRIES = 8_000_000
+#: directions, beside the components that are wanted, that are then carried through passes over the whole table
+_MORE_DIRECTIONS = 8
 #: up to so many features the covariance matrix is formed and decomposed directly
 _DIRECT_FEATURES = 64
 
@@ -90,6 +96,12 @@ class _NormalizedTable:
         if sp.issparse(counts):
             return sp.csr_array(sp.diags_array(factor) @ counts).log1p()
         return np.log1p(counts * factor[:, None])
+
+    def held(self) -> _NormalizedTable:
+        """The same with its rows held in memory, for tables of which these can be."""
+        if not self._source.is_stored:
+            return self
+        return _NormalizedTable(self._source.in_memory(), self._counts, self.size, self.mean)
 
     def times(self, directions: np.ndarray) -> np.ndarray:
         """Rows times directions (D, C): (N, C)."""
@@ -160,25 +172,46 @@ def principal_projection(source: RowSource, counts: bool, n_components: int) -> 
     The components are those of what the rows' covariates leave unexplained, if there are any.
     """
     table = _NormalizedTable(source, counts)
-    n_features = source.n_features
-    n_components = min(n_components, n_features)
-    if n_features <= max(_DIRECT_FEATURES, 4 * n_components):
-        covariance = table.covariance_times(np.eye(n_features))
-        _, vectors = eigh(covariance, subset_by_index=[n_features - n_components, n_features - 1])
+    n_components = min(n_components, source.n_features)
+    share = source.n_stored / _SAMPLED_ENTRIES if source.is_stored else 1.0
+    if share <= 1:
+        directions = _leading_directions(table.held(), n_components)
     else:
-        operator = LinearOperator((n_features, n_features), matvec=table.covariance_times, dtype=np.float64)
-        start = np.random.RandomState(0).standard_normal(n_features)
-        if not table.covariance_times(start).any():  # a table of copies of one row
-            directions = np.zeros((n_features, n_components))
-            return Projection(directions, np.zeros(n_components), table.mean, table.size, counts)
-        values, vectors = eigsh(operator, k=n_components, v0=start, tol=1e-4)
-        vectors = vectors[:, np.argsort(values)]
-    directions = vectors[:, ::-1]
+        n_wanted = min(n_components + _MORE_DIRECTIONS, source.n_features)
+        some = source.take(np.arange(0, len(source), math.ceil(share)))
+        sample = _NormalizedTable(some.in_memory(), counts, size=table.size)
+        directions = _polished(table, _leading_directions(sample, n_wanted))[:, :n_components]
     projection = Projection(directions, -table.mean @ directions, table.mean, table.size, counts)
     if table.regression is None:
         return projection
     effects = table.regression.effects @ directions
     return replace(projection, effects=effects, offset=projection.offset + table.regression.average @ effects)
+
+
+def _leading_directions(table: _NormalizedTable, n: int) -> np.ndarray:
+    """The directions of the leading principal components, largest first: (D, n). Zeros if all rows are equal."""
+    n_features = len(table.mean)
+    if n_features <= max(_DIRECT_FEATURES, 4 * n):
+        covariance = table.covariance_times(np.eye(n_features))
+        _, vectors = eigh(covariance, subset_by_index=[n_features - n, n_features - 1])
+        return vectors[:, ::-1]
+    operator = LinearOperator((n_features, n_features), matvec=table.covariance_times, dtype=np.float64)
+    start = np.random.RandomState(0).standard_normal(n_features)
+    if not table.covariance_times(start).any():  # a table of copies of one row
+        return np.zeros((n_features, n))
+    values, vectors = eigsh(operator, k=n, v0=start, tol=1e-4)
+    return vectors[:, np.argsort(values)[::-1]]
+
+
+def _polished(table: _NormalizedTable, directions: np.ndarray) -> np.ndarray:
+    """Directions (D, C) that those of a sample become in two passes over a table, largest variance first.
+
+    The first pass is a step of subspace iteration, and the second finds the variances in the subspace.
+    """
+    basis, _ = np.linalg.qr(table.covariance_times(directions))
+    covariance = basis.T @ table.covariance_times(basis)
+    _, rotation = np.linalg.eigh(0.5 * (covariance + covariance.T))
+    return basis @ rotation[:, ::-1]
 
 
 def principal_components(source: RowSource, counts: bool, n_components: int) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.utils import gen_batches
 
+from .stored import row_blocks
 from .table import Values
 
 #: rows of a table that are looked at together
@@ -29,9 +29,13 @@ def training_dtype(X: Values, counts: bool) -> torch.dtype:
 
 def _largest_terms(X: Values) -> float:
     """The largest sum of x log(1 + x) over the observed entries of a row."""
-    if isinstance(X, np.ndarray):
-        blocks = (np.asarray(X[index], dtype=np.float64) for index in gen_batches(len(X), _ROWS))
-        return max(float(np.nansum(block * np.log1p(block), axis=1).max()) for block in blocks)
-    data = X.data.astype(np.float64)
-    terms = sp.csr_array((data * np.log1p(data), X.indices, X.indptr), shape=X.shape)
+    return max(_largest_of_block(block) for _, block in row_blocks(X, _ROWS))
+
+
+def _largest_of_block(block: np.ndarray | sp.csr_array) -> float:
+    if isinstance(block, np.ndarray):
+        block = np.asarray(block, dtype=np.float64)
+        return float(np.nansum(block * np.log1p(block), axis=1).max())
+    data = block.data.astype(np.float64)
+    terms = sp.csr_array((data * np.log1p(data), block.indices, block.indptr), shape=block.shape)
     return float(terms.sum(axis=1).max())

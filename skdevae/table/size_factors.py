@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.utils import gen_batches
 
 from .._typing import SizeFactors
 from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
+from .stored import StoredTable, is_sparse, row_blocks
 from .validation import routing_advice
 
 #: rows of a table that are looked at together
@@ -186,11 +186,12 @@ def log_size_factors(X: np.ndarray | sp.csr_array, size_factors: SizeFactors, co
 def count_means(X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None) -> np.ndarray:
     """Mean of every column over its observed entries, for rows with weights (N,): (D,)."""
     weights = np.ones(X.shape[0]) if weights is None else weights
-    if sp.issparse(X):
-        return np.asarray(X.T @ weights, dtype=np.float64).ravel() / weights.sum()
+    if is_sparse(X):
+        blocks = row_blocks(X, X.shape[0])
+        return sum(np.asarray(block.T @ weights[i], dtype=np.float64).ravel() for i, block in blocks) / weights.sum()
     total, n = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for index in gen_batches(len(X), _ROWS):
-        block = np.asarray(X[index], dtype=np.float64)
+    for index, block in row_blocks(X, _ROWS):
+        block = np.asarray(block, dtype=np.float64)
         total += weights[index] @ np.nan_to_num(block)
         n += weights[index] @ ~np.isnan(block)
     return total / n
@@ -208,12 +209,12 @@ def weighted_median(values: np.ndarray, weights: np.ndarray | None = None) -> fl
 
 
 def _totals(X: np.ndarray | sp.csr_array, count_means: np.ndarray) -> np.ndarray:
-    if sp.issparse(X):
-        return np.asarray(X.sum(1), dtype=np.float64).ravel()
-    return np.concatenate([_block_totals(X[index], count_means) for index in gen_batches(len(X), _ROWS)])
+    return np.concatenate([_block_totals(block, count_means) for _, block in row_blocks(X, _ROWS)])
 
 
-def _block_totals(block: np.ndarray, count_means: np.ndarray) -> np.ndarray:
+def _block_totals(block: np.ndarray | sp.csr_array, count_means: np.ndarray) -> np.ndarray:
+    if sp.issparse(block):
+        return np.asarray(block.sum(1), dtype=np.float64).ravel()
     observed_share = ~np.isnan(block) @ count_means / max(count_means.sum(), np.finfo(float).tiny)
     # A row without any observed entry has the prior for its posterior, whatever its size.
     empty = observed_share == 0
@@ -225,7 +226,8 @@ def given_sizes(
     X: np.ndarray | sp.csr_array, size_factors: ArrayLike | Callable[[Any], ArrayLike] | None
 ) -> np.ndarray:
     """Size factors of the rows (N,) as given, or as a function gives them; raise unless there is a number for each."""
-    values = size_factors(X) if callable(size_factors) else size_factors
+    of_table = X.source if isinstance(X, StoredTable) else X
+    values = size_factors(of_table) if callable(size_factors) else size_factors
     try:
         given = np.asarray(values)
         if given.dtype.kind not in _NUMBERS:  # complex numbers, dates and texts would be made into some

@@ -19,11 +19,12 @@ from ..nn.linear_tables import LinearTables
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows, mass_of, weighted_zero
 from .extremes import Extremes
+from .stored import StoredTable, is_sparse, some_rows
 from .units import Bounds
 
 #: entries of a (rows, grid points) array that one chunk may hold: 16 MiB in float64
 _CHUNK_ENTRIES = 2_000_000
-#: entries of a densified or rescaled chunk of rows
+#: entries of a densified or rescaled chunk of rows, and stored ones of a sparse chunk
 _DENSE_ENTRIES = 2_000_000
 #: stored entries above which a table counts as large
 _LARGE_TABLE = 2_000_000
@@ -104,7 +105,7 @@ class RowSource:
 
     Parameters
     ----------
-    table : ndarray (a memory map included) or CSR array of shape (n_samples, n_features)
+    table : ndarray (a memory map included), CSR array or StoredTable of shape (n_samples, n_features)
         NaN marks missing entries, in dense tables.
     center, scale : ndarray of shape (n_features,), or None
         What a dense table's entries are standardised with as they are read.
@@ -125,7 +126,7 @@ class RowSource:
         What effects are multiplied by.
     """
 
-    table: np.ndarray | sp.csr_array
+    table: np.ndarray | sp.csr_array | StoredTable
     center: np.ndarray | None
     scale: np.ndarray | None
     like: Tensor
@@ -177,7 +178,14 @@ class RowSource:
     @property
     def n_stored(self) -> int:
         """Entries that a pass over the table touches."""
+        if isinstance(self.table, StoredTable):
+            return self.table.n_stored
         return int(np.size(self.table.data if sp.issparse(self.table) else self.table))
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether rows are read from outside of memory, so that it is costly to read them in any order but theirs."""
+        return isinstance(self.table, StoredTable)
 
     @property
     def is_large(self) -> bool:
@@ -187,7 +195,7 @@ class RowSource:
     @property
     def is_sparse(self) -> bool:
         """Whether rows come as :class:`SparseRows`."""
-        return sp.issparse(self.table)
+        return is_sparse(self.table)
 
     def rows(self, index: slice | np.ndarray) -> DenseRows | SparseRows:
         """Some rows."""
@@ -245,7 +253,26 @@ class RowSource:
     def take(self, index: np.ndarray | slice) -> RowSource:
         """The source of a subset of the rows."""
         design = None if self.design is None else self.design[index]
-        return replace(self, table=self.table[index], context=self.context.take(index), design=design)
+        return replace(self, table=some_rows(self.table, index), context=self.context.take(index), design=design)
+
+    def in_memory(self) -> RowSource:
+        """The source with its table held in memory: for tables of which that can be held."""
+        return replace(self, table=self.table[:]) if self.is_stored else self
+
+    def parts(self) -> Iterator[tuple[slice, RowSource]]:
+        """The rows in order, as sources that can be read in any order: the whole table, or parts of a stored one."""
+        if not isinstance(self.table, StoredTable):
+            yield slice(0, len(self)), self
+            return
+        for index in gen_batches(len(self), self.table.part_rows):
+            yield index, self.take(index).in_memory()
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Numbers of all rows in random order; of a stored table, as far as it can be read in such an order."""
+        order = torch.randperm(len(self), generator=generator)
+        if not isinstance(self.table, StoredTable):
+            return order
+        return torch.from_numpy(self.table.shuffled(order.numpy(), generator))
 
     def of_columns(self, columns: np.ndarray) -> RowSource:
         """The source of some of the columns."""
@@ -266,8 +293,8 @@ class RowSource:
     def chunks(self, width: int = 0, most_rows: int | None = None) -> Iterator[tuple[slice, DenseRows | SparseRows]]:
         """All rows in order, in chunks that keep memory bounded beside arrays of shape (rows, width)."""
         n_rows = _CHUNK_ENTRIES // max(width, 1)
-        if not self.is_sparse:
-            n_rows = min(n_rows, _DENSE_ENTRIES // self.n_features)
+        per_row = self.n_stored / max(1, len(self)) if self.is_sparse else self.n_features
+        n_rows = min(n_rows, int(_DENSE_ENTRIES / max(1, per_row)))
         step = max(1, n_rows if most_rows is None else min(n_rows, most_rows))
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))

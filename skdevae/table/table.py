@@ -20,10 +20,15 @@ from .covariates import Covariates
 from .outliers import NO_OUTLIERS, Outliers
 from .size_factors import SizeScale, check_without_sizes
 from .source import RowSource
+from .stored import StoredTable, is_sparse, row_blocks, some_rows
 from .units import Bounds, Units
 
-#: a validated table: dense with NaN for missing entries, or a CSR array of counts
-Values: TypeAlias = np.ndarray | sp.csr_array
+#: a validated table: dense with NaN for missing entries, or a CSR array of counts; in memory, or stored
+Values: TypeAlias = np.ndarray | sp.csr_array | StoredTable
+
+
+#: rows of a table that are looked at together
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -204,14 +209,16 @@ class Table:
     @property
     def has_missing(self) -> bool:
         """Whether an entry is missing of those that models see."""
-        if sp.issparse(self.values):
+        if is_sparse(self.values):
             return False
-        missing = np.isnan(self.values).any(0)
+        missing = np.zeros(self.values.shape[1], dtype=bool)
+        for _, block in row_blocks(self.values, _ROWS):
+            missing |= np.isnan(block).any(0)
         return bool(self.reader.columns.of(missing).any())
 
     def take(self, index: Any) -> Table:
         """Some of the rows."""
-        return replace(self, values=self.values[index], context=self.context.take(index))
+        return replace(self, values=some_rows(self.values, index), context=self.context.take(index))
 
     def source(self, like: Tensor) -> RowSource:
         """The rows in the model's units, with the dtype and on the device of a tensor."""
@@ -241,9 +248,9 @@ class Table:
         return values.cpu().numpy().astype(self.values.dtype, copy=False)
 
 
-def _units(X: np.ndarray, columns: Columns, outliers: Outliers, weights: np.ndarray | None, pooled: bool) -> Units:
+def _units(X: Any, columns: Columns, outliers: Outliers, weights: np.ndarray | None, pooled: bool) -> Units:
     """The units of a table of measurements: those of the rows and columns that training uses."""
-    weights = np.ones(len(X)) if weights is None else weights.copy()
+    weights = np.ones(X.shape[0]) if weights is None else weights.copy()
     weights[outliers.rows] = 0
     units = Units.of_table(X, weights, outliers.bounds)
     if pooled:

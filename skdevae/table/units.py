@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from .extremes import Extremes
+from .stored import StoredTable, row_blocks
 from .validation import column_label
 
 #: least and largest value that every column is read with: (D,) each
@@ -34,7 +34,9 @@ class Units:
     scale: np.ndarray | None = None
 
     @classmethod
-    def of_table(cls, X: np.ndarray, weights: np.ndarray | None = None, bounds: Bounds | None = None) -> Units:
+    def of_table(
+        cls, X: np.ndarray | StoredTable, weights: np.ndarray | None = None, bounds: Bounds | None = None
+    ) -> Units:
         """The mean and the sd of every column over its observed entries, which are first put within bounds."""
         return cls(*standardization(X, weights, bounds))
 
@@ -64,22 +66,22 @@ class Units:
         """Values (..., D) in the model's units, in the user's."""
         return values if self.center is None else self.center + self.sizes * values
 
-    def check_reach(self, X: np.ndarray, feature_names: np.ndarray | None) -> None:
+    def check_reach(self, X: np.ndarray | StoredTable, feature_names: np.ndarray | None) -> None:
         """Raise if an entry is so far from its column's training values that no density can be computed."""
         if self.center is None or self.scale is None:
             return
-        for index in gen_batches(len(X), _ROWS):
+        for index, block in row_blocks(X, _ROWS):
             with np.errstate(over="ignore", invalid="ignore"):
-                beyond = np.abs((np.asarray(X[index], dtype=np.float64) - self.center) / self.scale) > _REACH
+                beyond = np.abs((np.asarray(block, dtype=np.float64) - self.center) / self.scale) > _REACH
             if beyond.any():
                 row, column = np.argwhere(beyond)[0]
                 raise ValueError(
-                    f"{column_label(feature_names, int(column))}, row {index.start + row}: {X[index][row, column]:.4g} "
+                    f"{column_label(feature_names, int(column))}, row {index.start + row}: {block[row, column]:.4g} "
                     f"is more than {_REACH:g} standard deviations from the training values. Look for errors, or write "
                     "NaN where an entry is unknown."
                 )
 
-    def log_volumes(self, X: np.ndarray) -> np.ndarray | float:
+    def log_volumes(self, X: np.ndarray | StoredTable) -> np.ndarray | float:
         """Log of the factor from the user's units to the model's, summed over each row's observed entries: (N,).
 
         A log density in the user's units is the one in the model's units, minus this.
@@ -87,11 +89,11 @@ class Units:
         if self.scale is None:
             return 0.0
         logs = np.log(self.scale)
-        return np.concatenate([~np.isnan(X[index]) @ logs for index in gen_batches(len(X), _ROWS)])
+        return np.concatenate([~np.isnan(block) @ logs for _, block in row_blocks(X, _ROWS)])
 
 
 def standardization(
-    X: np.ndarray, weights: np.ndarray | None = None, bounds: Bounds | None = None
+    X: np.ndarray | StoredTable, weights: np.ndarray | None = None, bounds: Bounds | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd of every column over its observed entries, (D,) each, for rows (N, D) with weights (N,).
 
@@ -115,7 +117,9 @@ def standardization(
     return center, np.where(constant, np.where(center == 0, 1.0, np.abs(center)), sd)
 
 
-def _range(X: np.ndarray, weights: np.ndarray | None, bounds: Bounds | None) -> tuple[np.ndarray, np.ndarray]:
+def _range(
+    X: np.ndarray | StoredTable, weights: np.ndarray | None, bounds: Bounds | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The middle of every column and half of its range, (D,) each: 1 where there is none."""
     extremes = Extremes.of((block[w > 0] for block, w in _blocks(X, weights, bounds)), X.shape[1])
     known = extremes.n_observed > 0
@@ -125,11 +129,11 @@ def _range(X: np.ndarray, weights: np.ndarray | None, bounds: Bounds | None) -> 
 
 
 def _blocks(
-    X: np.ndarray, weights: np.ndarray | None, bounds: Bounds | None
+    X: np.ndarray | StoredTable, weights: np.ndarray | None, bounds: Bounds | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows in double precision and within bounds, with their weights, a few at a time."""
-    for index in gen_batches(len(X), _ROWS):
-        block = np.asarray(X[index], dtype=np.float64)
+    for index, block in row_blocks(X, _ROWS):
+        block = np.asarray(block, dtype=np.float64)
         if bounds is not None:
             block = np.clip(block, *bounds)
         yield block, np.ones(len(block)) if weights is None else weights[index]

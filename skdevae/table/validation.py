@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -17,8 +17,14 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
+from .stored import StoredTable, is_sparse, row_blocks
+
 #: whole numbers above it are not exact in double precision
 _LARGEST_COUNT = 2.0**53
+#: entries of a dense table that are looked at together
+_ENTRIES = 2_000_000
+#: kinds of NumPy's dtypes that hold numbers
+_NUMBERS = "biuf"
 
 
 def column_label(feature_names: Any, column: int) -> str:
@@ -48,8 +54,12 @@ def as_plain_table(X: Any) -> Any:
     """A user's table in a form that scikit-learn takes for what it says, or an error that says what is wrong with it.
 
     A tensor becomes an array, masked entries become NaN, and sparse columns filled with something else than zero become
-    dense. Dates, times and complex numbers are errors: NumPy would take dates for numbers without a word.
+    dense. A table that is not in memory becomes a :class:`StoredTable`. Dates, times and complex numbers are errors:
+    NumPy would take dates for numbers without a word.
     """
+    stored = X if isinstance(X, StoredTable) else StoredTable.of(X)
+    if stored is not None:
+        return _of_numbers(stored)
     if isinstance(X, torch.Tensor):
         return _array_of_tensor(X)
     if isinstance(X, np.ma.MaskedArray) and X.dtype.kind in "fiub":
@@ -65,6 +75,13 @@ def as_plain_table(X: Any) -> Any:
         for column, dtype in enumerate(X.dtypes):
             check_real(f"{column_label(X.columns, column)} of X", dtype)
     return X
+
+
+def _of_numbers(stored: StoredTable) -> StoredTable:
+    check_real("X", stored.stored_dtype)
+    if stored.stored_dtype.kind not in _NUMBERS:
+        raise TypeError(f"X holds entries of type {stored.stored_dtype}. Pass a table of numbers.")
+    return stored
 
 
 def _array_of_tensor(X: torch.Tensor) -> np.ndarray:
@@ -148,17 +165,35 @@ def _as_objects(X: Any) -> np.ndarray:
         return np.empty(0, dtype=object)
 
 
-def check_not_infinite(X: np.ndarray | sp.csr_array, feature_names: np.ndarray | None) -> None:
-    """Raise if an entry is infinite, or was too large for the floats that it has become."""
-    infinite = np.isinf(X.data if sp.issparse(X) else X)
-    if not infinite.any():
-        return
-    rows, columns = (index[infinite] for index in sp.coo_array(X).coords) if sp.issparse(X) else np.nonzero(infinite)
-    raise ValueError(
-        f"Input X contains infinity or a value too large for {X.dtype}: {len(rows)} entries, in "
-        f"{first_columns(feature_names, np.unique(columns))} (the first in row {rows.min()}). Write NaN where "
-        "an entry is missing."
-    )
+def check_not_infinite(X: np.ndarray | sp.csr_array, feature_names: np.ndarray | None, first_row: int = 0) -> None:
+    """Raise if an entry is infinite, or was too large for the floats that it has become.
+
+    ``first_row`` is the number of the first row in a table of which these rows are a part.
+    """
+    found = _entries_that(np.isinf, X)
+    if found is not None:
+        rows, columns = found
+        raise ValueError(
+            f"Input X contains infinity or a value too large for {X.dtype}: {len(rows)} entries, in "
+            f"{first_columns(feature_names, np.unique(columns))} (the first in row {first_row + rows.min()}). Write "
+            "NaN where an entry is missing."
+        )
+
+
+def _entries_that(
+    is_meant: Callable[[np.ndarray], np.ndarray], X: np.ndarray | sp.csr_array
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows and columns of the entries of which something is true; None where it is of none."""
+    if sp.issparse(X):
+        meant = is_meant(np.asarray(X.data))
+        return tuple(index[meant] for index in sp.coo_array(X).coords) if meant.any() else None
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for index, block in row_blocks(X, max(1, _ENTRIES // max(1, X.shape[1]))):
+        meant = is_meant(block)
+        if meant.any():
+            rows, columns = np.nonzero(meant)
+            found.append((index.start + rows, columns))
+    return (np.concatenate([r for r, _ in found]), np.concatenate([c for _, c in found])) if found else None
 
 
 def first_numbers(what: str, numbers: np.ndarray) -> str:
@@ -169,45 +204,68 @@ def first_numbers(what: str, numbers: np.ndarray) -> str:
     return f"{len(numbers)} {what}{plural} ({what}{plural} {shown}{more})"
 
 
-def canonical_counts(X: Any) -> sp.csr_array:
-    """A sparse table as a CSR array with sorted indices, without duplicates and explicit zeros; NaN is an error."""
-    X = sp.csr_array(X)
-    if np.isnan(X.data).any():
-        raise ValueError("A sparse X must not contain NaN: pass tables with missing entries as dense arrays.")
-    if not X.has_canonical_format or (X.data == 0).any():
-        X = X.copy()
-        X.sum_duplicates()
-        X.eliminate_zeros()
-    return X
+def check_counts(
+    X: np.ndarray | sp.csr_array, likelihood: str, feature_names: np.ndarray | None, first_row: int = 0
+) -> None:
+    """Raise unless all entries are non-negative whole numbers (0 or 1 for bernoulli); NaN passes.
 
-
-def check_counts(X: Any, likelihood: str, feature_names: np.ndarray | None) -> None:
-    """Raise unless all entries are non-negative whole numbers (0 or 1 for bernoulli); NaN passes."""
-    entries: np.ndarray = X.data if sp.issparse(X) else X
-    complaints = [
-        (entries < 0, f"Negative values in data passed to a model with likelihood={likelihood!r}"),
+    ``first_row`` is the number of the first row in a table of which these rows are a part.
+    """
+    complaints: list[tuple[Callable[[np.ndarray], np.ndarray], str]] = [
+        (lambda x: x < 0, f"Negative values in data passed to a model with likelihood={likelihood!r}"),
         (
-            (entries != np.floor(entries)) & ~np.isnan(entries),
+            lambda x: (x != np.floor(x)) & ~np.isnan(x),
             f"Fractional values where {likelihood!r} needs raw counts",
         ),
-        (entries > _LARGEST_COUNT, "Counts above 2**53, which double precision does not hold exactly"),
+        (lambda x: x > _LARGEST_COUNT, "Counts above 2**53, which double precision does not hold exactly"),
     ]
     if likelihood == "bernoulli":
-        complaints.append((entries > 1, "Values above 1 where likelihood='bernoulli' needs zeros and ones"))
-    for bad, complaint in complaints:
-        if bad.any():
-            columns = np.unique(X.indices[bad] if sp.issparse(X) else np.nonzero(bad)[1])
+        complaints.append((lambda x: x > 1, "Values above 1 where likelihood='bernoulli' needs zeros and ones"))
+    for is_bad, complaint in complaints:
+        found = _entries_that(is_bad, X)
+        if found is not None:
+            rows, columns = found
             raise ValueError(
-                f"{complaint}: {int(bad.sum())} entries, in {first_columns(feature_names, columns)}. "
-                "Use likelihood='gaussian' for measurements and for transformed counts."
+                f"{complaint}: {len(rows)} entries, in {first_columns(feature_names, np.unique(columns))} (the first "
+                f"in row {first_row + rows.min()}). Use likelihood='gaussian' for measurements and for transformed "
+                "counts."
             )
+
+
+def check_stored(X: StoredTable, likelihood: str, *, counts: bool, least_rows: int, names: np.ndarray | None) -> None:
+    """Read a stored table once, and raise where a model of a likelihood, of counts or not, cannot read it.
+
+    Errors tell how many entries are wrong of the first rows that have such entries.
+    """
+    if X.shape[0] < least_rows or X.shape[1] < 1:
+        what, n, least = ("sample", X.shape[0], least_rows) if X.shape[1] else ("feature", 0, 1)
+        raise ValueError(f"Found array with {n} {what}(s) (shape={X.shape}) while a minimum of {least} is required.")
+    if X.is_sparse and not counts:
+        raise TypeError(
+            f"Sparse data was passed, but likelihood={likelihood!r} needs dense data. Store the table as a dense "
+            "array, or choose a likelihood of counts."
+        )
+
+    def check(block: Any, first_row: int) -> None:
+        check_not_infinite(block, names, first_row)
+        if counts:
+            check_counts(block, likelihood, names, first_row)
+
+    X.check(check)
+
+
+def rows_without_entries(X: Any) -> np.ndarray:
+    """Numbers of the rows of a table, stored or not, that have no observed entry."""
+    if is_sparse(X):
+        return np.empty(0, dtype=np.int64)
+    step = max(1, _ENTRIES // X.shape[1])
+    return np.concatenate([i.start + np.nonzero(np.isnan(block).all(1))[0] for i, block in row_blocks(X, step)])
 
 
 def check_rows(X: Any, weights: np.ndarray) -> None:
     """Raise if a row of a dense table has no observed entry at all, unless its weight is zero."""
-    if sp.issparse(X):
-        return
-    rows = np.nonzero(np.isnan(X).all(1) & (weights > 0))[0]
+    rows = rows_without_entries(X)
+    rows = rows[weights[rows] > 0]
     if len(rows):
         raise ValueError(
             f"{len(rows)} rows have no observed entry (the first is row {rows[0]}). Drop them before fit; "

@@ -3,6 +3,10 @@
 A fit that sees a table in this form depends neither on the order of the samples nor on how often each is repeated. The
 distinct rows come in the order of a hash of their content. Rows with equal hashes are compared entry by entry, so
 different rows are never taken for copies of each other.
+
+A stored table is read in its own order only. So its distinct rows come in that order, and rows are taken for copies
+whose hashes and second hashes, of 64 bits each, are equal: by chance, two different rows of a billion are so once in
+10^20 tables.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from .._sklearn import check_sample_weight
+from .stored import StoredTable, some_rows
 from .validation import named_entries
 
 #: entries of the table that are hashed, or compared, at a time
@@ -51,7 +56,7 @@ class WeightedRows:
     def of(self, values: Any) -> Any:
         """Values (N, ...) of the table at its distinct rows; not copied where these are all rows, in their order."""
         is_whole = len(self.index) == len(self.inverse) and (np.diff(self.index) > 0).all()
-        return values if is_whole else values[self.index]
+        return values if is_whole else some_rows(values, self.index)
 
     def without(self, rows: np.ndarray) -> WeightedRows:
         """The distinct rows but for those of which some rows of the table (M,) are copies."""
@@ -67,7 +72,9 @@ class WeightedRows:
         return values[self.inverse]
 
 
-def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more: np.ndarray | None) -> WeightedRows:
+def weighted_rows(
+    X: np.ndarray | sp.csr_array | StoredTable, sample_weight: np.ndarray, *more: np.ndarray | None
+) -> WeightedRows:
     """The distinct rows of X (N, D) with positive weights (N,).
 
     Two rows are copies if all their entries are equal, and what arrays ``more`` (N, ...) say of them is equal too. 0.0
@@ -76,6 +83,8 @@ def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more
     """
     columns = np.column_stack([np.empty((X.shape[0], 0)), *(array for array in more if array is not None)])
     counted = np.nonzero(sample_weight > 0)[0]
+    if isinstance(X, StoredTable):
+        return _in_table_order(_of_hashes(_hashes_twice(X, columns), counted, sample_weight))
     _, first, group = np.unique(_hashes(X, columns)[counted], return_index=True, return_inverse=True)
     is_copy = first[group] != np.arange(len(counted))
     collides = np.zeros(len(counted), dtype=bool)
@@ -87,15 +96,20 @@ def weighted_rows(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more
     return WeightedRows(counted[first], np.bincount(group, sample_weight[counted]), inverse)
 
 
-def rows_of_a_fit(X: np.ndarray | sp.csr_array, sample_weight: np.ndarray, *more: np.ndarray | None) -> WeightedRows:
+def rows_of_a_fit(
+    X: np.ndarray | sp.csr_array | StoredTable, sample_weight: np.ndarray, *more: np.ndarray | None
+) -> WeightedRows:
     """The rows that a fit reads: as in :func:`weighted_rows`, but in the table's own order where each counts once."""
     rows = weighted_rows(X, sample_weight, *more)
-    if rows.counts is not None:
-        return rows
+    return rows if rows.counts is not None else _in_table_order(rows)
+
+
+def _in_table_order(rows: WeightedRows) -> WeightedRows:
+    """The same rows in the order in which they first stand in the table."""
     order = np.argsort(rows.index)
-    inverse = np.full(len(rows.inverse), -1)
-    inverse[rows.index[order]] = np.arange(len(order))
-    return WeightedRows(rows.index[order], rows.weights, inverse)
+    rank = np.full(len(order) + 1, -1)  # the last is that of rows without weight
+    rank[order] = np.arange(len(order))
+    return WeightedRows(rows.index[order], rows.weights[order], rank[rows.inverse])
 
 
 def checked_weights(sample_weight: ArrayLike | None, X: Any) -> np.ndarray:
@@ -115,13 +129,33 @@ def checked_weights(sample_weight: ArrayLike | None, X: Any) -> np.ndarray:
 # ---- hashes ---------------------------------------------------------------------------------------------------------
 
 
-def _hashes(X: np.ndarray | sp.csr_array, more: np.ndarray) -> np.ndarray:
+def _of_hashes(hashes: np.ndarray, counted: np.ndarray, sample_weight: np.ndarray) -> WeightedRows:
+    """The distinct rows among those that count, of which copies have equal hashes (N, 2)."""
+    pairs = np.ascontiguousarray(hashes[counted]).view([("first", np.uint64), ("second", np.uint64)])[:, 0]
+    _, first, group = np.unique(pairs, return_index=True, return_inverse=True)
+    inverse = np.full(len(hashes), -1)
+    inverse[counted] = group
+    return WeightedRows(counted[first], np.bincount(group, sample_weight[counted]), inverse)
+
+
+def _hashes_twice(X: StoredTable, more: np.ndarray) -> np.ndarray:
+    """Two hashes of every row of a stored table (N, D) and of ``more`` (N, M): (N, 2), from one pass."""
+    hashes = np.empty((X.shape[0], 2), dtype=np.uint64)
+    for rows, block in X.blocks():
+        for number in range(2):
+            hashes[rows, number] = _hashes(block, more[rows], number)
+    return hashes
+
+
+def _hashes(X: np.ndarray | sp.csr_array, more: np.ndarray, number: int = 0) -> np.ndarray:
     """A hash of every row of X (N, D) and of ``more`` (N, M): (N,).
 
-    It is the sum, modulo 2^64, of hashes of the entries that are not zero, each together with its column.
+    It is the sum, modulo 2^64, of hashes of the entries that are not zero, each together with its column. Another
+    ``number`` gives another one.
     """
     n_rows, n_features = X.shape
-    keys = _mixed(np.arange(n_features + more.shape[1], dtype=np.uint64))
+    n_keys = n_features + more.shape[1]
+    keys = _mixed(np.arange(number * n_keys, (number + 1) * n_keys, dtype=np.uint64))
     hashes = np.empty(n_rows, dtype=np.uint64)
     sums = _dense_sums if isinstance(X, np.ndarray) else _sparse_sums
     for rows in _chunks(_n_stored(X)):

@@ -52,7 +52,7 @@ class ShuffledRows:
         self._generator = generator
 
     def __iter__(self) -> Iterator[ModuleInputs]:
-        order = torch.randperm(len(self._source), generator=self._generator)
+        order = self._source.shuffled(self._generator)
         return _batches(self._source, order.split(self._batch_size), self._n_components, self._generator)
 
 
@@ -68,7 +68,7 @@ class NumberedRows:
         self._noise_components = noise_components
 
     def __iter__(self) -> Iterator[ModuleInputs]:
-        order = torch.randperm(len(self._source), generator=self._generator)
+        order = self._source.shuffled(self._generator)
         # Of nearly the same size, so that no row counts for more in its step than others.
         for index in order.tensor_split(math.ceil(len(order) / self._batch_size)):
             rows = self._source.rows(index.numpy()).dense()

@@ -135,9 +135,9 @@ def test_large_tables_are_searched_in_blocks(monkeypatch):
     X[[3, 50], [1, 4]] = 100
     Y = scaled(X, 17, 1000)
     whole = find_outliers(Y, counts=False)
-    monkeypatch.setattr("skdevae.table.outliers._BLOCK_ENTRIES", 1000)
-    monkeypatch.setattr("skdevae.table.outliers._LARGE_TABLE", 0)
-    monkeypatch.setattr("skdevae.table.outliers._SAMPLED_ROWS", 100)
+    monkeypatch.setattr("skdevae.table.sorted_columns.BLOCK_ENTRIES", 1000)
+    monkeypatch.setattr("skdevae.table.sorted_columns.LARGE_TABLE", 0)
+    monkeypatch.setattr("skdevae.table.sorted_columns._SAMPLED_ROWS", 100)
     parts = find_outliers(Y, counts=False)
     assert_array_equal(parts.rows, whole.rows)
     assert parts.entries == whole.entries == 2

@@ -25,6 +25,7 @@ from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
 from ...table.components import normalized_counts
 from ...table.source import RowSource
+from ...table.stored import columns_in_memory
 from ...table.weighted_rows import weighted_rows
 from .axis import GaussianAxis
 from .flat import evidence_on_others_axis, evidence_under
@@ -104,7 +105,7 @@ def find_starts(
     random = np.random.default_rng(seed)
     rows = _rows_to_read(source, random)
     columns = _at_most(source.n_features, _MOST_COLUMNS, random)
-    table, guess = source.take(rows), positions[rows, 0].double().cpu().numpy()
+    table, guess = source.take(rows).in_memory(), positions[rows, 0].double().cpu().numpy()
     standardized = _standardized(table, columns, module.likelihood.counts)
     if decoder.has_flat:
         columns = _varying(standardized, columns, guess, grid)
@@ -203,7 +204,7 @@ def _rows_to_read(source: RowSource, random: np.random.Generator) -> np.ndarray:
     rows = by_content[rows]
     if not source.is_sparse:
         unseen = np.nonzero(np.isnan(source.table[rows]).all(0))[0]
-        is_observed = ~np.isnan(source.table[:, unseen])
+        is_observed = ~np.isnan(columns_in_memory(source.table, unseen))
         first = is_observed[by_content].argmax(0)[is_observed.any(0)]
         rows = np.concatenate([rows, by_content[first]])
     return np.unique(rows)

@@ -1,0 +1,275 @@
+"""Stored tables: a table that is not in memory, of which some rows at a time are read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from .canonical import canonical_counts
+from .storage import Storage, storage_of
+
+#: entries of a piece: the rows that are read from storage together
+_PIECE_ENTRIES = 1_000_000
+#: Most of such entries for whose rows storage is asked at once because it keeps them together. Where it keeps even more
+#: together, each piece reads a part of it.
+_MOST_TOGETHER = 16_000_000
+#: entries that may be held of pieces that were read
+_HELD_ENTRIES = 16_000_000
+
+
+class StoredTable:
+    """A table outside of memory, as an array (N, D) or a CSR array of which some rows can be taken.
+
+    It has the dtype and the entries that the same table has after validation where it is in memory: floats, NaN for
+    missing entries, and CSR arrays in canonical format. Rows are read in pieces, a few of which are held.
+
+    Parameters
+    ----------
+    pieces : Pieces
+        The whole table.
+    rows : slice or ndarray of shape (N,)
+        Numbers of the rows that this table has.
+    columns : ndarray of shape (D,), default=None
+        Numbers of the columns that it has; None for all.
+    """
+
+    ndim = 2
+
+    def __init__(self, pieces: Pieces, rows: slice | np.ndarray, columns: np.ndarray | None = None):
+        self._pieces, self._rows, self._columns = pieces, rows, columns
+
+    @classmethod
+    def of(cls, X: Any) -> StoredTable | None:
+        """The stored table of a user's; None where it is in memory."""
+        storage = storage_of(X)
+        return None if storage is None else cls(Pieces(storage), slice(0, storage.shape[0]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        rows, whole = self._rows, self._pieces.storage.shape
+        n_rows = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        return n_rows, whole[1] if self._columns is None else len(self._columns)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the rows as they are read: float32 where they are stored so, else float64."""
+        return self._pieces.dtype
+
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """Of the entries as they are stored."""
+        return self._pieces.storage.dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether rows come as CSR arrays."""
+        return self._pieces.storage.is_sparse
+
+    @property
+    def source(self) -> Any:
+        """What the user has given."""
+        return self._pieces.storage.source
+
+    @property
+    def n_stored(self) -> int:
+        """Entries that a pass over the table touches."""
+        if not self.is_sparse:
+            return self.shape[0] * self.shape[1]
+        return int(self._pieces.row_lengths[self._rows].sum())
+
+    @property
+    def part_rows(self) -> int:
+        """Rows of which all may be held in memory together."""
+        return self._pieces.n_rows * self._pieces.n_held
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("X is a stored table, and this reads all of it at once. Pass it as an array in memory: X[:].")
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
+        """Some rows: those of a slice, a mask or numbers."""
+        rows = self._numbers(index)
+        block = self._pieces.between(rows.start, rows.stop) if isinstance(rows, slice) else self._pieces.at(rows)
+        return block if self._columns is None else block[:, self._columns]
+
+    def take(self, index: slice | np.ndarray) -> StoredTable:
+        """The stored table of some of the rows. Nothing is read."""
+        return StoredTable(self._pieces, self._numbers(index), self._columns)
+
+    def of_columns(self, columns: np.ndarray) -> StoredTable:
+        """The stored table of some of the columns. Nothing is read."""
+        return StoredTable(self._pieces, self._rows, columns if self._columns is None else self._columns[columns])
+
+    def blocks(self) -> Iterator[tuple[slice, Any]]:
+        """All rows in order, a piece at a time: the numbers of the rows, and what they hold."""
+        step = self._pieces.n_rows
+        for start in range(0, len(self), step):
+            index = slice(start, min(start + step, len(self)))
+            yield index, self[index]
+
+    def shuffled(self, order: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """An order (N,) of the rows, which is random, as one in which rows can be read at random.
+
+        Pieces are put in random order, and rows are in random order among those of some pieces that are held together.
+        The order stays as it is where all pieces can be held.
+        """
+        pieces = self._pieces
+        if len(pieces) <= pieces.n_held or pieces.storage.has_free_rows:
+            return order
+        rank = torch.randperm(len(pieces), generator=generator).numpy()
+        rows = np.arange(self._rows.start, self._rows.stop) if isinstance(self._rows, slice) else self._rows
+        held_together = rank[rows[order] // pieces.n_rows] // pieces.n_held
+        return order[np.argsort(held_together, kind="stable")]
+
+    def check(self, check: Callable[[Any, int], None]) -> None:
+        """Read the whole table once, and let a function look at every piece and at the number of its first row."""
+        self._pieces.check(check)
+
+    def _numbers(self, index: slice | np.ndarray) -> slice | np.ndarray:
+        """Numbers, in the whole table, of rows of this one."""
+        if isinstance(index, slice) and isinstance(self._rows, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return slice(self._rows.start + start, self._rows.start + max(start, stop))
+        rows = np.arange(self._rows.start, self._rows.stop) if isinstance(self._rows, slice) else self._rows
+        return rows[index]
+
+
+class Pieces:
+    """The pieces of a whole table: runs of rows that are read together, of which some are held.
+
+    Parameters
+    ----------
+    storage : Storage
+    """
+
+    def __init__(self, storage: Storage):
+        self.storage = storage
+        self.dtype = storage.dtype if storage.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+        per_row = max(1.0, storage.n_per_row)
+        together = storage.n_together if storage.n_together * per_row <= _MOST_TOGETHER else 1
+        #: rows of a piece: whole numbers of runs that are stored together
+        self.n_rows = together * max(1, int(_PIECE_ENTRIES / (per_row * together)))
+        #: most pieces that are held
+        self.n_held = max(2, int(_HELD_ENTRIES / (per_row * self.n_rows)))
+        #: stored entries of each row of a sparse table, (N,): known once it is checked
+        self.row_lengths = np.zeros(storage.shape[0] if storage.is_sparse else 0, dtype=np.int32)
+        self._is_canonical = False
+        self._held: OrderedDict[int, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return -(-self.storage.shape[0] // self.n_rows)
+
+    def check(self, check: Callable[[Any, int], None]) -> None:
+        """See :meth:`StoredTable.check`."""
+        is_canonical = True
+        for number in range(len(self)):
+            start, stop = self._ends(number)
+            stored = self._as_floats(self.storage.read(start, stop))
+            block = stored
+            if self.storage.is_sparse:
+                block = canonical_counts(stored, start)
+                is_canonical &= bool(stored.has_canonical_format) and block.nnz == stored.nnz
+                self.row_lengths[start:stop] = np.diff(block.indptr)
+            check(block, start)
+        self._is_canonical = is_canonical
+
+    def between(self, start: int, stop: int) -> Any:
+        """Rows from one number to another."""
+        if start >= stop:
+            return self._as_read(0, 0)
+        parts = []
+        for number in range(start // self.n_rows, (stop - 1) // self.n_rows + 1):
+            first, last = self._ends(number)
+            piece = self._piece(number, n_held=1)
+            begin, end = max(start, first) - first, min(stop, last) - first
+            parts.append(piece if end - begin == last - first else piece[begin:end])
+        block = _stacked(parts)
+        # Whoever has asked may change what it gets, as it may change the rows of a CSR array in memory.
+        return block.copy() if len(parts) == 1 and self.storage.is_sparse else block
+
+    def at(self, rows: np.ndarray) -> Any:
+        """Rows of some numbers, in any order."""
+        if len(rows) == 0:
+            return self._as_read(0, 0)
+        if self.storage.has_free_rows:
+            return self._as_floats(self.storage.source[rows])
+        piece_of = rows // self.n_rows
+        order = np.argsort(piece_of, kind="stable")
+        numbers, starts = np.unique(piece_of[order], return_index=True)
+        members = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+        # What is held comes first: what is read takes its place.
+        in_turn = sorted(members, key=lambda number: number not in self._held)
+        parts = [self._piece(number, self.n_held)[rows[members[number]] - number * self.n_rows] for number in in_turn]
+        found = np.concatenate([members[number] for number in in_turn])
+        block = _stacked(parts)
+        if (np.diff(found) == 1).all():
+            return block
+        return block[np.argsort(found)]
+
+    def _ends(self, number: int) -> tuple[int, int]:
+        return number * self.n_rows, min((number + 1) * self.n_rows, self.storage.shape[0])
+
+    def _piece(self, number: int, n_held: int) -> Any:
+        """A piece, and hold it beside those that were asked for last."""
+        piece = self._held.pop(number, None)
+        while len(self._held) >= n_held:
+            self._held.popitem(last=False)
+        self._held[number] = self._as_read(*self._ends(number)) if piece is None else piece
+        return self._held[number]
+
+    def _as_read(self, start: int, stop: int) -> Any:
+        """Rows from one number to another, as validation leaves them."""
+        block = self._as_floats(self.storage.read(start, stop))
+        return canonical_counts(block) if self.storage.is_sparse and not self._is_canonical else block
+
+    def _as_floats(self, block: Any) -> Any:
+        """Some rows as they are stored, as floats."""
+        if sp.issparse(block):
+            return sp.csr_array(block, dtype=self.dtype)
+        return np.asarray(block, dtype=self.dtype, order="C")
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether the rows of a table, stored or not, come as sparse arrays."""
+    return X.is_sparse if isinstance(X, StoredTable) else bool(sp.issparse(X))
+
+
+def some_rows(X: Any, index: Any) -> Any:
+    """Some rows of a table (N, ...), stored or not. Of a stored one nothing is read."""
+    return X.take(index) if isinstance(X, StoredTable) else X[index]
+
+
+def row_blocks(X: Any, n_rows: int) -> Iterator[tuple[slice, Any]]:
+    """All rows of a table in order, so many at a time, with their numbers; of a stored one, a piece at a time."""
+    if isinstance(X, StoredTable):
+        yield from X.blocks()
+        return
+    for start in range(0, X.shape[0], n_rows):
+        index = slice(start, min(start + n_rows, X.shape[0]))
+        yield index, X[index]
+
+
+def columns_in_memory(X: Any, columns: np.ndarray) -> np.ndarray:
+    """Some columns of a table, stored or not, as an array in double precision: (N, C)."""
+    if isinstance(X, StoredTable):
+        return np.concatenate([_as_dense(block[:, columns]) for _, block in X.blocks()])
+    return _as_dense(X[:, columns])
+
+
+def _as_dense(block: Any) -> np.ndarray:
+    return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=np.float64)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
