@@ -146,11 +146,14 @@ def test_libraries_are_declared(project):
     assert not {DISTRIBUTIONS.get(library, library) for library in OPTIONAL} & declared
 
 
-def test_import_leaves_displays_and_optional_libraries_alone():
+def test_import_leaves_libraries_alone_until_they_are_needed():
     script = f"""
 import sys, skdevae
-late = {{"skdevae.display"}} | {OPTIONAL}
-assert not late & set(sys.modules), late & set(sys.modules)
+late = {{"torch", "sklearn", "scipy", "pandas", "skorch"}} & set(sys.modules)
+assert not late, late
+from skdevae import {", ".join(name for name in skdevae.__all__ if name[0].isupper())}
+late = ({{"skdevae.display", "torch._dynamo", "torch._inductor", "sympy"}} | {OPTIONAL}) & set(sys.modules)
+assert not late, late
 assert skdevae.display.LatentDisplay.__module__.startswith("skdevae.display")
 assert "umap" not in sys.modules and "zuko" not in sys.modules
 """
