@@ -287,9 +287,11 @@ class DerivativeDecoder(BehaviorNetwork, Decoder):
         return order
 
 
-def some_outputs(head: nn.Linear, hidden: Tensor, columns: slice) -> Tensor:
-    """Some of the outputs of a linear layer, (n, d), for its inputs (n, H)."""
-    return linear(hidden, head.weight[columns], head.bias[columns])
+def some_outputs(head: nn.Linear, hidden: Tensor, columns: slice, level: Tensor | None = None) -> Tensor:
+    """Some of the outputs of a linear layer, (n, d), for its inputs (n, H); ``level`` (d,) is added to them."""
+    # The gradient of a slice is copied into zeros.
+    weight, bias = (head.weight, head.bias) if columns == ALL_COLUMNS else (head.weight[columns], head.bias[columns])
+    return linear(hidden, weight, bias if level is None else bias + level)
 
 
 def _constrained(rate: Tensor, signs: Tensor) -> Tensor:

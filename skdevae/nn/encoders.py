@@ -77,9 +77,11 @@ class GaussianEncoder(nn.Module):
         if not self.counts:
             return rows.values
         log_size = rows.context.log_size
-        if log_size is None:
-            return torch.log1p(rows.values)
-        return torch.log1p(rows.values * torch.exp(-log_size)[:, None])
+        if rows.entries is None:
+            return torch.log1p(rows.values if log_size is None else rows.values * torch.exp(-log_size)[:, None])
+        row, _, count = rows.entries
+        count = count if log_size is None else count * torch.exp(-log_size)[row]
+        return rows.filled_in(torch.log1p(count))
 
     def forward(self, rows: DenseRows) -> Encoding:
         """Encode rows of the table."""

@@ -220,6 +220,31 @@ def weights_log_prior(squared_norm: Tensor, precision: float | None) -> Tensor:
     return -torch.log1p(squared_norm / _TYPICAL_SIZE**2)
 
 
+class _SquaredNorms(torch.autograd.Function):
+    """Sums of squares along the last dimension. Autograd by itself would take several passes over what may be large."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weights: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(weights, dim=-1).square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (weights,) = ctx.saved_tensors
+        return (2 * gradient[..., None]) * weights
+
+
+def squared_norms(weights: Tensor) -> Tensor:
+    """Sums of squares of groups of weights (..., M): (...)."""
+    norms: Tensor = _SquaredNorms.apply(weights)
+    return norms
+
+
 def inverse_softplus(y: Tensor) -> Tensor:
     """The x with softplus(x) = y, for y > 0."""
     return y + torch.log(-torch.expm1(-y))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .behaviors import weighted_plane
 from .decoders import Decoder, some_outputs, spread_first_layer_
-from .layers import CovariatesBeside, Linear, multilayer_perceptron, weights_log_prior
+from .layers import CovariatesBeside, Linear, multilayer_perceptron, squared_norms, weights_log_prior
 from .linear_tables import ALL_COLUMNS
 
 #: Prior sd of an effect, in units of curves: a standardised measurement moves by one sd, a count by a factor of e. A
@@ -117,16 +117,19 @@ class NeuralDecoder(ConditionalDecoder):
             return self._values(points, columns)[:, None]
         # A share depends on all features.
         shares = torch.log_softmax(self._values(points, ALL_COLUMNS), -1) + self.log_total
-        return shares[:, None, columns]
+        return shares[:, None] if columns == ALL_COLUMNS else shares[:, None, columns]
 
     def _values(self, points: Tensor, columns: slice) -> Tensor:
         z, covariates = self.split(points)
-        values = self.with_effects(self.level[columns].expand(len(points), -1), covariates, columns)
+        level = self.level[columns]
+        if self.head is None:
+            values = level.expand(len(points), -1)
+        else:
+            values = some_outputs(self.head, self.hidden(points), columns, level)
         if self.loadings is not None:
-            values = values + z @ self.loadings[:, columns]
-        if self.head is not None:
-            values = values + some_outputs(self.head, self.hidden(points), columns)
-        return values
+            loadings = self.loadings if columns == ALL_COLUMNS else self.loadings[:, columns]
+            values = torch.addmm(values, z, loadings) if self.head is None else values.addmm_(z, loadings)
+        return self.with_effects(values, covariates, columns)
 
     def select(self, points: Tensor, labels: Tensor, columns: slice = ALL_COLUMNS) -> Tensor:
         curves: Tensor = self(points, columns=columns)
@@ -147,7 +150,7 @@ class NeuralDecoder(ConditionalDecoder):
     def log_prior(self, weight_precision: float | None) -> Tensor:
         log_prior = torch.zeros_like(self.level) + self.effects_log_prior()
         if self.head is not None:
-            log_prior = log_prior + weights_log_prior(self.head.weight.square().sum(1), weight_precision)
+            log_prior = log_prior + weights_log_prior(squared_norms(self.head.weight), weight_precision)
         return log_prior[None]
 
     def mirror_(self, component: int) -> list[int]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from .linear_tables import LinearTables
 from .row_context import EMPTY, RowContext
+
+#: row, column and value of each of some entries, (M,) each
+Entries = tuple[Tensor, Tensor, Tensor]
 
 
 class Rows(Protocol):
@@ -53,7 +58,7 @@ class Rows(Protocol):
         """These rows as a dense tensor."""
         ...
 
-    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
+    def nonzero(self) -> Entries:
         """Row, column and value of every entry that is not zero."""
         ...
 
@@ -79,17 +84,46 @@ class DenseRows:
         values: Tensor,
         observed: Tensor | None,
         context: RowContext[Tensor] = EMPTY,
-        entries: tuple[Tensor, Tensor, Tensor] | None = None,
+        entries: Entries | None = None,
         size: Tensor | None = None,
     ):
-        self.values = values
+        self._values: Tensor | None = values
+        self._shape = values.shape
         self.observed = observed
         self.context = context
         self.size = size
         self._entries = entries
 
+    @classmethod
+    def of_entries(
+        cls, entries: Entries, shape: tuple[int, int], context: RowContext[Tensor] = EMPTY, size: Tensor | None = None
+    ) -> DenseRows:
+        """Rows (B, D) that are zero but for some entries. The tensor of all is made where it is asked for."""
+        rows = cls(entries[2].new_empty(0, shape[1]), None, context, entries, size)
+        rows._values, rows._shape = None, torch.Size(shape)
+        return rows
+
+    @property
+    def values(self) -> Tensor:
+        """All entries, (B, D)."""
+        if self._values is None:
+            self._values = self.filled_in(self.nonzero()[2])
+        return self._values
+
+    def filled_in(self, values: Tensor) -> Tensor:
+        """A tensor (B, D) with values (M,) at the places of :meth:`nonzero`, and zeros elsewhere."""
+        row, column, _ = self.nonzero()
+        n_rows, n_features = self._shape
+        filled = values.new_zeros(n_rows * n_features).scatter_add_(0, row * n_features + column, values)
+        return filled.view(n_rows, n_features)
+
+    @property
+    def entries(self) -> Entries | None:
+        """What :meth:`nonzero` finds, where that is known already; else None."""
+        return self._entries
+
     def __len__(self) -> int:
-        return len(self.values)
+        return self._shape[0]
 
     def log_likelihood(self, tables: LinearTables) -> Tensor:
         """See :class:`Rows`."""
@@ -106,7 +140,9 @@ class DenseRows:
 
     def sized(self, size: Tensor | None) -> DenseRows:
         """See :class:`Rows`."""
-        return DenseRows(self.values, self.observed, self.context, self._entries, size)
+        sized = copy(self)
+        sized.size = size
+        return sized
 
     def take(self, index: Any) -> DenseRows:
         """See :class:`Rows`."""
@@ -123,12 +159,12 @@ class DenseRows:
         """See :class:`Rows`."""
         return self
 
-    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
+    def nonzero(self) -> Entries:
         """See :class:`Rows`."""
-        if self._entries is not None:
-            return self._entries
-        row, column = self.values.nonzero(as_tuple=True)
-        return row, column, self.values[row, column]
+        if self._entries is None:
+            row, column = self.values.nonzero(as_tuple=True)
+            self._entries = row, column, self.values[row, column]
+        return self._entries
 
     def _positive(self) -> Tensor:
         return (self.values > 0).to(self.values.dtype)

@@ -79,8 +79,7 @@ class SparseRows:
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
-        dense = self._tensor(self.values.toarray())
-        return DenseRows(dense, None, self.context, self.nonzero(), self.size)
+        return DenseRows.of_entries(self.nonzero(), self.values.shape, self.context, self.size)
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""

@@ -74,8 +74,8 @@ class NumberedRows:
             rows = self._source.rows(index.numpy()).dense()
             noise = None
             if self._noise_components is not None:
-                noise = torch.randn(len(index), self._noise_components, generator=self._generator).to(rows.values)
-            yield ModuleInputs((rows, index.to(rows.values.device), noise), len(index))
+                noise = torch.randn(len(index), self._noise_components, generator=self._generator).to(self._source.like)
+            yield ModuleInputs((rows, index.to(self._source.like.device), noise), len(index))
 
 
 class RowsInOrder:
@@ -97,7 +97,7 @@ def _batches(
 ) -> Iterator[ModuleInputs]:
     for index in indices:
         rows = source.rows(index.numpy()).dense()
-        noise = torch.randn(len(rows), n_components, generator=generator).to(rows.values)
+        noise = torch.randn(len(rows), n_components, generator=generator).to(source.like)
         yield ModuleInputs((rows, noise), len(rows))
 
 

@@ -32,7 +32,7 @@ class CountLikelihood(LinearLikelihood):
         self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
     ) -> Tensor:
         if len(phi) == 1 and not with_constant:  # nothing then needs the list of entries that are not zero
-            return self.row_log_prob(rows, curves[:, 0], z, with_constant)
+            return self.row_log_prob(rows, curves.squeeze(1), z, with_constant)
         # log p(0) for every entry, the rest for the few that are not zero
         own = tuple(parameter if parameter.ndim == 1 else parameter[:, None] for parameter in self.own_parameters())
         total = self._expected_log_zero(rows.observed, curves, z, phi, own)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from ..linear_tables import LinearTables
+from ..rows import DenseRows, Rows
 from .counts import CountLikelihood
+from .negative_binomial_sums import count_constants, log_ratio_of_gammas, row_sums
 from .poisson import LEAST_MEAN, bounded_log_mean, draw_counts
 
 #: least and largest dispersion that a feature starts with
@@ -78,9 +80,27 @@ class NegativeBinomial(CountLikelihood):
 
     def entry_constant(self, x: Tensor, *own: Tensor) -> Tensor:
         # In double precision: of large counts, the difference is a small part of each term.
-        dispersion, x_double = own[0].double().exp(), x.double()
-        constant = torch.lgamma(x_double + dispersion) - torch.lgamma(dispersion) - torch.lgamma(x_double + 1)
-        return constant.to(x)
+        return log_ratio_of_gammas(x.double(), own[0].double().exp()).to(x)
+
+    def row_log_prob(self, rows: DenseRows, curves: Tensor, z: Tensor, with_constant: bool = True) -> Tensor:
+        if self.has_positive_term:
+            return super().row_log_prob(rows, curves, z, with_constant)
+        total = row_sums(rows, curves, self.log_dispersion)
+        return total + self.row_constant(rows) if with_constant else total
+
+    def expected_row_log_prob(
+        self, rows: DenseRows, curves: Tensor, z: Tensor, phi: Tensor, with_constant: bool = True
+    ) -> Tensor:
+        if len(phi) == 1 and not self.has_positive_term:
+            return self.row_log_prob(rows, curves.squeeze(1), z, with_constant)
+        return super().expected_row_log_prob(rows, curves, z, phi, with_constant)
+
+    def row_constant(self, rows: Rows) -> Tensor:
+        if rows.size is not None or self.log_dispersion.ndim > 1:  # dispersions that go with the rows
+            return super().row_constant(rows)
+        row, column, count = rows.nonzero()
+        constants = count_constants(column, count, self.log_dispersion)
+        return constants.new_zeros(len(rows)).index_add(0, row, constants)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return bounded_log_mean(curves).exp()
