@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
@@ -39,6 +39,7 @@ from ..training.batches import starting_statistics
 from ..training.device import resolve_device
 from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of
 from ..training.fitting import Fit
+from ..training.heats import worth_fitting
 from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
@@ -78,6 +79,8 @@ class LatentVariableModel(LatentEstimator):
     _axis_map_: dict[str, np.ndarray] | None
 
     _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults()
+    #: whether a start is one started model, which costs next to nothing
+    _starts_once: ClassVar[bool] = True
     #: whether covariates add to curves, and decoders see nothing of them
     _has_additive_effects: ClassVar[bool] = False
 
@@ -475,14 +478,52 @@ class LatentVariableModel(LatentEstimator):
     def _fit_starts(
         self, starts: Iterator[tuple[int, np.ndarray]], source: RowSource, validation: RowSource | None
     ) -> list[Fit]:
-        """Fits of all starts, or of those up to the one that was interrupted."""
+        """Fits of the starts that are worth it, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
-        for seed, positions in starts:
+        for seed, positions in self._worth_fitting(starts, source):
             module = build_model(self._config_, generator_from(seed)).to(source.like)
             fits.append(self._fit_module(module, source, validation, positions, seed))
             if fits[-1].interrupted:
                 break
         return fits
+
+    def _worth_fitting(
+        self, starts: Iterator[tuple[int, np.ndarray]], source: RowSource
+    ) -> Iterable[tuple[int, np.ndarray]]:
+        """The first start, and the one that has won a short run of all of them side by side; else all starts."""
+        settings = self._settings()
+        if settings.n_init == 1 or not self._has_heats(source):
+            return starts
+        every = list(starts)
+        modules = []
+        for seed, positions in every:
+            module = build_model(self._config_, generator_from(seed)).to(source.like)
+            [(started, _)] = self._modules_started(module, source, positions, seed)
+            modules.append(cast(ExactModel, started))
+        summary = summarize_columns(source, modules[0].likelihood.counts)
+        numbers = worth_fitting(modules, source, summary, settings, self._training_defaults)
+        return [every[number] for number in numbers]
+
+    def _has_heats(self, source: RowSource) -> bool:
+        """Whether starts run side by side before some are fitted.
+
+        A large table keeps the processor as busy with one start as with several.
+        """
+        context = source.context
+        is_simple = context.axis is None and (context.covariates is None or not self._has_additive_effects)
+        is_exact = self._resolved_inference() == "exact"
+        return is_exact and is_simple and self._starts_once and not source.is_large
+
+    def _modules_started(
+        self, module: GenerativeModel, source: RowSource, positions: np.ndarray, seed: int
+    ) -> Iterator[tuple[GenerativeModel, float]]:
+        """:meth:`_started` from a first guess of the latent (N, Q) of every row of ``source``."""
+        start = torch.from_numpy(positions).to(source.like)
+        comparable = without_linear_effects(source, module.likelihood.counts)
+        if comparable.effects is not None:
+            module.start_effects_(torch.from_numpy(comparable.effects))
+        moments = summarize_columns(comparable, counts=False)
+        yield from self._started(module, comparable.normalized(), start, moments, seed)
 
     def _fit_module(
         self,
@@ -496,14 +537,10 @@ class LatentVariableModel(LatentEstimator):
         start = torch.from_numpy(positions).to(source.like)
         counts = module.likelihood.counts
         summary = summarize_columns(source, counts=counts and not module.amortized)
-        comparable = without_linear_effects(source, counts)
-        if comparable.effects is not None:
-            module.start_effects_(torch.from_numpy(comparable.effects))
-        moments = summary if comparable is source else summarize_columns(comparable, counts=False)
         settings, defaults = self._settings(), self._training_defaults
         fits: list[Fit] = []
         costs: list[float] = []
-        for started, cost in self._started(module, comparable.normalized(), start, moments, seed):
+        for started, cost in self._modules_started(module, source, positions, seed):
             if started.amortized:
                 with_encoder = cast(AmortizedModel, started)
                 inputs = self._starting_inputs(with_encoder, source, seed)

@@ -284,9 +284,11 @@ def _interpolating(positions: Tensor, grid: LatentGrid) -> Tensor:
 
 
 def joints_side_by_side(
-    rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: float = 1.0
+    rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`log_joint` under R models at once, with coefficients (R P, D) of all of them: (B, R, P).
+
+    They have one temperature, or one each (R, 1).
 
     With it comes what it lacks where positions are known, or None where none is: log p(x | z) at the points (B, R, P).
     """

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from .linear_tables import LinearTables
 from .models import ExactModel
 
 #: parameters that say which candidate a feature follows, and not what its curve is
@@ -41,10 +42,14 @@ class StackedModels:
         #: the model that gives the form
         self.form = deepcopy(model).requires_grad_(False)
         self._caller = _Caller(self.form)
-        own = {name: value for name, value in self.form.named_parameters() if not name.startswith(_ASSIGNMENT)}
-        self._shapes = {name: value.shape for name, value in own.items()}
+        self._shapes = {name: value.shape for name, value in _own_parameters(self.form).items()}
         #: parameters of the model that gives the form: (Q,)
-        self.start = torch.cat([value.detach().reshape(-1) for value in own.values()])
+        self.start = self.vector_of(self.form)
+
+    @staticmethod
+    def vector_of(model: ExactModel) -> Tensor:
+        """The parameters of a model of this form: (Q,)."""
+        return torch.cat([value.detach().reshape(-1) for value in _own_parameters(model).values()])
 
     def double(self) -> StackedModels:
         """The same form in double precision."""
@@ -72,6 +77,21 @@ class StackedModels:
 
         return vmap(of_one)(own, *arguments)
 
+    def tables(
+        self,
+        of_model: Callable[[ExactModel, Tensor], LinearTables],
+        parameters: Tensor,
+        points: Tensor,
+        logits: Tensor | None = None,
+    ) -> LinearTables:
+        """Coefficients (R P, D) at points z (P, Q), model by model. ``of_model`` gives those of one."""
+
+        def of_one(model: ExactModel) -> tuple[Tensor, ...]:
+            return tuple(table for table in of_model(model, points) if table is not None)
+
+        zero, slope, *positive = (part.flatten(0, 1) for part in self.ask(of_one, parameters, logits=logits))
+        return LinearTables(zero, slope, positive[0] if positive else None)
+
     def model(self, parameters: Tensor, logits: Tensor | None = None) -> ExactModel:
         """One of the models, with parameters (Q,) and the logits (D, K) of q(w)."""
         one = deepcopy(self.form)
@@ -91,3 +111,8 @@ class StackedModels:
             name: part.reshape(len(part), *shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
+
+
+def _own_parameters(model: ExactModel) -> dict[str, Tensor]:
+    """All parameters but those of q(w), by their names."""
+    return {name: value for name, value in model.named_parameters() if not name.startswith(_ASSIGNMENT)}

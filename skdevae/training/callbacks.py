@@ -32,7 +32,12 @@ class Annealing(Callback):
         remaining = max(0.0, 1 - (len(net.history) - 1) / self.n_epochs) if self.n_epochs else 0.0
         net.module_.latent_temperature = self.hottest**remaining
         net.history.record("temperature", float(net.module_.latent_temperature))
-        net.module_.cluster_temperature = max(1.0, remaining * _CLUSTER_TEMPERATURE * self.n_samples)
+        net.module_.cluster_temperature = cluster_temperature(remaining, self.n_samples)
+
+
+def cluster_temperature(remaining: float, n_samples: float) -> float:
+    """What the evidence of behaviours is divided by when a share of the annealing remains."""
+    return max(1.0, remaining * _CLUSTER_TEMPERATURE * n_samples)
 
 
 class KeptAxis(Callback):

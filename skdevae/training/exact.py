@@ -51,6 +51,21 @@ def grid_of(source: RowSource, settings: FitSettings) -> LatentGrid:
     return LatentGrid.standard_normal(n_points, settings.z_max, settings.n_components).to(source.like)
 
 
+def exact_options(
+    source: RowSource, grid: LatentGrid, settings: FitSettings, defaults: TrainingDefaults
+) -> TrainingOptions:
+    """How long and how fast a start is trained on the rows of a source."""
+    are_known = all_positions_are_known(source.context, grid)
+    return settings.options(
+        settings.max_epochs or (_EPOCHS_OF_LARGE_TABLES if source.is_large else defaults.exact_epochs),
+        _STEPS[source.is_large],
+        learning_rate=defaults.known_learning_rate if are_known else defaults.exact_learning_rate,
+        betas=BETAS,
+        # There is nothing to anneal where no position depends on the curves.
+        annealed_share=0.0 if are_known else defaults.annealed_share,
+    )
+
+
 def fit_exact(
     module: ExactModel,
     source: RowSource,
@@ -61,18 +76,9 @@ def fit_exact(
 ) -> Fit:
     """Train a module that has been started, on the rows of a source; ``validation`` has the rows of early stopping."""
     grid = grid_of(source, settings)
-    steps = _STEPS[source.is_large]
-    max_epochs = settings.max_epochs or (_EPOCHS_OF_LARGE_TABLES if source.is_large else defaults.exact_epochs)
-    are_known = all_positions_are_known(source.context, grid)
-    options = settings.options(
-        max_epochs,
-        steps,
-        learning_rate=defaults.known_learning_rate if are_known else defaults.exact_learning_rate,
-        betas=BETAS,
-        # There is nothing to anneal where no position depends on the curves.
-        annealed_share=0.0 if are_known else defaults.annealed_share,
-    )
-    batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=steps, updates=True)
+    options = exact_options(source, grid, settings, defaults)
+    n_steps = options.steps_per_epoch
+    batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=n_steps, updates=True)
     batches_valid = None
     if validation is not None:
         held_out = summarize_columns(validation, module.likelihood.counts)

@@ -8,7 +8,7 @@ coefficients of R models on a grid of P points are those of one model on R P poi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -79,7 +79,7 @@ class FittedReplicates:
     @torch.no_grad()
     def located(self, source: RowSource) -> Iterator[tuple[slice, Tensor]]:
         """For a few rows at a time their slice, and q(z) under every replicate: (B, R, P)."""
-        tables = _tables(_predictive, self.models, self.parameters, self.logits, self.grid.points)
+        tables = self.models.tables(ExactModel.predictive_tables, self.parameters, self.grid.points, self.logits)
         for index, rows in GridSource(source, self.models.form).chunks(len(self) * len(self.grid.points)):
             yield index, joints_side_by_side(rows, tables, self.grid, self.models.form.beta)[0].softmax(2)
 
@@ -94,7 +94,7 @@ class FittedReplicates:
         logits = None if self.logits is None else self.logits.double()
 
         def tables(points: Tensor) -> LinearTables:
-            return _tables(_predictive, models, parameters, logits, points)
+            return models.tables(ExactModel.predictive_tables, parameters, points, logits)
 
         return averaged_posterior(models.form, source, tables, len(self), credible_level)
 
@@ -257,7 +257,7 @@ class NegativeEvidence:
         """
         with torch.enable_grad():
             position = parameters.detach().requires_grad_()
-            tables = _tables(_averaged, self.models, position, self.logits, self.grid.points)
+            tables = self.models.tables(ExactModel.averaged_tables_at, position, self.grid.points, self.logits)
             evidence, expected = self._expectation(tables)
             others = self._constants_and_priors(position.double())
             (gradient,) = torch.autograd.grad(-(expected + others.sum()), position)
@@ -306,32 +306,6 @@ class NegativeEvidence:
         sizes = () if self.summaries.log_size is None else (self.summaries.log_size,)
         constants = self.models.ask(of_one, parameters, *(field.double() for field in (*fields, *sizes)))
         return priors + constants
-
-
-def _averaged(model: ExactModel, z: Tensor) -> LinearTables:
-    """Coefficients averaged over q(w), as a fit has them."""
-    return model.averaged_tables_at(z)
-
-
-def _predictive(model: ExactModel, z: Tensor) -> LinearTables:
-    """Coefficients of every feature's most probable candidate, as answers have them."""
-    return model.predictive_tables(z)
-
-
-def _tables(
-    of_model: Callable[[ExactModel, Tensor], LinearTables],
-    models: StackedModels,
-    parameters: Tensor,
-    logits: Tensor | None,
-    points: Tensor,
-) -> LinearTables:
-    """Coefficients of R models of parameters (R, Q) at points z (P, 1): (R P, D)."""
-
-    def of_one(model: ExactModel) -> tuple[Tensor, ...]:
-        return tuple(table for table in of_model(model, points) if table is not None)
-
-    zero, slope, *positive = (part.flatten(0, 1) for part in models.ask(of_one, parameters, logits=logits))
-    return LinearTables(zero, slope, positive[0] if positive else None)
 
 
 def _stacked(summaries: Sequence[ColumnSummary]) -> ColumnSummary:

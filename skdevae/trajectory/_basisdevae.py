@@ -168,7 +168,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
-        principal components, others by random mixtures of a few more.
+        principal components, others by random mixtures of a few more. In exact inference on a table of moderate size,
+        all starts run for a few epochs side by side, and the first one and the winner are fitted.
     orientation : str or int, default=None
         Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
         of X. None points each axis so that the features' correlations with it add up to zero or more. If

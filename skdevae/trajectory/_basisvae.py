@@ -315,6 +315,8 @@ class BasisVAEClusterer(FeatureClusterer):
 
     # Larger steps of the functions, which all features of a cluster share, lose the clusters that a search has found.
     # Nothing is annealed: the search has found an axis already.
+    #: each start is searched for, and there may be several models
+    _starts_once: ClassVar[bool] = False
     _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(
         exact_learning_rate=0.02, known_learning_rate=0.02, exact_epochs=300, annealed_share=0.0
     )

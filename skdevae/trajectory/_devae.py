@@ -144,7 +144,8 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, LevelCurvesMixin, Streami
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
-        principal components, others by random mixtures of a few more.
+        principal components, others by random mixtures of a few more. In exact inference on a table of moderate size,
+        all starts run for a few epochs side by side, and the first one and the winner are fitted.
     n_importance_samples : int, default=500
         Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
         grid. It is rounded up to a power of two.

@@ -125,13 +125,15 @@ def test_callbacks_hear_of_every_step(inference):
     listeners = [Recorder(event, lambda net: len(net.history)) for event in events]
     quick(inference=inference, max_epochs=3, callbacks=listeners, n_init=2).fit(TABLE)
     heard = {listener.event: len(listener.seen) for listener in listeners}
+    n_fits = heard["on_train_begin"]  # in exact inference, starts that are not worth one have none
+    assert n_fits == 2 or (n_fits == 1 and inference == "exact")
     assert heard == {
-        "on_train_begin": 2,
-        "on_epoch_begin": 6,
-        "on_batch_begin": 6 * STEPS,
-        "on_batch_end": 6 * STEPS,
-        "on_epoch_end": 6,
-        "on_train_end": 2,
+        "on_train_begin": n_fits,
+        "on_epoch_begin": 3 * n_fits,
+        "on_batch_begin": 3 * n_fits * STEPS,
+        "on_batch_end": 3 * n_fits * STEPS,
+        "on_epoch_end": 3 * n_fits,
+        "on_train_end": n_fits,
     }
 
 
@@ -337,11 +339,11 @@ def test_control_c_keeps_what_was_learned(inference, step, monkeypatch):
 
 
 def test_control_c_ends_restarts_and_keeps_the_best(monkeypatch):
-    first = quick(n_init=1).fit(TABLE)
+    first = quick(n_init=1, inference="amortized").fit(TABLE)
     press_control_c(monkeypatch, 20 * STEPS + 3)  # in the second epoch of the second start
     trained = Recorder("on_train_begin", lambda net: None)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
-        model = quick(n_init=4, callbacks=[trained]).fit(TABLE)
+        model = quick(n_init=4, inference="amortized", callbacks=[trained]).fit(TABLE)
     assert len(trained.seen) == 2
     assert model.lower_bound_ >= first.lower_bound_
 
