@@ -38,7 +38,8 @@ class CovariateEffectsMixin(LatentVariableModel):
         if self._effect_sds_ is None:
             raise AttributeError(
                 "Effects have standard errors where the latent can be integrated on a grid: with one or two "
-                "components, a likelihood that is linear in the data, and, for counts, covariates of few values."
+                "components, a likelihood that is linear in the data, and, for counts, covariates of few values. They "
+                "are found from the rows of one table, so a stream (partial_fit) has none after its first table."
             )
         return self._by_feature(self._effect_sds_)
 

@@ -318,7 +318,7 @@ class LatentVariableModel(LatentEstimator):
         dtype = training_dtype(table.values, self._is_count_model())
         everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         train_index, source, validation = self._split(everything, held_out)
-        self._check_strata(source)
+        self._check_strata(designs_of(source))
         self._config_ = self._module_config(source, table.has_missing)
         with fitting_threads(self._gains_from_threads(everything)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
@@ -359,11 +359,10 @@ class LatentVariableModel(LatentEstimator):
             )
         return sizes
 
-    def _check_strata(self, source: RowSource) -> None:
-        """Raise where exact inference would need coefficients for too many combinations of covariates."""
+    def _check_strata(self, designs: np.ndarray | None) -> None:
+        """Raise where exact inference would need coefficients for too many combinations of covariates, (L, C)."""
         if self._resolved_inference() != "exact" or not self._is_count_model():
             return
-        designs = designs_of(source)
         if designs is not None and len(designs) > MOST_STRATA:
             raise ValueError(
                 f"inference='exact' with likelihood={self.likelihood!r} takes covariates of {MOST_STRATA} different "

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from skorch.history import History
 
 from .._sklearn import available_if, fit_context
-from .._typing import SizeFactors, TableLike
+from .._typing import CovariatesLike, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..nn.models import ExactModel, build_model
 from ..nn.row_context import RowContext
@@ -24,10 +24,10 @@ from ..table.weighted_rows import checked_weights
 from ..training.device import resolve_device
 from ..training.exact import BETAS, grid_of
 from ..training.fitting import TrainingOptions
-from ..training.stream_sums import StreamSums
+from ..training.stream_sums import StreamSums, strata_of
 from ..training.streaming import N_STEPS, Stream, step_
 from ..training.threads import fitting_threads
-from .fitting import LatentVariableModel
+from .level_curves import LevelCurvesMixin
 
 
 def _is_exact(estimator: Any) -> bool:
@@ -39,7 +39,7 @@ def _is_exact(estimator: Any) -> bool:
     return True
 
 
-class StreamingMixin(LatentVariableModel):
+class StreamingMixin(LevelCurvesMixin):
     """Base of estimators that can be fitted to tables that come one after another."""
 
     #: rows that :meth:`partial_fit` has read
@@ -56,6 +56,7 @@ class StreamingMixin(LatentVariableModel):
         *,
         sample_weight: ArrayLike | None = None,
         size_factors: ArrayLike | None = None,
+        covariates: CovariatesLike = None,
         pass_ends: bool | None = None,
     ) -> Self:
         """Fit the model to one more table of a stream. Earlier tables need not be kept.
@@ -76,6 +77,9 @@ class StreamingMixin(LatentVariableModel):
             As for :meth:`fit`.
         size_factors : array-like of shape (n_samples,), default=None
             As for :meth:`fit`. If the first table comes with sizes, all others have to.
+        covariates : array-like, Series or DataFrame of shape (n_samples,) or (n_samples, n_covariates), default=None
+            As for :meth:`fit`. The first table needs every level that later ones have, and all tables come with
+            covariates or none.
         pass_ends : bool, default=None
             None is stepwise expectation maximisation, for tables that are seen once: curves move at every call. Of all
             N samples so far, the n-th counts as much as the square root of n / N, so that places which samples had
@@ -96,7 +100,7 @@ class StreamingMixin(LatentVariableModel):
         ValueError
             As :meth:`fit` raises; if a later table has other columns than the first; if the model was fitted by
             :meth:`fit`, which keeps no sums that another table could be added to; with ``early_stopping`` or
-            covariates; or if a pass has begun that ``pass_ends=None`` would break. The model then stays as it was
+            ``interactions``; or if a pass has begun that ``pass_ends=None`` would break. The model then stays as it was
             before the call, and so it does if the call is interrupted.
 
         Warns
@@ -127,6 +131,9 @@ class StreamingMixin(LatentVariableModel):
         >>> clusterer.cluster_names_[clusterer.labels_[[0, 30, 40]]].tolist()
         ['transient', 'increasing', 'decreasing']
         """
+        if pass_ends is not None and not isinstance(pass_ends, (bool, np.bool_)):
+            raise ValueError(f"pass_ends={pass_ends!r}: give True, False or None.")
+        ends = None if pass_ends is None else bool(pass_ends)
         is_first = not hasattr(self, "_stream_")
         if is_first and hasattr(self, "module_"):
             raise ValueError(
@@ -134,7 +141,8 @@ class StreamingMixin(LatentVariableModel):
                 "to. Start with partial_fit on an unfitted copy (sklearn.base.clone), and give it the first table."
             )
         trial = self._twin(with_fitted_state=True)
-        step = partial(trial._partial_fit, is_first, X, sample_weight, size_factors, pass_ends)
+        facts = {"sample_weight": sample_weight, "size_factors": size_factors, "covariates": covariates}
+        step = partial(trial._partial_fit, is_first, X, facts, ends)
         if trial._attempt(step).noted:
             raise KeyboardInterrupt  # before the end of the call, so that nothing is kept
         return self._take_over(trial)
@@ -143,13 +151,12 @@ class StreamingMixin(LatentVariableModel):
         self,
         is_first: bool,
         X: TableLike,
-        sample_weight: ArrayLike | None,
-        size_factors: ArrayLike | None,
+        facts: dict[str, Any],
         pass_ends: bool | None,
     ) -> None:
         if is_first:
             self._check_can_stream()
-            self._fit(X, sample_weight=sample_weight, size_factors=size_factors)
+            self._fit(X, **facts)
             self._warn_of_constant_columns()
             self.n_samples_seen_ = 0
         elif pass_ends is None and self._stream_.of_pass is not None:
@@ -157,7 +164,7 @@ class StreamingMixin(LatentVariableModel):
                 "A pass has begun (pass_ends=False) and not ended. End it with pass_ends=True in the call with its "
                 "last table."
             )
-        table, n_rows = self._read_chunk(X, sample_weight, size_factors, warns=not is_first)
+        table, n_rows = self._read_chunk(X, **facts, warns=not is_first)
         self.n_samples_seen_ = self.n_samples_seen_ + n_rows
         dtype = training_dtype(table.values, self._is_count_model())
         source = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
@@ -178,10 +185,10 @@ class StreamingMixin(LatentVariableModel):
                 "partial_fit holds out no rows, so early_stopping must be False. Score tables of your own between "
                 "calls."
             )
-        if settings.covariates is not None:
+        if self.interactions is not None:
             raise ValueError(
-                "partial_fit takes no covariates: their effects are found from the rows of all tables. Set "
-                "covariates=None, or use fit."
+                "partial_fit compares no curves between levels: that needs the rows of all tables at once. Set "
+                "interactions=None, or use fit."
             )
 
     def _warn_of_constant_columns(self) -> None:
@@ -194,10 +201,16 @@ class StreamingMixin(LatentVariableModel):
             )
 
     def _read_chunk(
-        self, X: TableLike, sample_weight: ArrayLike | None, size_factors: ArrayLike | None, *, warns: bool
+        self,
+        X: TableLike,
+        sample_weight: ArrayLike | None,
+        size_factors: ArrayLike | None,
+        covariates: CovariatesLike,
+        *,
+        warns: bool,
     ) -> tuple[Table, int]:
         """The rows of a table of the stream that training uses, and how many rows the table has."""
-        values, _ = self._validate(X, reset=False)
+        values, conditioning = self._validate(X, reset=False)
         weight = checked_weights(sample_weight, values)
         check_rows(values, weight)
         reader = self._reader_
@@ -207,7 +220,9 @@ class StreamingMixin(LatentVariableModel):
         outliers = self._set_aside(values, reader.columns, sizes, weight, warns=warns)
         used = np.setdiff1d(np.nonzero(weight > 0)[0], outliers.rows)
         counts = None if (weight[used] == 1).all() else weight
-        table = reader.read(values, size_factors=sizes, context=RowContext(weight=counts))
+        unknown = self._settings().unknown_covariate
+        design = reader.design(conditioning, covariates, values.shape[0], unknown=unknown)
+        table = reader.read(values, size_factors=sizes, context=RowContext(weight=counts, covariates=design))
         return replace(table, bounds=outliers.bounds).take(used), values.shape[0]
 
     def _module_in_training(self, source: RowSource) -> ExactModel:
@@ -220,6 +235,8 @@ class StreamingMixin(LatentVariableModel):
         """Add a later table to the stream, and fit a module to its sums unless a pass goes on."""
         stream = self._stream_
         grid = stream.grid(module.n_components, source.like)
+        strata = strata_of(module, source, stream.sums)
+        self._check_strata(None if strata is None else strata.numpy())
         new = StreamSums.of(module, source, grid, table.row_constants(), stream.sums)
         if pass_ends is False:
             self._stream_ = stream.held(new)
@@ -232,6 +249,7 @@ class StreamingMixin(LatentVariableModel):
             self.history_ = History([*self.history_, *history])
             self.n_iter_ = len(self.history_)
             self._store_results()
+            self._effect_sds_ = None  # they are those of rows, of which sums know too little
         self._widen(source, new.n_rows / stream.sums.n_rows)
 
     def _step_options(self, n_new: float) -> TrainingOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -97,6 +97,11 @@ class SumsWithoutOwnHelp:
         groups = [group.to(like.device) for group in self.groups]
         parts = [(sums.to(like), mass.to(like)) for sums, mass in self.parts]
         return SumsWithoutOwnHelp(groups, parts, self.squares.to(like), self.has_missing)
+
+    def among_strata(self, numbers: Tensor, n_strata: int) -> SumsWithoutOwnHelp:
+        """Sums in L strata as those of more strata, of which these have the numbers (L,)."""
+        parts = [(sums.among_strata(numbers, n_strata), mass) for sums, mass in self.parts]
+        return replace(self, parts=parts)
 
     def columns(self, model: GenerativeModel, grid: LatentGrid) -> BinnedColumns:
         """Every column in bins along the axis."""

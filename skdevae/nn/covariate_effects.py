@@ -42,6 +42,38 @@ class OffsetSums:
         return OffsetSums(self.score + other.score, self.information + other.information)
 
 
+@dataclass(frozen=True)
+class EffectSums:
+    """What rows say of effects, in a form in which rows add up that were read under different effects.
+
+    To second order the log-likelihood is ``response * B - information * B^2 / 2`` in the effects B.
+
+    Attributes
+    ----------
+    response : Tensor of shape (C, D)
+    information : Tensor of shape (C, C, D)
+    """
+
+    response: Tensor
+    information: Tensor
+
+    @classmethod
+    def of(cls, sums: OffsetSums, effects: Tensor) -> EffectSums:
+        """From derivatives that were taken at effects (C, D)."""
+        return cls(sums.score + torch.einsum("ced,ed->cd", sums.information, effects), sums.information)
+
+    def at(self, effects: Tensor) -> OffsetSums:
+        """The derivatives at other effects (C, D)."""
+        return OffsetSums(self.response - torch.einsum("ced,ed->cd", self.information, effects), self.information)
+
+    def __add__(self, other: EffectSums) -> EffectSums:
+        return EffectSums(self.response + other.response, self.information + other.information)
+
+    def times(self, factor: float) -> EffectSums:
+        """The sums where every row counts ``factor`` times."""
+        return EffectSums(factor * self.response, factor * self.information)
+
+
 class CovariateEffects(nn.Module):
     """Effects of C columns of a design on D features.
 

@@ -22,6 +22,7 @@ from .integrals import symmetric_grid
 from .linear_tables import LinearTables
 from .row_context import RowContext
 from .rows import Rows
+from .strata import among_strata
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,12 @@ class GridStatistics:
         return GridStatistics(
             self.weighted.to(like), positive, self.mass.to(like), self.divergence.to(like), self.n_rows
         )
+
+    def among_strata(self, numbers: Tensor, n_strata: int) -> GridStatistics:
+        """Sums in L strata as those of more strata, of which these have the numbers (L,)."""
+        weighted, mass = (among_strata(part, numbers, n_strata) for part in (self.weighted, self.mass))
+        positive = None if self.positive is None else among_strata(self.positive, numbers, n_strata)
+        return GridStatistics(weighted, positive, mass, self.divergence, self.n_rows)
 
     def double(self) -> GridStatistics:
         """The same sums in double precision."""

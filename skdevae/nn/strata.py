@@ -35,6 +35,14 @@ def summed_over_strata(values: Tensor, offsets: Tensor | None) -> Tensor:
     return values if offsets is None else values.unflatten(0, (len(offsets), -1)).sum(0)
 
 
+def among_strata(values: Tensor, numbers: Tensor, n_strata: int) -> Tensor:
+    """Sums (L P, ...) of strata as those of more strata, of which they have the numbers (L,); zeros for the others."""
+    by_stratum = values.unflatten(0, (len(numbers), -1))
+    spread = values.new_zeros(n_strata, *by_stratum.shape[1:])
+    spread[numbers] = by_stratum
+    return spread.flatten(0, 1)
+
+
 class StratifiedRows:
     """Rows that belong to L strata each. Coefficients and sums are those of all strata, (L P, D).
 

@@ -20,14 +20,22 @@ from ..table.source import RowSource
 
 def effects_by_residuals_(module: ExactModel, effects: CovariateEffects, source: RowSource, grid: LatentGrid) -> None:
     """Update effects on measurements, given the q(z) that present parameters imply: a regression of what is left."""
+    sums = residual_sums(module, effects, source, grid)
+    if sums is not None:
+        effects.update_(sums)
+
+
+def residual_sums(
+    module: ExactModel, effects: CovariateEffects, source: RowSource, grid: LatentGrid
+) -> OffsetSums | None:
+    """What the rows of a table say of effects on measurements; None where there are no rows."""
     tables = module.tables_on(grid)
     variance = module.linear_likelihood.own_parameters()[0].square()  # (D,)
     sums = None
     for _, rows in GridSource(source, module).chunks(max(len(grid.points), 2 * source.n_features)):
         part = _residual_sums(rows, effects, tables, variance, module.located(rows, tables, grid))
         sums = part if sums is None else sums + part
-    if sums is not None:
-        effects.update_(sums)
+    return sums
 
 
 def _residual_sums(
@@ -62,7 +70,12 @@ def summary_less_effects(summary: ColumnSummary, module: ExactModel, source: Row
     """The summary of a table of measurements less the present effects of covariates; others stay as they are."""
     if module.effects is None or module.has_strata:
         return summary
-    squares = torch.zeros_like(summary.sum_of_squares)
+    return replace(summary, sum_of_squares=squares_less_effects(module, source).to(summary.sum_of_squares))
+
+
+def squares_less_effects(module: ExactModel, source: RowSource) -> Tensor:
+    """Sums of squares (D,) of measurements less the present effects of covariates."""
+    squares = torch.zeros(source.n_features).to(source.like)
     for _, rows in GridSource(source, module).chunks(2 * source.n_features):
         squares += counted(rows, rows.dense().values.square()).sum(0)
-    return replace(summary, sum_of_squares=squares)
+    return squares

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,14 @@ from torch import Tensor
 
 from ..inference.base import share_a_grid
 from ..inference.behaviors import SumsWithoutOwnHelp
+from ..nn.covariate_effects import EffectSums, OffsetSums
 from ..nn.latent_grid import GridStatistics, LatentGrid
 from ..nn.models import ExactModel
 from ..table.column_summary import ColumnSums
+from ..table.grid_source import designs_of
 from ..table.source import RowSource
 from .batches import expected_statistics
+from .effects import residual_sums, squares_less_effects
 
 #: dtype and device that sums are kept in
 _AT_REST = torch.zeros((), dtype=torch.float64)
@@ -37,6 +40,10 @@ class StreamSums:
         Which columns have had two different values.
     constants : float
         What is added to the log densities of all rows together, for the user's units.
+    effects : EffectSums or None
+        What effects of covariates on measurements are found from; None where there are none.
+    strata : Tensor of shape (L, C), or None
+        Designs of the strata that other sums are those of; None where there are none.
     """
 
     statistics: GridStatistics
@@ -44,6 +51,8 @@ class StreamSums:
     judged: SumsWithoutOwnHelp | None
     varying: Tensor
     constants: float
+    effects: EffectSums | None = None
+    strata: Tensor | None = None
 
     @property
     def n_rows(self) -> float:
@@ -61,28 +70,46 @@ class StreamSums:
         others: StreamSums | None = None,
     ) -> StreamSums:
         """The sums of some rows under the present module; where there are others, in a form that adds to them."""
-        judged = None
-        if module.judges_behaviors and share_a_grid(module, source):
-            groups = None if others is None or others.judged is None else others.judged.groups
-            judged = SumsWithoutOwnHelp.of(module, source, grid, groups).to(_AT_REST)
+        strata, effects = strata_of(module, source, others), None
         edges = None if others is None else others.columns.size_edges
-        return cls(
-            expected_statistics(module, source, grid).to(_AT_REST),
-            ColumnSums.of(source, module.likelihood.counts, edges),
-            judged,
-            torch.from_numpy(source.varying_columns()),
-            float(np.sum(source.weights * row_constants)),
-        )
+        columns = ColumnSums.of(source, module.likelihood.counts, edges)
+        if module.effects is not None and not module.has_strata:
+            squares = squares_less_effects(module, source)
+            columns = replace(columns, sum_of_squares=squares.cpu().numpy().astype(np.float64))
+            found = residual_sums(module, module.effects, source, grid)
+            assert found is not None  # a table of a stream has rows
+            effects = EffectSums.of(_at_rest(found), module.effects.values.to(_AT_REST))
+        with module.in_strata(None if strata is None else strata.to(source.like)):
+            judged = None
+            if module.judges_behaviors and share_a_grid(module, source):
+                groups = None if others is None or others.judged is None else others.judged.groups
+                judged = SumsWithoutOwnHelp.of(module, source, grid, groups).to(_AT_REST)
+            statistics = expected_statistics(module, source, grid).to(_AT_REST)
+        constants = float(np.sum(source.weights * row_constants))
+        varying = torch.from_numpy(source.varying_columns())
+        return cls(statistics, columns, judged, varying, constants, effects, strata)
 
     def __add__(self, other: StreamSums) -> StreamSums:
         """The sums over the rows of both."""
+        strata = _all_strata(self.strata, other.strata)
+        one, two = self._in_strata(strata), other._in_strata(strata)
         return StreamSums(
-            self.statistics + other.statistics,
+            one.statistics + two.statistics,
             self.columns + other.columns,
-            None if self.judged is None or other.judged is None else self.judged + other.judged,
+            None if one.judged is None or two.judged is None else one.judged + two.judged,
             self.varying | other.varying,
             self.constants + other.constants,
+            None if self.effects is None or other.effects is None else self.effects + other.effects,
+            strata,
         )
+
+    def _in_strata(self, strata: Tensor | None) -> StreamSums:
+        """The same sums in more strata, of designs (L, C)."""
+        if strata is None or self.strata is None or len(strata) == len(self.strata):
+            return self
+        numbers = (self.strata[:, None] == strata).all(2).to(torch.uint8).argmax(1)
+        judged = None if self.judged is None else self.judged.among_strata(numbers, len(strata))
+        return replace(self, statistics=self.statistics.among_strata(numbers, len(strata)), judged=judged)
 
     def times(self, factor: float) -> StreamSums:
         """The sums where every row counts ``factor`` times."""
@@ -92,6 +119,8 @@ class StreamSums:
             None if self.judged is None else self.judged.times(factor),
             self.varying,
             factor * self.constants,
+            None if self.effects is None else self.effects.times(factor),
+            self.strata,
         )
 
     def plain(self) -> dict[str, Any]:
@@ -110,6 +139,10 @@ class StreamSums:
             },
             "varying": self.varying.numpy(),
             "constants": self.constants,
+            "effects": None
+            if self.effects is None
+            else (self.effects.response.numpy(), self.effects.information.numpy()),
+            "strata": None if self.strata is None else self.strata.numpy(),
         }
 
     @classmethod
@@ -129,7 +162,27 @@ class StreamSums:
             judged,
             _tensor(plain["varying"]),
             plain["constants"],
+            None if plain["effects"] is None else EffectSums(*map(_tensor, plain["effects"])),
+            None if plain["strata"] is None else _tensor(plain["strata"]),
         )
+
+
+def strata_of(module: ExactModel, source: RowSource, others: StreamSums | None = None) -> Tensor | None:
+    """Designs (L, C) of the strata of some rows and those of other sums; None where a model has no strata."""
+    designs = designs_of(source) if module.has_strata else None
+    own = None if designs is None else torch.from_numpy(designs)
+    return _all_strata(own, None if others is None else others.strata)
+
+
+def _all_strata(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The designs of both, each once."""
+    if one is None or other is None:
+        return other if one is None else one
+    return torch.cat([one, other]).unique(dim=0)
+
+
+def _at_rest(sums: OffsetSums) -> OffsetSums:
+    return OffsetSums(sums.score.to(_AT_REST), sums.information.to(_AT_REST))
 
 
 def _plain_statistics(statistics: GridStatistics) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ..nn.latent_grid import GridStatistics, LatentGrid
 from ..nn.models import ExactModel
 from .batches import ModuleInputs
 from .behaviors import settle_by_evidence_
+from .effects import effects_by_strata_
 from .fitting import TrainingOptions, train
 from .interrupts import interrupts_of_this_fit
 from .stream_sums import StreamSums
@@ -123,6 +124,13 @@ def step_(
     last not at all.
     """
     module.n_samples = sums.n_rows
+    with module.in_strata(None if sums.strata is None else sums.strata.to(grid.points)):
+        return _step_in_strata(module, sums, grid, options, callbacks)
+
+
+def _step_in_strata(
+    module: ExactModel, sums: StreamSums, grid: LatentGrid, options: TrainingOptions, callbacks: Sequence[Callback]
+) -> tuple[History, float]:
     statistics, summary = sums.statistics.to(grid.points), sums.columns.summary(grid.points)
     _settle_clusters_(module, sums, statistics, grid)
     inputs = ModuleInputs((statistics, summary, grid), round(sums.n_rows))
@@ -142,7 +150,17 @@ def step_(
     if sums.judged is None:  # judged clusters hardly depend on the fitted curves
         with torch.no_grad():
             module.update_clusters_(statistics, grid)
+    _update_effects_(module, sums, statistics, grid)
     return result.history, -loss()
+
+
+@torch.no_grad()
+def _update_effects_(module: ExactModel, sums: StreamSums, statistics: GridStatistics, grid: LatentGrid) -> None:
+    effects = module.effects
+    if effects is not None and module.has_strata:
+        effects_by_strata_(module, effects, statistics, grid)
+    elif effects is not None and sums.effects is not None:
+        effects.update_(sums.effects.at(effects.values.to(sums.effects.response)))
 
 
 @torch.no_grad()

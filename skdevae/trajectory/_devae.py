@@ -34,7 +34,7 @@ from ..training.exact import MAX_EXACT_COMPONENTS
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
-class DeVAETransformer(DenoisingMixin, GivenAxisMixin, LevelCurvesMixin, StreamingMixin, UncertainCurvesMixin):
+class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
     """Place samples on latent axes along which chosen features can only rise, or only fall.
 
     The model is DeVAE [1]_. Samples have latents z ~ N(0, I). The expected value of a feature is a constant plus, for

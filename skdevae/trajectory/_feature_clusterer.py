@@ -25,7 +25,7 @@ from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 
 
-class FeatureClusterer(GivenAxisMixin, LevelCurvesMixin, StreamingMixin, UncertainCurvesMixin):
+class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
     """Base of estimators in which every feature chooses between K candidate curves."""
 
     alpha: float

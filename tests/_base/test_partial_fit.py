@@ -206,6 +206,27 @@ def test_sizes_that_came_with_the_first_table_come_with_all():
         model.partial_fit(X[120:])
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
+def test_covariates_come_with_every_table(likelihood):
+    """Their effects are those of the whole pass, even if tables are parts of it that differ in their covariates."""
+    site = np.random.default_rng(0).integers(0, 3, 160)
+    X = table_of("nb" if likelihood == "nb" else "DeVAE") + 2.0 * site[:, None]
+    start = model_of("DeVAE", likelihood=likelihood).partial_fit(X[:60], covariates=site[:60].astype(str))
+    start = pickle.dumps(start.partial_fit(X[60:100], covariates=site[60:100].astype(str)))
+    whole = pickle.loads(start).partial_fit(X, covariates=site.astype(str), pass_ends=True)
+    parts = pickle.loads(start)
+    for level in range(3):
+        rows = site == level
+        parts.partial_fit(X[rows], covariates=site[rows].astype(str), pass_ends=level == 2)
+    assert_agree(parts.covariate_effects_, whole.covariate_effects_, computed_in=np.float32)
+    covariates = {"covariates": site.astype(str)}
+    assert_agree(parts.transform(X, **covariates), whole.transform(X, **covariates), computed_in=np.float32)
+    with pytest.raises(AttributeError, match="a stream"):
+        _ = parts.covariate_standard_errors_
+    with pytest.raises(ValueError, match="covariates"):
+        parts.partial_fit(X)
+
+
 @pytest.mark.filterwarnings("error")
 def test_no_sample_of_the_stream_lies_beyond_its_range():
     X, model = table_of("DeVAE").copy(), pickle.loads(pickle.dumps(streamed("DeVAE")))
@@ -231,10 +252,12 @@ def test_what_a_stream_cannot_have_is_refused():
     X = table_of("DeVAE")
     with pytest.raises(ValueError, match="keeps no sums"):
         model_of("DeVAE").fit(X).partial_fit(X)
+    with pytest.raises(ValueError, match="pass_ends='last'"):
+        model_of("DeVAE").partial_fit(X, pass_ends="last")
     with pytest.raises(ValueError, match="early_stopping must be False"):
         model_of("DeVAE", early_stopping=True).partial_fit(X)
-    with pytest.raises(ValueError, match="takes no covariates"):
-        model_of("DeVAE", covariates=[0]).partial_fit(X)
+    with pytest.raises(ValueError, match="compares no curves"):
+        model_of("DeVAE", covariates=[0], interactions="x0").partial_fit(X)
 
 
 def test_only_models_on_a_grid_have_it():
