@@ -24,6 +24,9 @@ from .row_context import RowContext
 from .rows import Rows
 from .strata import among_strata
 
+#: share of a row below which a point has nothing of it
+_LEAST_SHARE = math.exp(-40)
+
 
 @dataclass(frozen=True)
 class LatentGrid:
@@ -319,6 +322,7 @@ def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> G
 
     The latter is (P,), or (B, P) where rows have priors of their own. A row of weight w counts as w rows.
     """
+    q = without_traces(q)
     counts, weight = counted(rows, q), rows.context.weight
     weighted, positive, mass = rows.expectations(counts, with_positive)
     if log_mass.ndim == 1:
@@ -328,6 +332,14 @@ def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> G
     divergence = torch.special.xlogy(counts, q).sum() - expected
     n_rows = len(rows) if weight is None else float(weight.sum())
     return GridStatistics(weighted, positive, mass, divergence, n_rows)
+
+
+def without_traces(q: Tensor) -> Tensor:
+    """Distributions q with zeros for shares that no sum would show.
+
+    Among them are subnormal numbers, with which processors are slow.
+    """
+    return torch.where(q > _LEAST_SHARE, q, 0.0)
 
 
 def bumps_around(centers: Tensor, points: Tensor, width: float) -> Tensor:

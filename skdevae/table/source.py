@@ -31,7 +31,21 @@ _LARGE_TABLE = 2_000_000
 
 
 class SparseRows:
-    """Rows of counts as a scipy CSR matrix; the products are scipy's."""
+    """Rows of counts as a scipy CSR matrix; the products are scipy's.
+
+    Parameters
+    ----------
+    values : CSR array of shape (B, M)
+    like : Tensor
+        Its dtype and device are what results come in.
+    context : RowContext
+        What the rows carry beside their entries.
+    size : Tensor of shape (B,), default=None
+        See :class:`~skdevae.nn.rows.Rows`.
+    columns : ndarray of shape (D,), default=None
+        Numbers of the columns of ``values`` that are read; None reads all. Products treat the others as zeros: that
+        costs less than a copy of the entries without them.
+    """
 
     def __init__(
         self,
@@ -39,43 +53,53 @@ class SparseRows:
         like: Tensor,
         context: RowContext[Tensor] = EMPTY,
         size: Tensor | None = None,
+        columns: np.ndarray | None = None,
     ):
-        self.values = values
+        self._stored = values
+        self._columns = columns
         self.observed: Tensor | None = None
         self.context = context
         self.size = size
         self._like = like
 
     def __len__(self) -> int:
-        return self.values.shape[0]
+        return self._stored.shape[0]
+
+    @property
+    def values(self) -> sp.csr_array:
+        """The entries of the columns that are read, (B, D)."""
+        return self._stored if self._columns is None else self._stored[:, self._columns]
 
     def log_likelihood(self, tables: LinearTables) -> Tensor:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        total = self._tensor(self.values @ self._array(tables.slope.T))
+        total = self._tensor(self._stored @ self._by_column(tables.slope))
         total += weighted_zero(tables.zero, None, self.size)
         if tables.positive is not None:
-            total += self._tensor(self._positive() @ self._array(tables.positive.T))
+            total += self._tensor(self._positive() @ self._by_column(tables.positive))
         return total
 
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""
         weights = self._array(q)
-        weighted = self._tensor((self.values.T @ weights).T)
-        positive = self._tensor((self._positive().T @ weights).T) if with_positive else None
+        weighted = self._sums(self._stored, weights)
+        positive = self._sums(self._positive(), weights) if with_positive else None
         return weighted, positive, mass_of(q, None, self.size)
 
     def take(self, index: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
         size = None if self.size is None else self.size[index]
-        return SparseRows(self.values[index.cpu().numpy()], self._like, self.context.take(index), size)
+        some = self._stored[index.cpu().numpy()]
+        return SparseRows(some, self._like, self.context.take(index), size, self._columns)
 
     def sized(self, size: Tensor | None) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        return SparseRows(self.values, self._like, self.context, size)
+        return SparseRows(self._stored, self._like, self.context, size, self._columns)
 
     def of_columns(self, columns: Tensor) -> SparseRows:
         """See :class:`~skdevae.nn.rows.Rows`."""
-        return SparseRows(self.values[:, columns.cpu().numpy()], self._like, self.context, self.size)
+        numbers = columns.cpu().numpy()
+        numbers = numbers if self._columns is None else self._columns[numbers]
+        return SparseRows(self._stored[:, numbers], self._like, self.context, self.size)
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
@@ -88,11 +112,24 @@ class SparseRows:
         return row, column, self._tensor(entries.data)
 
     def _positive(self) -> sp.csr_array:
-        ones = np.ones_like(self.values.data)
-        return sp.csr_array((ones, self.values.indices, self.values.indptr), shape=self.values.shape)
+        stored = self._stored
+        return sp.csr_array((np.ones_like(stored.data), stored.indices, stored.indptr), shape=stored.shape)
+
+    def _by_column(self, table: Tensor) -> np.ndarray:
+        """Coefficients (P, D) with a row for every stored column, zeros for those that are not read: (M, P)."""
+        if self._columns is None:
+            return self._array(table.T)
+        padded = np.zeros((self._stored.shape[1], len(table)), dtype=self._stored.dtype)
+        padded[self._columns] = table.T.cpu().numpy()
+        return padded
+
+    def _sums(self, entries: sp.csr_array, weights: np.ndarray) -> Tensor:
+        """Sums over rows of the entries that are read, with weights (B, P): (P, D)."""
+        sums = entries.T @ weights
+        return self._tensor((sums if self._columns is None else sums[self._columns]).T)
 
     def _array(self, tensor: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(tensor.cpu().numpy(), dtype=self.values.dtype)
+        return np.ascontiguousarray(tensor.cpu().numpy(), dtype=self._stored.dtype)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._like)
@@ -209,8 +246,8 @@ class RowSource:
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
             if self.effects is not None and self.design is not None:
-                values.data *= _shares_left(values, self.design[index], self.effects).astype(dtype)
-            return SparseRows(values, self.like, context)
+                values.data *= _shares_left(values, self.design[index], self._over_columns(self.effects, 0.0)).astype(dtype)
+            return SparseRows(values, self.like, context, columns=self.columns)
         block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:
             block -= self.center
@@ -228,22 +265,31 @@ class RowSource:
         return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
 
     def _read(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
-        """Some rows, on the scale of the table."""
+        """Some rows, on the scale of the table. Sparse ones have all of its columns, read or not."""
         block = self.table[index]
-        if self.columns is not None:
-            block = block[:, self.columns]
+        if isinstance(block, np.ndarray):
+            block = block if self.columns is None else block[:, self.columns]
+            return block if self.bounds is None else np.clip(block, *self.bounds)
         if self.bounds is None:
             return block
-        lowest, highest = self.bounds
-        if isinstance(block, np.ndarray):
-            return np.clip(block, lowest, highest)
+        highest = self._over_columns(self.bounds[1], np.inf)
         data = np.minimum(block.data, highest[block.indices])
         return sp.csr_array((data, block.indices, block.indptr), shape=block.shape)
+
+    def _over_columns(self, values: np.ndarray, others: float) -> np.ndarray:
+        """Values (..., D) of the columns that are read as those of all columns of the table, with one of the others."""
+        if self.columns is None:
+            return values
+        whole = np.full((*values.shape[:-1], self.table.shape[1]), others)
+        whole[..., self.columns] = values
+        return whole
 
     def varying_columns(self) -> np.ndarray:
         """Which columns have two different values, at least: (D,) of booleans."""
         indices = gen_batches(len(self), max(1, _DENSE_ENTRIES // self.n_features))
-        return Extremes.of((self._read(index) for index in indices), self.n_features).vary
+        n_read = self.table.shape[1] if self.is_sparse else self.n_features
+        vary = Extremes.of((self._read(index) for index in indices), n_read).vary
+        return vary if self.columns is None or not self.is_sparse else vary[self.columns]
 
     def to(self, dtype: torch.dtype) -> RowSource:
         """The same source with rows of another dtype."""

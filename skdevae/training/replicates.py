@@ -20,7 +20,7 @@ from ..inference.base import PosteriorFields
 from ..inference.grid import averaged_posterior
 from ..inference.quasi_newton import minimize_rows
 from ..nn.cluster_prior import ClusterAssignment, OnlyCandidate
-from ..nn.latent_grid import GridStatistics, LatentGrid, joints_side_by_side, log_joint, total
+from ..nn.latent_grid import GridStatistics, LatentGrid, joints_side_by_side, log_joint, total, without_traces
 from ..nn.likelihoods import ColumnSummary
 from ..nn.linear_tables import LinearTables
 from ..nn.models import ExactModel
@@ -277,7 +277,7 @@ class NegativeEvidence:
                 shares = joint.sub_(highest).exp_()
                 totals = shares.sum(2)
                 own = highest[..., 0].double() + totals.log().double()
-                q = shares.div_(totals[..., None])
+                q = without_traces(shares.div_(totals[..., None]))
                 if at_known is not None:
                     own += (q * at_known).sum(2).double()
                 evidence += beta * (weights * own).sum(0)
