@@ -114,6 +114,9 @@ class StreamingMixin(LevelCurvesMixin):
 
         Notes
         -----
+        Samples and entries that are far from all others of their table are set aside as :meth:`fit` does it. Behaviours
+        are judged anew when a tenth more samples have come since they were last judged, and at the end of a pass.
+
         ``n_samples_seen_`` is the number of samples that were read, those of repeated passes included.
         ``lower_bound_`` is that of the sums, in which older samples count less. ``history_`` goes on from call to call,
         with one epoch for every update. ``n_init``, ``max_epochs`` and ``random_state`` are those of the first call.
@@ -223,7 +226,8 @@ class StreamingMixin(LevelCurvesMixin):
         unknown = self._settings().unknown_covariate
         design = reader.design(conditioning, covariates, values.shape[0], unknown=unknown)
         table = reader.read(values, size_factors=sizes, context=RowContext(weight=counts, covariates=design))
-        return replace(table, bounds=outliers.bounds).take(used), values.shape[0]
+        table = replace(table, bounds=outliers.bounds)
+        return table if len(used) == len(table) else table.take(used), values.shape[0]
 
     def _module_in_training(self, source: RowSource) -> ExactModel:
         """A copy of the fitted module that gradient steps can move."""
@@ -241,8 +245,10 @@ class StreamingMixin(LevelCurvesMixin):
         if pass_ends is False:
             self._stream_ = stream.held(new)
         else:
-            self._stream_ = stream = stream.after_pass(new) if pass_ends else stream.after(new)
-            history, bound = step_(module, stream.sums, grid, self._step_options(new.n_rows), self.callbacks or ())
+            stream = stream.after_pass(new) if pass_ends else stream.after(new)
+            options, judges = self._step_options(stream, new.n_rows), stream.is_to_be_judged
+            history, bound = step_(module, stream.sums, grid, options, self.callbacks or (), judges=judges)
+            self._stream_ = stream.judged() if judges else stream
             self.lower_bound_ = bound + stream.sums.constants / stream.sums.n_rows
             self._config_ = {**self._config_, "n_samples": stream.sums.n_rows}
             self.module_ = module.float().eval().requires_grad_(False)
@@ -252,9 +258,9 @@ class StreamingMixin(LevelCurvesMixin):
             self._effect_sds_ = None  # they are those of rows, of which sums know too little
         self._widen(source, new.n_rows / stream.sums.n_rows)
 
-    def _step_options(self, n_new: float) -> TrainingOptions:
+    def _step_options(self, stream: Stream, n_new: float) -> TrainingOptions:
         """How curves move: the less, the smaller the part of what they are fitted to that is new."""
-        stream, settings = self._stream_, self._settings()
+        settings = self._settings()
         share = min(n_new / stream.sums.n_rows, 1 / stream.n_updates)
         rate = settings.learning_rate or self._training_defaults.exact_learning_rate
         options = settings.options(1, N_STEPS, learning_rate=rate, betas=BETAS, annealed_share=0.0)

@@ -29,6 +29,8 @@ from .stream_sums import StreamSums
 
 #: gradient steps that follow each update of the sums
 N_STEPS = 50
+#: Growth of a stream after which behaviours are judged anew. A judgement of many features costs more than the steps
+_GROWTH = 0.1
 #: what the learning rate is divided by where steps have made the bound worse, and how often that is tried
 _SMALLER, _TRIES = 4.0, 3
 
@@ -54,6 +56,8 @@ class Stream:
         Those that the present curves were fitted to.
     n_behind : float
         How many rows these are sums of, or their weight, whatever they count for by now.
+    n_judged : float
+        How many rows these were when behaviours were last judged.
     n_updates : int
         How often curves were fitted to sums.
     grid_size, z_max
@@ -64,6 +68,7 @@ class Stream:
 
     sums: StreamSums
     n_behind: float
+    n_judged: float
     n_updates: int
     grid_size: int
     z_max: float
@@ -73,7 +78,16 @@ class Stream:
     def opened(cls, sums: StreamSums, grid: LatentGrid, *, in_pass: bool) -> Stream:
         """The stream after its first table, which curves were fitted to."""
         ends = float(grid.axis[-1])
-        return cls(sums, sums.n_rows, 1, len(grid.axis), ends, sums if in_pass else None)
+        return cls(sums, sums.n_rows, sums.n_rows, 1, len(grid.axis), ends, sums if in_pass else None)
+
+    @property
+    def is_to_be_judged(self) -> bool:
+        """Whether enough rows have come since behaviours were last judged."""
+        return self.n_behind > (1 + _GROWTH) * self.n_judged
+
+    def judged(self) -> Stream:
+        """The stream after a judgement."""
+        return replace(self, n_judged=self.n_behind)
 
     def grid(self, n_components: int, like: Tensor) -> LatentGrid:
         """The grid that sums are made on."""
@@ -86,7 +100,7 @@ class Stream:
     def after_pass(self, new: StreamSums) -> Stream:
         """The stream after the last table of a pass, whose sums take the place of all former ones."""
         sums = new if self.of_pass is None else self.of_pass + new
-        return replace(self, sums=sums, n_behind=sums.n_rows, n_updates=self.n_updates + 1, of_pass=None)
+        return replace(self, sums=sums, n_behind=sums.n_rows, n_judged=0.0, n_updates=self.n_updates + 1, of_pass=None)
 
     def after(self, new: StreamSums) -> Stream:
         """The stream after one more table, beside which earlier rows count less."""
@@ -116,23 +130,37 @@ class FixedSums:
 
 
 def step_(
-    module: ExactModel, sums: StreamSums, grid: LatentGrid, options: TrainingOptions, callbacks: Sequence[Callback]
+    module: ExactModel,
+    sums: StreamSums,
+    grid: LatentGrid,
+    options: TrainingOptions,
+    callbacks: Sequence[Callback],
+    *,
+    judges: bool = True,
 ) -> tuple[History, float]:
     """Fit q(w) and the curves to sums, in place: the history of the steps, and the bound in nats a row.
+
+    Where behaviours are judged apart from the curves, q(w) stays as it is unless it ``judges``.
 
     The steps never make the bound of the sums worse. Where they would, they are taken again with smaller ones, and at
     last not at all.
     """
     module.n_samples = sums.n_rows
     with module.in_strata(None if sums.strata is None else sums.strata.to(grid.points)):
-        return _step_in_strata(module, sums, grid, options, callbacks)
+        return _step_in_strata(module, sums, grid, options, callbacks, judges)
 
 
 def _step_in_strata(
-    module: ExactModel, sums: StreamSums, grid: LatentGrid, options: TrainingOptions, callbacks: Sequence[Callback]
+    module: ExactModel,
+    sums: StreamSums,
+    grid: LatentGrid,
+    options: TrainingOptions,
+    callbacks: Sequence[Callback],
+    judges: bool,
 ) -> tuple[History, float]:
     statistics, summary = sums.statistics.to(grid.points), sums.columns.summary(grid.points)
-    _settle_clusters_(module, sums, statistics, grid)
+    if sums.judged is None or judges:
+        _settle_clusters_(module, sums, statistics, grid)
     inputs = ModuleInputs((statistics, summary, grid), round(sums.n_rows))
 
     def loss() -> float:

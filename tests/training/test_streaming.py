@@ -104,6 +104,16 @@ def test_sums_of_a_pass_take_the_place_of_all_others():
     assert (stream.n_updates, faded.n_updates, passed.n_updates) == (1, 2, 3)
 
 
+def test_behaviors_are_judged_when_a_stream_has_grown_by_a_tenth():
+    model, table = judged_model("gaussian"), random_table("gaussian", 30)
+    first, three, one = (of_rows(model, table, rows) for rows in (slice(30), slice(3), slice(1)))
+    stream = Stream.opened(first, GRID, in_pass=False).after(three)
+    assert not stream.is_to_be_judged
+    assert stream.after(one).is_to_be_judged
+    assert not stream.after(one).judged().after(three).is_to_be_judged
+    assert stream.after_pass(one).is_to_be_judged
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 @pytest.mark.parametrize("learning_rate", [0.01, 30.0])
 def test_steps_never_make_the_bound_worse(likelihood, learning_rate):
