@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -351,35 +352,49 @@ class AdditiveDerivativeDecoder(Decoder):
     def weights_per_point(self) -> int:
         return self.components[0][0].weights_per_point
 
-    def prepare(self, z: Tensor) -> list[tuple[IntegrationRule, Tensor | None]]:
+    def prepare(self, z: Tensor) -> list[tuple[IntegrationRule, Tensor | tuple[int, ...] | None]]:
         """For each component an integration rule, and for each point its place among the rule's limits.
 
-        Points of a grid share few coordinates. So where z is fixed the limits are its distinct coordinates. Where z has
-        a gradient, or one component, the limits are those of the points, and the places are None.
+        Points of a grid share few coordinates. So where z is fixed the limits are its distinct coordinates. Where the
+        points are all combinations of these, as on a whole grid, the place is a shape with one dimension for each
+        component, of which one is the limits'. Where z has a gradient, or one component, the limits are those of the
+        points, and the places are None.
         """
-        rules: list[tuple[IntegrationRule, Tensor | None]] = []
-        for (axis, _), coordinate in zip(self.components, z.unbind(1), strict=True):
-            position = None
-            if z.shape[1] > 1 and not z.requires_grad:
-                coordinate, position = torch.unique(coordinate, return_inverse=True)
-            rules.append((axis.rule(coordinate), position))
-        return rules
+        if z.shape[1] == 1 or z.requires_grad:
+            return [
+                (axis.rule(coordinate), None)
+                for (axis, _), coordinate in zip(self.components, z.unbind(1), strict=True)
+            ]
+        found = [torch.unique(coordinate, return_inverse=True) for coordinate in z.unbind(1)]
+        limits, places = [coordinate for coordinate, _ in found], [place for _, place in found]
+        if len(z) == math.prod(map(len, limits)) and torch.equal(z, torch.cartesian_prod(*limits)):
+            along = range(len(limits))
+            places = [tuple(len(limits[i]) if i == component else 1 for i in along) for component in along]
+        rules = [axis.rule(coordinate) for (axis, _), coordinate in zip(self.components, limits, strict=True)]
+        return list(zip(rules, places, strict=True))
 
     def forward(
         self,
-        points: list[tuple[IntegrationRule, Tensor | None]],
+        points: list[tuple[IntegrationRule, Tensor | tuple[int, ...] | None]],
         sharing: Tensor | None = None,
         columns: slice = ALL_COLUMNS,
     ) -> Tensor:
         curves, signs = self.start[columns], self.signs[columns]
-        for (axis, head), (rule, position) in zip(self.components, points, strict=True):
+        for (axis, head), (rule, place) in zip(self.components, points, strict=True):
             rate = _constrained(some_outputs(head, axis.activations(rule), columns), signs)
             along = rule.integral(rate)
-            curves = curves + (along if position is None else along[position])
-        return curves[:, None]
+            if isinstance(place, tuple):
+                along = along.view(*place, -1)
+            elif place is not None:
+                along = along[place]
+            curves = curves + along
+        return curves.flatten(0, -2)[:, None]
 
     def select(
-        self, points: list[tuple[IntegrationRule, Tensor | None]], labels: Tensor, columns: slice = ALL_COLUMNS
+        self,
+        points: list[tuple[IntegrationRule, Tensor | tuple[int, ...] | None]],
+        labels: Tensor,
+        columns: slice = ALL_COLUMNS,
     ) -> Tensor:
         curves: Tensor = self(points, columns=columns)
         return curves[:, 0]  # the only candidate, without a copy

@@ -17,6 +17,7 @@ from functools import reduce
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from .integrals import symmetric_grid
 from .linear_tables import LinearTables
@@ -26,6 +27,9 @@ from .strata import among_strata
 
 #: share of a row below which a point has nothing of it
 _LEAST_SHARE = math.exp(-40)
+
+#: log of a share of the highest mass that counts as none
+_NOTHING = -60.0
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,18 @@ def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: f
     It lacks the term of log p(x | z) that depends on x alone, or on an exactly known position. A temperature above 1
     makes the likelihood flatter.
     """
-    return log_likelihood(rows, tables, grid) / temperature + log_prior(rows, grid)
+    return torch.add(log_prior(rows, grid), log_likelihood(rows, tables, grid), alpha=1 / temperature)
+
+
+def distribution(log_joint: Tensor) -> Tensor:
+    """q(z) of rows, (B, P), from the log of its mass up to a constant, (B, P).
+
+    Points at which it is next to nothing have none. Nearly all points are of that kind where rows say much of their
+    latents, and products with numbers near the least one of single precision take several times as long.
+    """
+    relative = (log_joint - log_joint.amax(1, keepdim=True)).clamp_(min=_NOTHING).exp_()
+    mass = threshold(relative, 2 * math.exp(_NOTHING), 0.0)
+    return mass / mass.sum(1, keepdim=True)
 
 
 def log_likelihood(rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:

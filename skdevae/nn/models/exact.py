@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cluster_prior import FINAL_STEPS, OnlyCandidate
-from ..latent_grid import GridStatistics, LatentGrid, log_joint, log_prior, summarize
+from ..latent_grid import GridStatistics, LatentGrid, distribution, log_joint, log_prior, summarize
 from ..likelihoods import ColumnSummary
 from ..linear_tables import LinearTables
 from ..losses import LossTerms
@@ -53,7 +53,7 @@ class ExactModel(GenerativeModel):
 
     def located(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
         """The optimal q(z) of some rows, (B, P), given coefficients averaged over q(w)."""
-        return log_joint(rows, tables, grid, self.beta * self.latent_temperature).softmax(1)
+        return distribution(log_joint(rows, tables, grid, self.beta * self.latent_temperature))
 
     def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
         """The E-step for some rows, given coefficients averaged over q(w)."""
