@@ -49,7 +49,7 @@ def expected_failures(estimator):
 
 # The checks' tables are small, and the fits short: some find no axis, and say so.
 # No xfail_strict= here (scikit-learn has it since 1.8): without it pytest's own setting holds, and that is "strict".
-@pytest.mark.filterwarnings("ignore:No axis was found")
+@pytest.mark.filterwarnings("ignore:No axis was found", "ignore:The first table has")
 @parametrize_with_checks([*FEATURE_CLUSTERERS, *TRANSFORMERS], expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -14,6 +14,8 @@ from skorch.history import History
 from .._sklearn import available_if, fit_context
 from .._typing import CovariatesLike, SizeFactors, TableLike
 from .._warnings import warn_user
+from ..nn.binned_columns import N_BINS
+from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import ExactModel, build_model
 from ..nn.row_context import RowContext
 from ..table.precision import training_dtype
@@ -88,7 +90,7 @@ class StreamingMixin(LevelCurvesMixin):
             the curves, and only adds the table to the sums of the pass. True adds the last table and ends the pass:
             the sums of the pass take the place of all former ones, and curves move. This is one step of expectation
             maximisation on all samples of the pass: up to rounding it is the same in whatever chunks and order they
-            come.
+            come, if none is set aside.
 
         Returns
         -------
@@ -106,7 +108,8 @@ class StreamingMixin(LevelCurvesMixin):
         Warns
         -----
         UserWarning
-            If columns are constant in the first table (of counts: zero). They are left out for good.
+            If columns are constant in the first table (of counts: zero). They are left out for good. And if the first
+            table has less than 20 samples.
 
         See Also
         --------
@@ -114,8 +117,9 @@ class StreamingMixin(LevelCurvesMixin):
 
         Notes
         -----
-        Samples and entries that are far from all others of their table are set aside as :meth:`fit` does it. Behaviours
-        are judged anew when a tenth more samples have come since they were last judged, and at the end of a pass.
+        Samples and entries that are far from all others of their table are set aside as :meth:`fit` does it. That takes
+        tables of 20 samples at least: of smaller ones everything is taken as it is. Behaviours are judged anew when a
+        tenth more samples have come since they were last judged, and at the end of a pass.
 
         ``n_samples_seen_`` is the number of samples that were read, those of repeated passes included.
         ``lower_bound_`` is that of the sums, in which older samples count less. ``history_`` goes on from call to call,
@@ -160,7 +164,6 @@ class StreamingMixin(LevelCurvesMixin):
         if is_first:
             self._check_can_stream()
             self._fit(X, **facts)
-            self._warn_of_constant_columns()
             self.n_samples_seen_ = 0
         elif pass_ends is None and self._stream_.of_pass is not None:
             raise ValueError(
@@ -168,8 +171,11 @@ class StreamingMixin(LevelCurvesMixin):
                 "last table."
             )
         table, n_rows = self._read_chunk(X, **facts, warns=not is_first)
+        if is_first:
+            self._warn_of_first_table(n_rows)
         self.n_samples_seen_ = self.n_samples_seen_ + n_rows
-        dtype = training_dtype(table.values, self._is_count_model())
+        # The likelihood is that of the first table, whatever the parameter has become.
+        dtype = training_dtype(table.values, LIKELIHOODS[self._config_["likelihood"]["name"]].counts)
         source = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         module = self._module_in_training(source)
         with fitting_threads(self._gains_from_threads(source)):
@@ -194,7 +200,13 @@ class StreamingMixin(LevelCurvesMixin):
                 "interactions=None, or use fit."
             )
 
-    def _warn_of_constant_columns(self) -> None:
+    def _warn_of_first_table(self, n_rows: int) -> None:
+        """Warn where a first table has too little for what the stream keeps of it."""
+        if n_rows < N_BINS:
+            warn_user(
+                f"The first table has {n_rows} samples only, and the stream keeps the units and the axis that are "
+                "learned from it. Start with some hundreds."
+            )
         left_out = self._reader_.columns.left_out
         if len(left_out):
             warn_user(

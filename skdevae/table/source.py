@@ -246,7 +246,9 @@ class RowSource:
             if factor is not None:
                 values.data *= np.repeat(factor, np.diff(values.indptr)).astype(dtype)
             if self.effects is not None and self.design is not None:
-                values.data *= _shares_left(values, self.design[index], self._over_columns(self.effects, 0.0)).astype(dtype)
+                values.data *= _shares_left(values, self.design[index], self._over_columns(self.effects, 0.0)).astype(
+                    dtype
+                )
             return SparseRows(values, self.like, context, columns=self.columns)
         block = np.array(self._read(index), dtype=np.float64, order="C")
         if self.center is not None and self.scale is not None:

@@ -205,6 +205,8 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
         Number of epochs run.
+    n_samples_seen_ : int
+        Number of samples that :meth:`partial_fit` has read. There only after it.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int

@@ -244,6 +244,8 @@ def test_columns_that_are_constant_at_first_are_left_out():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.partial_fit(X[60:])
+    with pytest.warns(UserWarning, match="first table has 19 samples only"):
+        model_of("DeVAE").partial_fit(X[:19, :8])
     assert len(model.labels_) == 9
     assert_array_equal(model.inverse_transform([[0.0]])[:, 8], 0)
 
