@@ -17,6 +17,7 @@ import scipy.sparse as sp
 
 from .._sklearn import take_rows_or_columns
 from .._typing import ColumnChoice, CovariatesLike
+from .stored import StoredTable, columns_in_memory
 
 #: what a mapping may declare a covariate to be
 KINDS = ("categorical", "numeric")
@@ -87,6 +88,8 @@ class ConditioningColumns:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but the model was fitted to {self.n_columns}, covariates included."
             )
+        if isinstance(X, StoredTable):
+            return X.of_columns(self.modelled), _as_frame(columns_in_memory(X, self.positions), self.names)
         conditioning = take_rows_or_columns(X, self.positions, axis=1)
         return take_rows_or_columns(X, self.modelled, axis=1), _as_frame(conditioning, self.names)
 
