@@ -27,9 +27,13 @@ from ..training.device import resolve_device
 from ..training.exact import BETAS, grid_of
 from ..training.fitting import TrainingOptions
 from ..training.stream_sums import StreamSums, strata_of
-from ..training.streaming import N_STEPS, Stream, step_
+from ..training.streaming import N_STEPS, Stream, bound_of, step_
 from ..training.threads import fitting_threads
 from .level_curves import LevelCurvesMixin
+
+#: Relative difference up to which bounds are those of the same table. It is far above rounding, and far below what
+#: other samples would make it.
+_SAME_BOUND = 1e-3
 
 
 def _is_exact(estimator: Any) -> bool:
@@ -69,6 +73,8 @@ class StreamingMixin(LevelCurvesMixin):
         places the samples of its table on the axis, adds what they say of every feature to the sums of earlier tables,
         and moves curves and clusters to what the sums say. After every call the model answers as a fitted one does.
 
+        A model that was fitted by :meth:`fit` goes on, too, if the first table is that of the fit once more.
+
         Parameters
         ----------
         X : array-like, DataFrame or (for count likelihoods) sparse array of shape (n_samples, n_features)
@@ -101,9 +107,9 @@ class StreamingMixin(LevelCurvesMixin):
         ------
         ValueError
             As :meth:`fit` raises; if a later table has other columns than the first; if the model was fitted by
-            :meth:`fit`, which keeps no sums that another table could be added to; with ``early_stopping`` or
-            ``interactions``; or if a pass has begun that ``pass_ends=None`` would break. The model then stays as it was
-            before the call, and so it does if the call is interrupted.
+            :meth:`fit` to another table, of which it keeps no sums; with ``early_stopping`` or ``interactions``; or if
+            a pass has begun that ``pass_ends=None`` would break. The model then stays as it was before the call, and so
+            it does if the call is interrupted.
 
         Warns
         -----
@@ -141,36 +147,26 @@ class StreamingMixin(LevelCurvesMixin):
         if pass_ends is not None and not isinstance(pass_ends, (bool, np.bool_)):
             raise ValueError(f"pass_ends={pass_ends!r}: give True, False or None.")
         ends = None if pass_ends is None else bool(pass_ends)
-        is_first = not hasattr(self, "_stream_")
-        if is_first and hasattr(self, "module_"):
-            raise ValueError(
-                f"This {type(self).__name__} was fitted by fit, which keeps no sums that another table could be added "
-                "to. Start with partial_fit on an unfitted copy (sklearn.base.clone), and give it the first table."
-            )
         trial = self._twin(with_fitted_state=True)
         facts = {"sample_weight": sample_weight, "size_factors": size_factors, "covariates": covariates}
-        step = partial(trial._partial_fit, is_first, X, facts, ends)
+        step = partial(trial._partial_fit, X, facts, ends)
         if trial._attempt(step).noted:
             raise KeyboardInterrupt  # before the end of the call, so that nothing is kept
         return self._take_over(trial)
 
-    def _partial_fit(
-        self,
-        is_first: bool,
-        X: TableLike,
-        facts: dict[str, Any],
-        pass_ends: bool | None,
-    ) -> None:
+    def _partial_fit(self, X: TableLike, facts: dict[str, Any], pass_ends: bool | None) -> None:
+        is_first, was_fitted = not hasattr(self, "_stream_"), hasattr(self, "module_")
         if is_first:
             self._check_can_stream()
-            self._fit(X, **facts)
             self.n_samples_seen_ = 0
         elif pass_ends is None and self._stream_.of_pass is not None:
             raise ValueError(
                 "A pass has begun (pass_ends=False) and not ended. End it with pass_ends=True in the call with its "
                 "last table."
             )
-        table, n_rows = self._read_chunk(X, **facts, warns=not is_first)
+        if not was_fitted:
+            self._fit(X, **facts)
+        table, n_rows = self._read_chunk(X, **facts, warns=was_fitted)
         if is_first:
             self._warn_of_first_table(n_rows)
         self.n_samples_seen_ = self.n_samples_seen_ + n_rows
@@ -180,15 +176,37 @@ class StreamingMixin(LevelCurvesMixin):
         module = self._module_in_training(source)
         with fitting_threads(self._gains_from_threads(source)):
             if is_first:
-                grid = grid_of(source, self._settings())
-                sums = StreamSums.of(module, source, grid, table.row_constants())
-                self._stream_ = Stream.opened(sums, grid, in_pass=pass_ends is False)
+                self._open_stream(module, table, source, in_pass=pass_ends is False, was_fitted=was_fitted)
             else:
                 self._follow(module, table, source, pass_ends)
+
+    def _open_stream(
+        self, module: ExactModel, table: Table, source: RowSource, *, in_pass: bool, was_fitted: bool
+    ) -> None:
+        """Keep the sums of the table that the model was fitted to; raise if it is another one."""
+        grid = grid_of(source, self._settings())
+        sums = StreamSums.of(module, source, grid, table.row_constants())
+        if was_fitted:
+            bound = bound_of(module, sums, grid) + sums.constants / sums.n_rows
+            is_that_of_fit = sums.n_rows == self._config_["n_samples"] and np.isclose(
+                bound, self.lower_bound_, rtol=_SAME_BOUND, atol=_SAME_BOUND
+            )
+            if not is_that_of_fit:
+                raise ValueError(
+                    f"This {type(self).__name__} was fitted by fit, which keeps no sums that another table could be "
+                    "added to. Give partial_fit the table of fit once more, as it was, and then others. Or start with "
+                    "partial_fit on an unfitted copy (sklearn.base.clone)."
+                )
+        self._stream_ = Stream.opened(sums, grid, in_pass=in_pass)
 
     def _check_can_stream(self) -> None:
         """Raise where parameters ask for what no stream can have."""
         settings = self._settings()
+        if getattr(self, "_axis_map_", None) is not None:
+            raise ValueError(
+                "The model was fitted along a given axis, and partial_fit finds its axis. Start with partial_fit on an "
+                "unfitted copy (sklearn.base.clone)."
+            )
         if settings.early_stopping:
             raise ValueError(
                 "partial_fit holds out no rows, so early_stopping must be False. Score tables of your own between "

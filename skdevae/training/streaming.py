@@ -8,6 +8,7 @@ earlier curves, so these rows count less and less: see :func:`kept_share`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,8 +147,19 @@ def step_(
     last not at all.
     """
     module.n_samples = sums.n_rows
-    with module.in_strata(None if sums.strata is None else sums.strata.to(grid.points)):
+    with _in_strata_of(module, sums, grid):
         return _step_in_strata(module, sums, grid, options, callbacks, judges)
+
+
+@torch.no_grad()
+def bound_of(module: ExactModel, sums: StreamSums, grid: LatentGrid) -> float:
+    """The bound of rows, in nats a row, from sums that the module itself has made."""
+    with _in_strata_of(module, sums, grid):
+        return -float(module(sums.statistics.to(grid.points), sums.columns.summary(grid.points), grid).total)
+
+
+def _in_strata_of(module: ExactModel, sums: StreamSums, grid: LatentGrid) -> AbstractContextManager[None]:
+    return module.in_strata(None if sums.strata is None else sums.strata.to(grid.points))
 
 
 def _step_in_strata(

@@ -61,6 +61,16 @@ def test_the_first_table_is_fitted_as_by_fit():
 
 
 @every_model
+def test_a_fitted_model_goes_on_from_the_table_of_its_fit(name):
+    X = table_of(name)
+    fitted = model_of(name).fit(X[:60])
+    before = answers(fitted, X[:60])
+    assert_array_equal(answers(fitted.partial_fit(X[:60]), X[:60]), before)
+    assert fitted.n_samples_seen_ == 60
+    assert_array_equal(fitted.partial_fit(X[60:120]).transform(X), streamed(name).transform(X))
+
+
+@every_model
 def test_later_tables_teach_the_model_more(name):
     X = table_of(name)
     first, later = model_of(name).partial_fit(X[:60]), streamed(name)
@@ -252,8 +262,12 @@ def test_columns_that_are_constant_at_first_are_left_out():
 
 def test_what_a_stream_cannot_have_is_refused():
     X = table_of("DeVAE")
-    with pytest.raises(ValueError, match="keeps no sums"):
-        model_of("DeVAE").fit(X).partial_fit(X)
+    fitted = model_of("DeVAE").fit(X[:80])
+    for other in (X, X[80:]):
+        with pytest.raises(ValueError, match="keeps no sums"):
+            fitted.partial_fit(other)
+    with pytest.raises(ValueError, match="along a given axis"):
+        model_of("DeVAE").fit(X, axis=np.arange(160)).partial_fit(X)
     with pytest.raises(ValueError, match="pass_ends='last'"):
         model_of("DeVAE").partial_fit(X, pass_ends="last")
     with pytest.raises(ValueError, match="early_stopping must be False"):
