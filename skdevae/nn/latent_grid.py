@@ -28,9 +28,6 @@ from .strata import among_strata
 #: share of a row below which a point has nothing of it
 _LEAST_SHARE = math.exp(-40)
 
-#: log of a share of the highest mass that counts as none
-_NOTHING = -60.0
-
 
 @dataclass(frozen=True)
 class LatentGrid:
@@ -222,14 +219,12 @@ def log_joint(rows: Rows, tables: LinearTables, grid: LatentGrid, temperature: f
 
 
 def distribution(log_joint: Tensor) -> Tensor:
-    """q(z) of rows, (B, P), from the log of its mass up to a constant, (B, P).
+    """q(z) of rows, (B, P), from the log of its mass up to a constant, (B, P); without traces.
 
-    Points at which it is next to nothing have none. Nearly all points are of that kind where rows say much of their
-    latents, and products with numbers near the least one of single precision take several times as long.
+    Nearly all points have no more than those where rows say much of their latents, and their exponentials are slow.
     """
-    relative = (log_joint - log_joint.amax(1, keepdim=True)).clamp_(min=_NOTHING).exp_()
-    mass = threshold(relative, 2 * math.exp(_NOTHING), 0.0)
-    return mass / mass.sum(1, keepdim=True)
+    relative = (log_joint - log_joint.amax(1, keepdim=True)).clamp_(min=math.log(_LEAST_SHARE) - 1).exp_()
+    return without_traces(relative.div_(relative.sum(1, keepdim=True)))
 
 
 def log_likelihood(rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
@@ -354,7 +349,7 @@ def without_traces(q: Tensor) -> Tensor:
 
     Among them are subnormal numbers, with which processors are slow.
     """
-    return torch.where(q > _LEAST_SHARE, q, 0.0)
+    return threshold(q, _LEAST_SHARE, 0.0)
 
 
 def bumps_around(centers: Tensor, points: Tensor, width: float) -> Tensor:
