@@ -268,14 +268,10 @@ def _finer(joint: Tensor, windows: Windows, lattice: Lattice) -> tuple[Targets, 
         matters = height[peak.point] > highest[peak.row] - _MINOR
         narrowest = torch.full_like(highest, math.inf).scatter_reduce(0, peak.row[matters], peak.sd[matters], "amin")
         needed.append(torch.log2(_SPACINGS_PER_SD[n_components] / narrowest).ceil())
-        # What counts and is no peak reaches to the next point at the most.
-        others = counts.index_put(peak.point, torch.zeros_like(matters))
-        dimensions = [other + 1 for other in range(n_components) if other != axis]
-        here = others.any(dimensions) if dimensions else others  # (B, n)
-        place = torch.arange(here.shape[1], device=here.device).to(joint)
+        low, high = _reach(height, counts.index_put(peak.point, torch.zeros_like(matters)), highest - _NEGLIGIBLE, axis)
         reach = (math.sqrt(2 * _NEGLIGIBLE) * peak.sd).clamp(max=1)
-        low = torch.where(here, place - 1, math.inf).amin(1).scatter_reduce(0, peak.row, peak.place - reach, "amin")
-        high = torch.where(here, place + 1, -math.inf).amax(1).scatter_reduce(0, peak.row, peak.place + reach, "amax")
+        low = low.scatter_reduce(0, peak.row, peak.place - reach, "amin")
+        high = high.scatter_reduce(0, peak.row, peak.place + reach, "amax")
         first.append(torch.where(exists, low, 0.0) + windows.low[:, axis])
         last.append(torch.where(exists, high, 0.0) + windows.low[:, axis])
     low, high = torch.stack(first, 1), torch.stack(last, 1)
@@ -285,6 +281,25 @@ def _finer(joint: Tensor, windows: Windows, lattice: Lattice) -> tuple[Targets, 
     length = tile * _rounded_up(high - low)
     now = torch.tensor(windows.levels, device=joint.device)
     return Targets(now + halvings.long(), (tile * low).long(), length.long()), exists
+
+
+def _reach(height: Tensor, counts: Tensor, level: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Where along an axis densities (B, n, ...) fall to levels (B,), on both sides of marked points: (B,) each.
+
+    Places are in spacings. Between points, the density on the highest line along the axis is taken to be straight.
+    """
+    others = [other + 1 for other in range(height.ndim - 1) if other != axis]
+    marked = height.masked_fill(~counts, -math.inf)
+    profile, marked = (values.amax(others) if others else values for values in (height, marked))  # (B, n)
+    place = torch.arange(profile.shape[1], device=height.device).to(height)
+    ends = []
+    for side, extreme in ((1, torch.amin), (-1, torch.amax)):
+        before = profile.roll(side, 1)
+        share = ((marked - level[:, None]) / (marked - before)).nan_to_num(nan=1.0)
+        # A neighbour that is higher says nothing.
+        share = torch.where(before < marked, share, 1.0).clamp(0, 1)
+        ends.append(extreme(torch.where(marked > -math.inf, place - side * share, side * math.inf), 1))
+    return ends[0], ends[1]
 
 
 def _rounded_up(n: Tensor) -> Tensor:

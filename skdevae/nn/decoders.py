@@ -379,16 +379,16 @@ class AdditiveDerivativeDecoder(Decoder):
         sharing: Tensor | None = None,
         columns: slice = ALL_COLUMNS,
     ) -> Tensor:
-        curves, signs = self.start[columns], self.signs[columns]
+        curves, signs = None, self.signs[columns]
         for (axis, head), (rule, place) in zip(self.components, points, strict=True):
             rate = _constrained(some_outputs(head, axis.activations(rule), columns), signs)
-            along = rule.integral(rate)
+            along = rule.integral(rate) if curves is not None else rule.integral(rate, offset=self.start[columns])
             if isinstance(place, tuple):
                 along = along.view(*place, -1)
             elif place is not None:
                 along = along[place]
-            curves = curves + along
-        return curves.flatten(0, -2)[:, None]
+            curves = along if curves is None else curves + along
+        return cast(Tensor, curves).flatten(0, -2)[:, None]
 
     def select(
         self,
