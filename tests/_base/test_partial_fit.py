@@ -16,6 +16,7 @@ from skorch.callbacks import Callback
 from test_persistence import OURS
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
+from skdevae._base import partial_fit
 from skdevae.datasets import make_progression
 
 _QUICK = {"max_epochs": 3, "n_grid_points": 17, "n_knots": 9, "hidden_layer_sizes": (4,), "random_state": 0}
@@ -27,6 +28,13 @@ MODELS = {
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 pytestmark = pytest.mark.filterwarnings("ignore:No axis was found")
+
+
+@pytest.fixture(autouse=True)
+def few_steps(request, monkeypatch):
+    """What is tested here holds after any number of gradient steps, except where it is how good a model is."""
+    if "worth" not in request.node.name:
+        monkeypatch.setattr(partial_fit, "N_STEPS", 5)
 
 
 def model_of(name, **more):
@@ -55,13 +63,9 @@ def answers(model, X):
     return np.append(model.score_samples(X), model.transform(X))
 
 
-def test_the_first_table_is_fitted_as_by_fit():
-    X = table_of("DeVAE")[:60]
-    assert_array_equal(answers(model_of("DeVAE").partial_fit(X), X), answers(model_of("DeVAE").fit(X), X))
-
-
-@every_model
+@pytest.mark.parametrize("name", ["BasisDeVAE, nb with sizes", "DeVAE"])
 def test_a_fitted_model_goes_on_from_the_table_of_its_fit(name):
+    """As if it had begun with partial_fit, whose first call is a fit."""
     X = table_of(name)
     fitted = model_of(name).fit(X[:60])
     before = answers(fitted, X[:60])
@@ -248,7 +252,7 @@ def test_no_sample_of_the_stream_lies_beyond_its_range():
 
 def test_columns_that_are_constant_at_first_are_left_out():
     X = np.column_stack([table_of("DeVAE"), np.arange(160.0) > 100])
-    model = BasisDeVAEClusterer(**_QUICK)
+    model = model_of("DeVAE")
     with pytest.warns(UserWarning, match="first table has one value only.* column 8"):
         model.partial_fit(X[:60])
     with warnings.catch_warnings():
@@ -256,7 +260,6 @@ def test_columns_that_are_constant_at_first_are_left_out():
         model.partial_fit(X[60:])
     with pytest.warns(UserWarning, match="first table has 19 samples only"):
         model_of("DeVAE").partial_fit(X[:19, :8])
-    assert len(model.labels_) == 9
     assert_array_equal(model.inverse_transform([[0.0]])[:, 8], 0)
 
 
