@@ -284,13 +284,13 @@ def settle(
         keep_components_(mixture, _in_order(sizes, drops_components))
     # Labels depend a little on the order of the components. Rows that went back and forth with it would have no end.
     for may_change in [has_order] * len(mixture.means) + [False]:
-        modes, labels = inference.modes(source), labels_of(inference, source)
+        labels = labels_of(inference, source)
         sizes = np.bincount(labels, source.weights, minlength=len(mixture.means))
         kept = _in_order(sizes, drops_components)
         if not may_change or np.array_equal(kept, np.arange(len(sizes))):
             break
         keep_components_(mixture, kept)
-    return modes, labels
+    return inference.modes(source), labels
 
 
 def labels_of(inference: LaplaceInference, source: RowSource) -> np.ndarray:

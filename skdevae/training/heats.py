@@ -1,10 +1,9 @@
 """Heats: short runs of many starts side by side, which tell the starts that are worth a whole fit from the others.
 
 Starts end on hills of different heights, and which of them is the highest shows early. So all starts run for a share of
-the epochs over which a fit is annealed, on a coarser grid, and cool down within them. Then the better half runs on, and
-so forth until one is left (successive halving, Jamieson and Talwalkar, 2016). They are one batch: coefficients of R
-models on a grid of P points are those of one model on R P points, so an epoch of all of them costs little more than one
-of a fit.
+the epochs over which a fit is annealed, on a coarser grid, and cool down within them. Then the best of them run on.
+They are one batch: coefficients of R models on a grid of P points are those of one model on R P points, so an epoch of
+all of them costs little more than one of a fit.
 
 A heat only chooses. What it has found is not kept: a start that was chosen is fitted from its beginning, as it would be
 alone.
@@ -35,6 +34,8 @@ from .settings import FitSettings, TrainingDefaults
 
 #: share of a fit's annealed epochs that a heat takes, and share of these in which nothing is annealed any more
 _SHARE, _COOL_SHARE = 0.5, 0.1
+#: share of the starts that run on
+_FINALISTS = 0.25
 #: how many of a grid's points stand for one of a heat's
 _POINTS_FOR_ONE = 4
 
@@ -48,7 +49,8 @@ def worth_fitting(
 ) -> list[int]:
     """Numbers of the started models of one form that are worth a whole fit: the first one, and the winner of the heats.
 
-    With the first one among them, more starts never lower the bound. The models stay as they are.
+    With the first one among them, more starts never lower the bound. Where the winner's lead is no progress by ``tol``,
+    the first one is alone. The models stay as they are.
     """
     fine = grid_of(source, settings)
     options = exact_options(source, fine, settings, defaults)
@@ -56,13 +58,17 @@ def worth_fitting(
     heat = _Heat(modules, source, summary, _coarser(fine, settings))
     n_epochs = max(1, math.ceil(_SHARE * options.annealed_epochs))
     heat.run(n_epochs, options, hottest)
-    running = torch.arange(len(modules), device=hottest.device)
-    while len(running) > 1:
-        best = heat.bounds().argsort(descending=True, stable=True)[: len(running) // 2]
-        running, heat = running[best], heat.take(best)
-        if len(running) > 1:
-            heat.run(max(1, n_epochs // 2), options)
-    return sorted({0, int(running[0])})
+    best = heat.bounds().argsort(descending=True, stable=True)[: math.ceil(_FINALISTS * len(modules))]
+    # In ascending order, the first start comes first.
+    running = torch.cat([best, best.new_zeros(1)]).unique()
+    if len(running) == 1:
+        return [0]
+    heat, n_epochs = heat.take(running), max(1, n_epochs // 2)
+    heat.run(n_epochs, options)
+    bounds = heat.bounds()
+    winner = int(bounds.argmax())
+    has_lead = bool(bounds[winner] > bounds[0] + n_epochs * settings.tol)
+    return [0, int(running[winner])] if has_lead else [0]
 
 
 def _coarser(grid: LatentGrid, settings: FitSettings) -> LatentGrid:
