@@ -21,13 +21,27 @@ _DOWNWARDS = ("decreasing", "dip")
 
 def greatest_fall(curves: Tensor) -> Tensor:
     """The greatest fall from an earlier to a later bin, up to every bin: as ``curves`` (B, ...)."""
-    highest, fall = curves[0], torch.zeros_like(curves[0])
-    falls = [fall]
-    for value in curves[1:]:
-        highest = torch.maximum(highest, value)
-        fall = torch.maximum(fall, highest - value)
-        falls.append(fall)
-    return torch.stack(falls)
+    highest, falls = curves[0].clone(), torch.zeros_like(curves)
+    for previous, fall, value in zip(falls[:-1], falls[1:], curves[1:], strict=True):
+        torch.maximum(highest, value, out=highest)
+        torch.sub(highest, value, out=fall)
+        torch.maximum(previous, fall, out=fall)
+    return falls
+
+
+def _around_the_best_peak(curves: Tensor, falls: Tensor) -> Tensor:
+    """The greatest fall before a peak or rise after it, at the bin where it is least: (...), for curves (B, ...).
+
+    ``falls`` (B, ...) are the greatest falls up to every bin.
+    """
+    highest, rise, broken = curves[-1].clone(), torch.zeros_like(curves[-1]), falls[-1].clone()
+    change = torch.empty_like(rise)
+    for value, fall in zip(reversed(curves[:-1].unbind()), reversed(falls[:-1].unbind()), strict=True):
+        torch.maximum(highest, value, out=highest)
+        torch.sub(highest, value, out=change)
+        torch.maximum(rise, change, out=rise)
+        torch.minimum(broken, torch.maximum(rise, fall, out=change), out=broken)
+    return broken
 
 
 def broken_rules(curves: Tensor, behaviors: Sequence[str]) -> dict[str, Tensor]:
@@ -36,11 +50,11 @@ def broken_rules(curves: Tensor, behaviors: Sequence[str]) -> dict[str, Tensor]:
     for sign, monotone, peaked in ((1, *_UPWARDS), (-1, *_DOWNWARDS)):
         if monotone not in behaviors and peaked not in behaviors:
             continue
-        falls = greatest_fall(sign * curves)
+        signed = curves if sign > 0 else -curves
+        falls = greatest_fall(signed)
         broken[monotone] = falls[-1]
         if peaked in behaviors:
-            # A peak at a bin forbids falls before it, and rises after it: falls of the curve that is read backwards.
-            broken[peaked] = torch.maximum(falls, greatest_fall(sign * curves.flip(0)).flip(0)).amin(0)
+            broken[peaked] = _around_the_best_peak(signed, falls)
     return {name: by for name, by in broken.items() if name in behaviors}
 
 
