@@ -113,6 +113,7 @@ def fitted_names() -> dict[type, set[str]]:
             compared = estimator(interactions="curves", **short)
             fits.append(compared.fit(measured, covariates=np.repeat(["a", "b"], 15)))
             fits.append(estimator(**short).fit(measured, axis=np.arange(30)))
+            fits.append(estimator(**short).partial_fit(measured))
         if estimator is VAETransformer:
             fits.append(estimator(prior="vamp", **short).fit(measured))
         found[estimator] = {
