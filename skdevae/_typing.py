@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from skorch.callbacks import Callback
 
-#: a table of samples by features: an array, a data frame of any library, or a sparse array of counts
+#: a table of samples by features: an array, a data frame of any library, a sparse array of counts, or one on disk
 TableLike: TypeAlias = Any
 RandomState: TypeAlias = int | np.random.RandomState | None
 #: names in the registry of likelihoods, to which more can be added

@@ -250,7 +250,10 @@ class LatentVariableModel(LatentEstimator):
         Parameters
         ----------
         X : array-like, DataFrame or (for count likelihoods) sparse array of shape (n_samples, n_features)
-            Samples in rows. NaN marks a missing entry of a dense table.
+            Samples in rows. NaN marks a missing entry of a dense table. A table on disk is never held in memory as a
+            whole: a two-dimensional dataset of h5py or zarr, a CSR matrix in AnnData's layout (a group of h5py or zarr,
+            or the ``X`` of an AnnData in backed mode), or any object with a shape whose slices of rows are arrays or
+            sparse arrays.
         y : ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None

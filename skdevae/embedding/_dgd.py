@@ -85,7 +85,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
     size_factors : "sum", None or callable, default="sum"
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
         None gives all samples the same size. ``"sum"`` takes each sample's total count, which then must not be zero. A
-        callable computes them from X (an array, or a CSR array). Sizes of a table's own are passed with its rows:
+        callable computes them from X (array, CSR array or table on disk). Sizes of a table's own come with its rows:
         ``fit(X, size_factors=...)``. Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
         the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the
@@ -243,7 +243,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
 
     Samples with equal values have one representation, with their total weight, and a fit sees the samples in an order
     that depends on their values alone. So it does not depend on the order of the samples, and a weight of two is the
-    same as a sample twice.
+    same as a sample twice. Samples of a table on disk are seen in the order of the table.
 
     A column that has one value in training, or none, is left out (of counts: one without any event). It has no say in
     anything. Its expected value is the one that it had, and its noise is NaN. Training does without rows that are much
@@ -403,7 +403,10 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Parameters
         ----------
         X : array-like, DataFrame or (for count likelihoods) sparse array of shape (n_samples, n_features)
-            Samples in rows. NaN marks a missing entry of a dense table.
+            Samples in rows. NaN marks a missing entry of a dense table. A table on disk is never held in memory as a
+            whole: a two-dimensional dataset of h5py or zarr, a CSR matrix in AnnData's layout (a group of h5py or zarr,
+            or the ``X`` of an AnnData in backed mode), or any object with a shape whose slices of rows are arrays or
+            sparse arrays.
         y : array-like of shape (n_samples,), default=None
             Classes of the samples, with ``supervised=True``; otherwise it plays no part.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -97,7 +97,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
     size_factors : "sum", None or callable, default="sum"
         Sizes of the samples: what expected counts are multiplied by (``likelihood="poisson"``, ``"nb"`` or ``"zinb"``).
         None gives all samples the same size. ``"sum"`` takes each sample's total count, which then must not be zero. A
-        callable computes them from X (an array, or a CSR array). Sizes of a table's own are passed with its rows:
+        callable computes them from X (array, CSR array or table on disk). Sizes of a table's own come with its rows:
         ``fit(X, size_factors=...)``. Only the ratios of sizes matter. Likelihoods are those of the raw counts, given
         the sizes. Expected values along the latent (``trajectories``, ``inverse_transform``) are those of a sample of
         median size. ``sample`` draws sizes from a log-normal distribution with the mean and standard deviation of the

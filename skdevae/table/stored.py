@@ -19,7 +19,7 @@ _PIECE_ENTRIES = 1_000_000
 #: together, each piece reads a part of it.
 _MOST_TOGETHER = 16_000_000
 #: entries that may be held of pieces that were read
-_HELD_ENTRIES = 16_000_000
+_HELD_ENTRIES = 8_000_000
 
 
 class StoredTable:
