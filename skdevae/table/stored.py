@@ -20,6 +20,9 @@ _PIECE_ENTRIES = 1_000_000
 _MOST_TOGETHER = 16_000_000
 #: entries that may be held of pieces that were read
 _HELD_ENTRIES = 8_000_000
+#: How often a piece is read, at the most, in an epoch in random order: rows that are held together are a share of so
+#: many times more pieces than can be held. With fewer, batches of a table in some order are too much alike.
+_MOST_READS = 8
 
 
 class StoredTable:
@@ -118,16 +121,15 @@ class StoredTable:
     def shuffled(self, order: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """An order (N,) of the rows, which is random, as one in which rows can be read at random.
 
-        Pieces are put in random order, and rows are in random order among those of some pieces that are held together.
-        The order stays as it is where all pieces can be held.
+        Rows are put into groups that can be held, each of a share of the rows of many random pieces. They are in random
+        order within their group. The order stays as it is where all pieces can be held.
         """
         pieces = self._pieces
         if len(pieces) <= pieces.n_held or pieces.storage.has_free_rows:
             return order
-        rank = torch.randperm(len(pieces), generator=generator).numpy()
+        pieces.deal_out(generator)
         rows = np.arange(self._rows.start, self._rows.stop) if isinstance(self._rows, slice) else self._rows
-        held_together = rank[rows[order] // pieces.n_rows] // pieces.n_held
-        return order[np.argsort(held_together, kind="stable")]
+        return order[np.argsort(pieces.group[rows[order]], kind="stable")]
 
     def check(self, check: Callable[[Any, int], None]) -> None:
         """Read the whole table once, and let a function look at every piece and at the number of its first row."""
@@ -164,6 +166,9 @@ class Pieces:
         self.row_lengths = np.zeros(storage.shape[0] if storage.is_sparse else 0, dtype=np.int32)
         self._is_canonical = False
         self._held: OrderedDict[int, Any] = OrderedDict()
+        #: number of the group that each row was dealt out to, (N,)
+        self.group = np.empty(0, dtype=np.int64)
+        self._held_group: tuple[int, np.ndarray, Any] | None = None
 
     def __len__(self) -> int:
         return -(-self.storage.shape[0] // self.n_rows)
@@ -196,24 +201,48 @@ class Pieces:
         # Whoever has asked may change what it gets, as it may change the rows of a CSR array in memory.
         return block.copy() if len(parts) == 1 and self.storage.is_sparse else block
 
+    def deal_out(self, generator: torch.Generator) -> None:
+        """Deal all rows out to groups that can be held: each group has a random share of the rows of some pieces."""
+        n_shares = min(_MOST_READS, -(-len(self) // self.n_held))
+        n_sets = -(-len(self) // (self.n_held * n_shares))
+        set_of_piece = torch.randperm(len(self), generator=generator).numpy() % n_sets
+        n_rows = self.storage.shape[0]
+        share = torch.randint(n_shares, (n_rows,), generator=generator).numpy()
+        turn = torch.randperm(n_sets * n_shares, generator=generator).numpy()
+        self.group = turn[set_of_piece[np.arange(n_rows) // self.n_rows] * n_shares + share]
+        self._held_group = None
+
     def at(self, rows: np.ndarray) -> Any:
         """Rows of some numbers, in any order."""
         if len(rows) == 0:
             return self._as_read(0, 0)
         if self.storage.has_free_rows:
             return self._as_floats(self.storage.source[rows])
-        piece_of = rows // self.n_rows
-        order = np.argsort(piece_of, kind="stable")
-        numbers, starts = np.unique(piece_of[order], return_index=True)
-        members = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
-        # What is held comes first: what is read takes its place.
-        in_turn = sorted(members, key=lambda number: number not in self._held)
-        parts = [self._piece(number, self.n_held)[rows[members[number]] - number * self.n_rows] for number in in_turn]
-        found = np.concatenate([members[number] for number in in_turn])
-        block = _stacked(parts)
-        if (np.diff(found) == 1).all():
-            return block
-        return block[np.argsort(found)]
+        if len(self.group):
+            group_of = self.group[rows]
+            if len(np.unique(group_of)) <= 2:  # as in a batch of an epoch in random order
+                held = -1 if self._held_group is None else self._held_group[0]
+                return _gathered(group_of, lambda number: number == held, lambda g, i: self._of_group(g, rows[i]))
+
+        def of_piece(number: int, members: np.ndarray) -> Any:
+            return self._piece(number, self.n_held)[rows[members] - number * self.n_rows]
+
+        return _gathered(rows // self.n_rows, self._held.__contains__, of_piece)
+
+    def _of_group(self, number: int, rows: np.ndarray) -> Any:
+        """Rows of a group, which is held until rows of another are asked for."""
+        if self._held_group is None or self._held_group[0] != number:
+            self._held_group = None
+            members = np.nonzero(self.group == number)[0]
+            piece_of = members // self.n_rows
+            numbers, starts = np.unique(piece_of, return_index=True)
+            parts = [
+                self._piece(piece, n_held=1)[own - piece * self.n_rows]
+                for piece, own in zip(numbers.tolist(), np.split(members, starts[1:]), strict=True)
+            ]
+            self._held_group = number, members, _stacked(parts)
+        _, members, block = self._held_group
+        return block[np.searchsorted(members, rows)]
 
     def _ends(self, number: int) -> tuple[int, int]:
         return number * self.n_rows, min((number + 1) * self.n_rows, self.storage.shape[0])
@@ -236,6 +265,18 @@ class Pieces:
         if sp.issparse(block):
             return sp.csr_array(block, dtype=self.dtype)
         return np.asarray(block, dtype=self.dtype, order="C")
+
+
+def _gathered(holder: np.ndarray, is_held: Callable[[int], bool], of_holder: Callable[[int, np.ndarray], Any]) -> Any:
+    """Rows (B,) from what holds them: ``of_holder`` gives those of one holder, in their order, by positions in (B,)."""
+    order = np.argsort(holder, kind="stable")
+    numbers, starts = np.unique(holder[order], return_index=True)
+    members = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+    # What is held comes first: what is read takes its place.
+    in_turn = sorted(members, key=lambda number: not is_held(number))
+    block = _stacked([of_holder(number, members[number]) for number in in_turn])
+    found = np.concatenate([members[number] for number in in_turn])
+    return block if (np.diff(found) == 1).all() else block[np.argsort(found)]
 
 
 def is_sparse(X: Any) -> bool:

@@ -8,6 +8,7 @@ import torch
 from table.stored_cases import LAYOUTS, Sliced, csr_group, plain, small_pieces
 
 from skdevae.table import components, sorted_columns
+from skdevae.table import stored as stored_module
 from skdevae.table.components import principal_projection
 from skdevae.table.outliers import find_outliers
 from skdevae.table.source import RowSource
@@ -85,19 +86,19 @@ def test_sparse_rows_come_in_canonical_form(tmp_path):
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("is_sparse", [False, True])
-def test_an_epoch_in_random_order_reads_each_piece_about_once(is_sparse):
+def test_an_epoch_in_random_order_reads_each_piece_a_few_times(is_sparse, monkeypatch):
+    monkeypatch.setattr(stored_module, "_MOST_READS", 3)
     table = counts(400)
     sliced = Sliced(sp.csr_array(table) if is_sparse else table)
     source = RowSource(checked(sliced), None, None, LIKE)
-    orders = [source.shuffled(torch.Generator().manual_seed(seed)).numpy() for seed in (0, 1)]
+    order = source.shuffled(torch.Generator().manual_seed(0)).numpy()
     sliced.reads.clear()
-    for batch in np.array_split(orders[0], 40):
+    for batch in np.array_split(order, 40):
         np.testing.assert_array_equal(source.rows(batch).dense().values, table[batch])
-    assert sum(sliced.reads) < 1.5 * len(table)
+    assert sum(sliced.reads) < 3.5 * len(table)
     assert max(sliced.reads) < 40
-    for order in orders:
-        np.testing.assert_array_equal(np.sort(order), np.arange(len(table)))
-    assert (orders[0] != orders[1]).any()
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(table)))
+    assert (order != source.shuffled(torch.Generator().manual_seed(1)).numpy()).any()
 
 
 def test_a_table_that_can_be_held_is_shuffled_as_one_in_memory():
