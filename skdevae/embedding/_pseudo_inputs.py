@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
+from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils import check_random_state
 from torch import Tensor
 
@@ -17,6 +19,8 @@ from ..table.source import RowSource
 _ROWS_PER_CENTER = 20
 #: steps of k-means: centres need to be spread, not optimal
 _STEPS = 10
+#: random projections of rows in which centres are looked for
+_PROJECTIONS = 100
 #: most entries of the rows that are looked at, unless one row for each centre has more: they are held as a dense array
 _MOST_ENTRIES = 20_000_000
 
@@ -50,12 +54,21 @@ def _seen(source: RowSource, inputs: Inputs) -> Tensor:
 def _centers(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:
     some = _some_rows(source, n, random)
     rows = _seen(some, inputs)
-    distinct = torch.unique(rows, dim=0)
-    if len(distinct) <= n:
+    values = rows.cpu().numpy()
+    if len({row.tobytes() for row in values}) <= n:
+        distinct = torch.unique(rows, dim=0)
         return distinct[torch.arange(n) % len(distinct)]
+    places = values
+    if values.shape[1] > _PROJECTIONS:  # which keep distances, roughly, and make them cheap
+        places = GaussianRandomProjection(_PROJECTIONS, random_state=random).fit_transform(values)
     search = KMeans(n, init="random", n_init=1, max_iter=_STEPS, random_state=random)
-    search.fit(rows.cpu().numpy(), sample_weight=some.context.weight)
-    return torch.from_numpy(search.cluster_centers_).to(rows)
+    label = search.fit(places, sample_weight=some.context.weight).labels_
+    weight = np.ones(len(values)) if some.context.weight is None else some.context.weight
+    members = csr_array((weight, (label, np.arange(len(label)))), shape=(n, len(label)), dtype=values.dtype)
+    totals = members.sum(1)[:, None]
+    used = totals[:, 0] > 0
+    centers = members[used] @ values / totals[used]
+    return torch.from_numpy(centers[np.arange(n) % len(centers)]).to(rows)
 
 
 def _noise(source: RowSource, inputs: Inputs, n: int, random: np.random.RandomState) -> Tensor:

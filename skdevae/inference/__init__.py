@@ -2,7 +2,7 @@
 
 from .base import Inference, Placement, PosteriorFields
 from .columns import column_evidence
-from .encoder import EncoderInference, amortized_elbo
+from .encoder import EncoderInference, amortized_elbo, mean_elbo
 from .grid import placement_on_grid
 from .laplace import LaplaceInference, Modes, warn_unless_converged
 from .latent_posterior import LatentPosterior
@@ -22,6 +22,7 @@ __all__ = [
     "amortized_elbo",
     "column_evidence",
     "inference_for",
+    "mean_elbo",
     "placement_on_grid",
     "slopes",
     "warn_of_rows_beyond",

@@ -207,12 +207,14 @@ class ImportanceSampler:
         of_the_prior = mixture_points(prior, torch.cat([left, points[:, 1:]], 1))
         z = torch.where((number < ends.shape[1])[..., None], proposals.at(noise, number), of_the_prior[:, None])
         log_weights, log_known = [], []
+        constant = model.row_constant(rows)
         for part in z.split(max(1, _DRAWN_ENTRIES // (len(rows) * model.entries_per_point))):
             log_prior = prior.log_density(part)
             log_density = torch.logaddexp(
                 proposals.log_densities(part).logsumexp(2), log_prior + math.log(_PRIOR_SHARE)
             )
-            log_weights.append(model.predictive_log_prob(rows, part) + log_prior - log_density)
+            log_likelihood = model.predictive_log_prob(rows, part, with_constant=False) + constant
+            log_weights.append(log_likelihood + log_prior - log_density)
             log_known.append(at_modes.log_densities(part).logsumexp(2) - log_density)
         return WeightedDraws(z, torch.cat(log_weights), torch.cat(log_known))
 

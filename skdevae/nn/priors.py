@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from .layers import scale_gradient
 
@@ -44,9 +45,9 @@ class GaussianMixture(NamedTuple):
     def log_joint(self, z: Tensor) -> Tensor:
         """``log w_k + log N(z | mean_k, sd_k^2)`` for z (..., Q): (..., K).
 
-        Squares are multiplied out: this takes arrays of shape (..., K), and none of shape (..., K, Q). Both z and the
-        means are first measured from the centre of the means. That leaves their differences as they are, and keeps the
-        terms that cancel small.
+        Squares are multiplied out: this takes one array of shape (..., K), and none of shape (..., K, Q). Both z and
+        the means are first measured from the centre of the means. That leaves their differences as they are, and keeps
+        the terms that cancel small.
         """
         center = self.means.detach().mean(0)
         z, means = z - center, self.means - center
@@ -57,7 +58,7 @@ class GaussianMixture(NamedTuple):
             - 0.5 * (means**2 * precisions).sum(1)
             - 0.5 * z.shape[-1] * math.log(2 * math.pi)
         )
-        return (z * (-0.5 * z)) @ precisions.T + z @ (means * precisions).T + constant
+        return linear(torch.cat([-0.5 * z * z, z], -1), torch.cat([precisions, means * precisions], 1), constant)
 
     def expected_log_joint(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Expectation of :meth:`log_joint` over z ~ N(mean, diag(variance)), both (..., Q): (..., K)."""

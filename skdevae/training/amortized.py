@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from ..inference import amortized_elbo, column_evidence
+from ..inference import column_evidence, mean_elbo
 from ..nn.layers import noise_from
 from ..nn.models import AmortizedModel
 from ..table.components import projection_onto
@@ -27,10 +26,6 @@ from .settings import FitSettings, TrainingDefaults
 _STARTING_LOG_SD = -1.0
 #: share of the epochs after which behaviours are judged, and held: the rest fits the curves of those that were found
 _JUDGED_SHARE = 0.6
-#: fewest and most draws for each row in the bound of a whole table
-_BOUND_DRAWS = (32, 256)
-#: entries of a table, draws included, that its bound may evaluate
-_BOUND_ENTRIES = 100_000_000
 #: Adam's decay rates
 _BETAS = (0.9, 0.999)
 
@@ -105,6 +100,4 @@ def _bound(module: AmortizedModel, source: RowSource, gamma: float) -> float:
     """The bound of the training table, in nats per sample."""
     with torch.no_grad():
         of_the_model = module.log_prior() - gamma * module.assignment.divergence()
-    # The mean over many rows needs fewer draws of each.
-    n_draws = int(np.clip(_BOUND_ENTRIES // (len(source) * source.n_features), *_BOUND_DRAWS))
-    return float(source.mean(amortized_elbo(module, source, n_draws)) + of_the_model / source.total_weight)
+    return float(mean_elbo(module, source) + of_the_model / source.total_weight)

@@ -17,7 +17,7 @@ from inference.random_models import (
 )
 from scipy.stats import norm
 
-from skdevae.inference import EncoderInference, amortized_elbo
+from skdevae.inference import EncoderInference, amortized_elbo, mean_elbo
 from skdevae.inference.draws import normal_draws
 
 KINDS = {"normal": (NORMAL, NORMAL), "vamp": (VAMP, NORMAL), "mixture": (LEARNED_MIXTURE, NORMAL), "flow": (VAMP, FLOW)}
@@ -93,6 +93,20 @@ def test_bound_is_the_mean_over_draws(kind):
     rough = amortized_elbo(model, source, 32)
     assert torch.equal(rough, amortized_elbo(model, source, 20))
     assert ((rough - values.mean(0)).abs() < 0.5 * spread).all()
+
+
+@pytest.mark.parametrize("kind", ["vamp", "flow"])
+def test_mean_of_the_bounds_of_many_rows_needs_few_draws_of_each(kind, monkeypatch):
+    model, source = _model("nb", kind, n_components=3), source_of(random_table("nb", 400, missing=0.1))
+    monkeypatch.setattr("skdevae.inference.encoder._MEAN_DRAWS", 3200)
+    rows, prior = source.rows(slice(None)).dense(), model.latent_prior()
+    z, log_q = _draws(model, source, 256)
+    values = torch.stack([model.log_likelihood(rows, z_s) for z_s in z]) - log_q + prior.log_density(z)
+    found, error = mean_elbo(model, source), (values.var(0).mean() / 3200).sqrt()
+    assert abs(float(found - values.mean())) < 4 * error
+    assert found == mean_elbo(model, source)
+    monkeypatch.setattr("skdevae.inference.encoder._MEAN_DRAWS", 10**6)
+    assert_agree(mean_elbo(model, source), amortized_elbo(model, source).mean())
 
 
 def test_of_an_autoencoder_the_bound_is_the_likelihood_at_the_mean():

@@ -80,11 +80,11 @@ class AmortizedModel(GenerativeModel):
         """Whether KL(q(z | x) || p(z)) has a formula."""
         return self.posterior_family.is_gaussian and isinstance(self.prior, StandardNormal)
 
-    def log_likelihood(self, rows: DenseRows, z: Tensor) -> Tensor:
-        """``E_q(w) log p(x | z, w)`` of every row at its own z (B, Q): (B,)."""
+    def log_likelihood(self, rows: DenseRows, z: Tensor, with_constant: bool = True) -> Tensor:
+        """``E_q(w) log p(x | z, w)`` of every row at its own z (B, Q), or what of it depends on z: (B,)."""
         phi = self.assignment.responsibilities.T
         likelihood, curves = self.candidates_in_context(self.curves(z, rows.context), rows.context)
-        return likelihood.expected_row_log_prob(rows, curves, z, phi)
+        return likelihood.expected_row_log_prob(rows, curves, z, phi, with_constant)
 
     def divergence(self, encoding: Encoding, z: Tensor, log_q: Tensor, prior: GaussianMixture) -> Tensor:
         """KL(q(z | x) || p(z)) of every row, or its estimate from one z (B, Q) each with log q (B,): (B,)."""

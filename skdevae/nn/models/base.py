@@ -212,12 +212,19 @@ class GenerativeModel(nn.Module):
             return None
         return context.log_size.exp()
 
-    def predictive_log_prob(self, rows: DenseRows, z: Tensor) -> Tensor:
-        """log p(x | z) under the predictive curves, for rows at positions z (..., B, Q) of their own: (..., B)."""
+    def predictive_log_prob(self, rows: DenseRows, z: Tensor, with_constant: bool = True) -> Tensor:
+        """log p(x | z) under the predictive curves, for rows at positions z (..., B, Q) of their own: (..., B).
+
+        Without the constant it lacks what does not depend on z: :meth:`row_constant`.
+        """
         flat = z.flatten(0, -2)
         curves = self.predictive_curves(flat, rows.context.repeat(len(flat) // max(1, len(rows))))
         likelihood, curves = self.in_context(curves.unflatten(0, z.shape[:-1]), rows.context)
-        return likelihood.row_log_prob(rows, curves, z)
+        return likelihood.row_log_prob(rows, curves, z, with_constant)
+
+    def row_constant(self, rows: DenseRows) -> Tensor:
+        """What log p(x | z) of every row has that does not depend on z: (B,)."""
+        return self.likelihood_of(rows.context).row_constant(rows)
 
     def predictive_entries(self, values: Tensor, context: RowContext[Tensor], z: Tensor) -> Tensor:
         """log p(x | z) of every entry of rows with values (B, D) and a context, at positions z (B, Q): (B, D)."""
