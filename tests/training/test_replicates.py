@@ -93,13 +93,15 @@ def test_gradients_are_those_of_the_values(fitted, weights):
     torch.testing.assert_close((gradient * direction).sum(1), slope, rtol=1e-4, atol=1e-4)
 
 
-def test_a_replicate_is_the_same_whichever_others_are_fitted_beside_it(fitted, weights):
+def test_a_replicate_is_the_same_whichever_others_are_fitted_beside_it(fitted, weights, monkeypatch):
+    """After a few steps: later on, rounding may choose between two hills."""
+    monkeypatch.setattr("skdevae.training.replicates._MAX_STEPS", 10)
     _, _, source, module = fitted
     evidence, _ = _evidence(module, source, weights)
     together = fit_replicates(module, source, weights, N_POINTS, judge=False)
     alone = fit_replicates(module, source, weights[1:2], N_POINTS, judge=False)
     expected = evidence(together.parameters)[0][1].item()
-    assert evidence.take(torch.tensor([1]))(alone.parameters)[0].item() == pytest.approx(expected, rel=0.02)
+    assert evidence.take(torch.tensor([1]))(alone.parameters)[0].item() == pytest.approx(expected, rel=0.002)
 
 
 def test_positions_are_those_of_the_replicates_models(fitted, weights):
