@@ -26,6 +26,7 @@ from ..table.grid_source import GridSource
 from ..table.source import RowSource
 from .effects import effects_by_residuals_, effects_by_strata_, summary_less_effects
 from .seeds import generator_from
+from .threads import mapped_in_threads
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ class ExpectationSteps:
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
     """The E-step over a whole table."""
     tables = module.tables_on(grid)
-    chunks = GridSource(source, module).chunks(len(grid.points))
-    return total(module.expected_statistics(rows, tables, grid) for _, rows in chunks)
+    chunks = (rows for _, rows in GridSource(source, module).chunks(len(grid.points)))
+    return total(mapped_in_threads(lambda rows: module.expected_statistics(rows, tables, grid), chunks))
 
 
 def starting_statistics(

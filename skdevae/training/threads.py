@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 #: multiplications of a matrix product in a gradient step above which a second thread speeds steps up
 _THREADED_PRODUCTS = 10_000_000
@@ -30,6 +37,32 @@ def fitting_threads(gains: bool) -> AbstractContextManager:
     if gains:
         return nullcontext()
     return _one_thread()
+
+
+def mapped_in_threads(function: Callable[[T], S], items: Iterable[T]) -> Iterator[S]:
+    """``function`` of every item, in their order, by as many threads as there are.
+
+    It is for products that use one thread each, such as scipy's sparse ones. Items are taken from where they come as
+    threads get free, so that few of them are held. Gradients are off.
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(n_threads, initializer=_keep_to_one_thread) as pool:
+        under_way: deque[Future[S]] = deque()
+        for item in items:
+            under_way.append(pool.submit(torch.no_grad()(function), item))
+            if len(under_way) > n_threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def _keep_to_one_thread() -> None:
+    """Let this thread have no other OpenMP threads, for as long as it lives."""
+    torch.get_num_threads()  # see _one_thread
+    threadpool_limits(1, user_api="openmp")
 
 
 def _one_thread() -> AbstractContextManager:
