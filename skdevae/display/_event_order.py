@@ -70,7 +70,7 @@ class EventOrderDisplay:
     >>> from skdevae.datasets import make_progression
     >>> from skdevae.display import EventOrderDisplay
     >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
-    >>> model = DeVAETransformer(n_grid_points=33, max_epochs=10, random_state=0).fit(X)
+    >>> model = DeVAETransformer(n_grid_points=33, random_state=0).fit(X)
     >>> display = EventOrderDisplay.from_estimator(model, X, n_bootstrap=5, random_state=0)
     >>> display.rank_probability.shape
     (6, 6)
