@@ -582,8 +582,7 @@ class LatentVariableModel(LatentEstimator):
 
     def _with_module(self, module: GenerativeModel, positions: np.ndarray) -> Self:
         """The fitted estimator with another module of the same form, which places the training samples at (N,)."""
-        twin = object.__new__(type(self))
-        twin.__dict__ = dict(self.__dict__)
+        twin = self._twin(with_fitted_state=True)
         twin.module_ = module.float().eval().requires_grad_(False)
         twin._latent_range_ = np.array([[positions.min()], [positions.max()]])
         twin._store_results()

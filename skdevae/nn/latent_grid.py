@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -188,7 +188,7 @@ def where_rows_are(statistics: GridStatistics, grid: LatentGrid) -> tuple[GridSt
     return statistics.at(of_strata), LatentGrid(grid.axis, grid.points[present], grid.log_mass[present])
 
 
-def total(parts: Iterator[GridStatistics]) -> GridStatistics:
+def total(parts: Iterable[GridStatistics]) -> GridStatistics:
     """The sums over all rows, from sums over a few rows at a time."""
     return reduce(operator.add, parts)
 
@@ -327,21 +327,26 @@ def counted(rows: Rows, values: Tensor) -> Tensor:
     return values if weight is None else values * weight.to(values).view(-1, *[1] * (values.ndim - 1))
 
 
+def n_counted(rows: Rows) -> float:
+    """How many rows there are, a row of weight w being w rows."""
+    weight = rows.context.weight
+    return len(rows) if weight is None else float(weight.sum())
+
+
 def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> GridStatistics:
     """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass``.
 
     The latter is (P,), or (B, P) where rows have priors of their own. A row of weight w counts as w rows.
     """
     q = without_traces(q)
-    counts, weight = counted(rows, q), rows.context.weight
+    counts = counted(rows, q)
     weighted, positive, mass = rows.expectations(counts, with_positive)
     if log_mass.ndim == 1:
         expected = (counts @ log_mass).sum()
     else:
         expected = torch.where(counts > 0, counts * log_mass, 0.0).sum()  # no mass may be where there can be none
     divergence = torch.special.xlogy(counts, q).sum() - expected
-    n_rows = len(rows) if weight is None else float(weight.sum())
-    return GridStatistics(weighted, positive, mass, divergence, n_rows)
+    return GridStatistics(weighted, positive, mass, divergence, n_counted(rows))
 
 
 def without_traces(q: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ class SparseRows:
 
     def dense(self) -> DenseRows:
         """These rows as a dense tensor."""
-        return DenseRows.of_entries(self.nonzero(), self.values.shape, self.context, self.size)
+        n_read = self._stored.shape[1] if self._columns is None else len(self._columns)
+        return DenseRows.of_entries(self.nonzero(), (len(self), n_read), self.context, self.size)
 
     def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`~skdevae.nn.rows.Rows`."""

@@ -14,14 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..nn.cluster_prior import ClusterAssignment, OnlyCandidate
-from ..nn.latent_grid import GridStatistics, LatentGrid, counted, joints_side_by_side, log_prior
+from ..nn.latent_grid import (
+    GridStatistics,
+    LatentGrid,
+    counted,
+    joints_side_by_side,
+    log_prior,
+    n_counted,
+    total,
+)
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..nn.stacked import StackedModels
@@ -77,31 +84,15 @@ def _coarser(grid: LatentGrid, settings: FitSettings) -> LatentGrid:
     return LatentGrid.standard_normal(n_points, settings.z_max, grid.n_components).to(grid.points)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """:class:`GridStatistics` of R models: fields with R as their first dimension."""
+def _fields(sums: GridStatistics) -> tuple[Tensor, ...]:
+    """Sums of R models, which have R as their first dimension, as :func:`_of_one` takes those of one of them."""
+    present = (sums.weighted, sums.mass, sums.divergence)
+    return present if sums.positive is None else (*present, sums.positive)
 
-    weighted: Tensor
-    positive: Tensor | None
-    mass: Tensor
-    divergence: Tensor
 
-    def __add__(self, other: _Sums) -> _Sums:
-        positive = None if self.positive is None or other.positive is None else self.positive + other.positive
-        return _Sums(
-            self.weighted + other.weighted, positive, self.mass + other.mass, self.divergence + other.divergence
-        )
-
-    @property
-    def fields(self) -> tuple[Tensor, ...]:
-        """Those that there are, as :meth:`of_one` takes them for one of the models."""
-        present = (self.weighted, self.mass, self.divergence)
-        return present if self.positive is None else (*present, self.positive)
-
-    @staticmethod
-    def of_one(n_rows: float, weighted: Tensor, mass: Tensor, divergence: Tensor, *positive: Tensor) -> GridStatistics:
-        """The sums of one of the models."""
-        return GridStatistics(weighted, positive[0] if positive else None, mass, divergence, n_rows)
+def _of_one(n_rows: float, weighted: Tensor, mass: Tensor, divergence: Tensor, *positive: Tensor) -> GridStatistics:
+    """The sums of one of the models."""
+    return GridStatistics(weighted, positive[0] if positive else None, mass, divergence, n_rows)
 
 
 class _Heat:
@@ -147,8 +138,8 @@ class _Heat:
         return -self._losses(self._expectation(1.0)).nan_to_num(nan=torch.inf)
 
     @torch.no_grad()
-    def _expectation(self, temperature: float | Tensor) -> _Sums:
-        """The E-step of every model, at one temperature or at one each (R, 1)."""
+    def _expectation(self, temperature: float | Tensor) -> GridStatistics:
+        """The E-step of every model, at one temperature or at one each (R, 1): sums with R as their first dimension."""
         grid, form, n_models = self._grid, self._models.form, len(self.parameters)
         tables = self._models.tables(ExactModel.averaged_tables_at, self.parameters, grid.points, self._logits)
         shape = (n_models, len(grid.points), -1)
@@ -159,31 +150,28 @@ class _Heat:
             weighted, positive, mass = rows.expectations(counts.flatten(1), tables.positive is not None)
             divergence = (torch.special.xlogy(counts, q) - counts * prior).sum((0, 2))
             of_each = None if positive is None else positive.view(shape)
-            parts.append(_Sums(weighted.view(shape), of_each, mass.view(shape), divergence))
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
+            parts.append(GridStatistics(weighted.view(shape), of_each, mass.view(shape), divergence, n_counted(rows)))
+        return total(parts)
 
     @torch.no_grad()
-    def _lean(self, sums: _Sums, temperature: float) -> None:
+    def _lean(self, sums: GridStatistics, temperature: float) -> None:
         """Let q(w) of every model follow what its curves say, as it does while a fit is annealed."""
         if self._logits is None:
             return
 
         def evidence(model: ExactModel, *fields: Tensor) -> Tensor:
-            statistics = _Sums.of_one(self._source.total_weight, *fields)
+            statistics = _of_one(sums.n_rows, *fields)
             candidates = model.expected_log_likelihood(statistics, self._grid.points) + model.candidate_log_prior()
             return model.without_flat(candidates.T / temperature)
 
-        logits = self._models.ask(evidence, self.parameters, *sums.fields, logits=self._logits)
+        logits = self._models.ask(evidence, self.parameters, *_fields(sums), logits=self._logits)
         self._logits = logits - logits.amax(2, keepdim=True)
 
-    def _losses(self, sums: _Sums) -> Tensor:
+    def _losses(self, sums: GridStatistics) -> Tensor:
         """What every model minimises, in nats per sample: (R,)."""
 
         def loss(model: ExactModel, *fields: Tensor) -> Tensor:
-            terms = model(_Sums.of_one(self._source.total_weight, *fields), self._summary, self._grid)
+            terms = model(_of_one(sums.n_rows, *fields), self._summary, self._grid)
             return terms.total
 
-        return self._models.ask(loss, self.parameters, *sums.fields, logits=self._logits)
+        return self._models.ask(loss, self.parameters, *_fields(sums), logits=self._logits)

@@ -45,27 +45,23 @@ def mapped_in_threads(function: Callable[[T], S], items: Iterable[T]) -> Iterato
     It is for products that use one thread each, such as scipy's sparse ones. Items are taken from where they come as
     threads get free, so that few of them are held. Gradients are off.
     """
+    function = torch.no_grad()(function)  # in threads of their own, too
     n_threads = torch.get_num_threads()
     if n_threads == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(n_threads, initializer=_keep_to_one_thread) as pool:
+    with ThreadPoolExecutor(n_threads, initializer=_one_thread) as pool:
         under_way: deque[Future[S]] = deque()
         for item in items:
-            under_way.append(pool.submit(torch.no_grad()(function), item))
+            under_way.append(pool.submit(function, item))
             if len(under_way) > n_threads:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
 
 
-def _keep_to_one_thread() -> None:
-    """Let this thread have no other OpenMP threads, for as long as it lives."""
-    torch.get_num_threads()  # see _one_thread
-    threadpool_limits(1, user_api="openmp")
-
-
 def _one_thread() -> AbstractContextManager:
+    """Let the thread that calls it have no other OpenMP threads, for as long as it lives or the context lasts."""
     # The first call of torch in a thread sets the number of its OpenMP threads: after the limit, it would undo it.
     torch.get_num_threads()
     return threadpool_limits(1, user_api="openmp")
