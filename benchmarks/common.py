@@ -8,10 +8,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
+
+T = TypeVar("T")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,6 +39,12 @@ def seconds(run: Callable[[], object]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call returns, and the CPU-seconds that it took."""
+    begin = time.process_time()
+    return call(), time.process_time() - begin
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:

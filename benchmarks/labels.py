@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import print_table, random_splits, set_threads
+from common import print_table, random_splits, set_threads, timed
 from held_out import load_tables
 from scipy.stats import norm, rankdata, spearmanr
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
@@ -60,12 +60,6 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Mean distance between confidence and accuracy, over five bins of confidence."""
     bins = np.digitize(confidence, [0.5, 0.7, 0.9, 0.99])
     return sum(abs((confidence - right)[bins == b].sum()) for b in np.unique(bins)) / len(right)
-
-
-def timed(fit: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call, and its CPU-seconds."""
-    begin = time.process_time()
-    return fit(), time.process_time() - begin
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------

@@ -20,13 +20,12 @@ what these add. All in one process, on one thread, one after another.
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import peak_memory_gib, print_table, set_threads
+from common import peak_memory_gib, print_table, set_threads, timed
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
@@ -104,12 +103,6 @@ TABLES: dict[str, tuple[str, Callable[[int, int], tuple[np.ndarray, np.ndarray]]
     "poisson sigmoid": ("poisson", lambda n, seed: along(sigmoids, poisson_counts, n, seed)),
     "bernoulli sigmoid": ("bernoulli", lambda n, seed: along(sigmoids, ones, n, seed)),
 }
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call, and its CPU-seconds."""
-    begin = time.process_time()
-    return call(), time.process_time() - begin
 
 
 def stream_and_fit(

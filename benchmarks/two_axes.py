@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from common import peak_memory_gib, print_table, set_threads
+from common import peak_memory_gib, print_table, set_threads, timed
 
 from skdevae import DeVAETransformer
 from skdevae.inference import refinement
@@ -43,13 +41,6 @@ def tables(n_rows: int, n_features: int) -> dict[str, tuple[str, np.ndarray]]:
         "holes": ("gaussian", holes),
         "counts": ("nb", counts.astype(float)),
     }
-
-
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU-seconds of one call."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 def peak_mib() -> float:
@@ -98,14 +89,14 @@ def main() -> None:
         model = DeVAETransformer(n_components=2, likelihood=likelihood, random_state=0)
         if not lines:
             DeVAETransformer(n_components=2, max_epochs=1).fit(table)  # what torch imports for its optimisers
-        line = {"table": name, "fit": cpu_seconds(lambda: model.fit(table))}  # noqa: B023
+        line = {"table": name, "fit": timed(lambda: model.fit(table))[1]}  # noqa: B023
         for method in ("transform", "score", "posterior"):
-            line[method] = cpu_seconds(lambda: getattr(model, method)(table))  # noqa: B023
+            line[method] = timed(lambda: getattr(model, method)(table))[1]  # noqa: B023
         lines.append(line | {"MiB": 1024 * peak_memory_gib()} | errors(model, table))
         for factor in (10.0, 1000.0):
             moved = np.round(factor * table[:FAR_ROWS])
             before = fresh_peak_mib()
-            seconds = cpu_seconds(lambda: model.score_samples(moved))  # noqa: B023
+            seconds = timed(lambda: model.score_samples(moved))[1]  # noqa: B023
             far.append({"table": name, "times": factor, "score": seconds, "MiB more": peak_mib() - before})
     print(f"{options.rows} x {options.features}: CPU-seconds, peak memory so far, largest errors")
     print_table([{k: v if isinstance(v, str) else float(f"{v:.3g}") for k, v in line.items()} for line in lines])
