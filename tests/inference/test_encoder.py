@@ -109,6 +109,22 @@ def test_mean_of_the_bounds_of_many_rows_needs_few_draws_of_each(kind, monkeypat
     assert_agree(mean_elbo(model, source), amortized_elbo(model, source).mean())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_of_few_draws_is_that_of_pairs_around_the_mean(kind, monkeypatch):
+    """With all constants, whatever the scatter of the draws."""
+    model, source = _model("nb", kind, n_components=3), source_of(random_table("nb", 50, missing=0.1))
+    monkeypatch.setattr("skdevae.inference.encoder._MEAN_DRAWS", 4 * 50)
+    rows, prior = source.rows(slice(None)).dense(), model.latent_prior()
+    encoding, generator = model.encoder(rows), torch.Generator().manual_seed(0)
+    values = []
+    for _ in range(2):
+        noise = torch.randn(50, 3, dtype=torch.float64, generator=generator)
+        for signed in (noise, -noise):
+            z, log_q = model.posterior_family.draw(encoding, signed)
+            values.append(model.log_likelihood(rows, z) - model.divergence(encoding, z, log_q, prior))
+    assert_agree(mean_elbo(model, source), torch.stack(values).mean())
+
+
 def test_of_an_autoencoder_the_bound_is_the_likelihood_at_the_mean():
     model, source = _model("nb", variational=False), source_of(random_table("nb", 6, missing=0.2))
     inference = EncoderInference(model, 64)

@@ -18,6 +18,7 @@ from skdevae.nn.layers import (
     multilayer_perceptron,
     noise_from,
     scale_gradient,
+    squared_norms,
     without_batch_effects,
 )
 
@@ -229,3 +230,9 @@ def test_scaled_gradients_leave_values_alone():
     y = scale_gradient(x, scale)
     assert torch.equal(y, x)
     torch.testing.assert_close(torch.autograd.grad((y**2).sum(), x)[0], 6 * x.detach())
+
+
+def test_squared_norms_have_the_gradient_of_sums_of_squares():
+    weights = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(squared_norms(weights), weights.square().sum(-1))
+    assert torch.autograd.gradcheck(squared_norms, weights)

@@ -97,6 +97,36 @@ def test_rows_are_taken_by_their_positions(stored):
 
 
 @pytest.mark.parametrize("stored", STORED)
+def test_columns_that_are_not_read_are_as_if_they_were_not_there(stored):
+    """With bounds and effects of covariates on those that are, and however rows and columns are taken."""
+    table, columns = _counts(), np.array([1, 2, 5])
+    random = np.random.default_rng(5)
+    facts = {
+        "bounds": (np.zeros(3), np.array([2.0, np.inf, 4.0])),
+        "effects": random.normal(0, 0.5, (2, 3)),
+        "design": random.integers(0, 2, (N, 2)).astype(float),
+    }
+    expected = RowSource(table[:, columns], None, None, FLOAT64, **facts)
+    source = RowSource(STORED[stored](table), None, None, FLOAT64, columns=columns, **facts)
+    assert source.n_features == 3
+    np.testing.assert_array_equal(source.varying_columns(), expected.varying_columns())
+    tables = _tables().of_columns(torch.from_numpy(columns))
+    some, number = torch.tensor([7, 2]), torch.tensor([2, 0])
+    both = [each.rows(slice(None)) for each in (source, expected)]
+    for change, of_tables in (
+        (lambda rows: rows, tables),
+        (lambda rows: rows.take(some), tables),
+        (lambda rows: rows.of_columns(number), tables.of_columns(number)),
+    ):
+        ours, theirs = map(change, both)
+        torch.testing.assert_close(ours.log_likelihood(of_tables), theirs.log_likelihood(of_tables))
+        q = _q(len(ours))
+        for found, wanted in zip(ours.expectations(q, True), theirs.expectations(q, True), strict=True):
+            torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(ours.dense().values, theirs.dense().values)
+
+
+@pytest.mark.parametrize("stored", STORED)
 def test_chunks_cover_all_rows_in_order(stored):
     table = _counts()
     source = _source(STORED[stored](table))

@@ -5,14 +5,14 @@ import pytest
 import torch
 from agreement import assert_agree
 
-from skdevae.nn.covariate_effects import CovariateEffects
+from skdevae.nn.covariate_effects import CovariateEffects, EffectSums
 from skdevae.nn.latent_grid import LatentGrid, log_joint
 from skdevae.nn.models import build_model
 from skdevae.nn.row_context import RowContext
 from skdevae.table.grid_source import GridSource, in_strata_of
 from skdevae.table.source import RowSource
 from skdevae.training.batches import expected_statistics
-from skdevae.training.effects import effects_by_residuals_, effects_by_strata_
+from skdevae.training.effects import effects_by_residuals_, effects_by_strata_, residual_sums
 
 FLOAT64 = torch.zeros((), dtype=torch.float64)
 N, D = 40, 4
@@ -92,3 +92,22 @@ def test_scores_are_derivatives_of_the_expected_log_likelihood(likelihood, missi
     assert_agree(caught[0].score, expected)
     eigenvalues = torch.linalg.eigvalsh(caught[0].information.permute(2, 0, 1))
     assert (eigenvalues > 0).all()
+
+
+def test_what_rows_say_of_effects_adds_up(monkeypatch):
+    """Over chunks of a table, over tables that were read under other effects, and over copies of rows."""
+    model, source, grid = case("gaussian", missing=True, weighted=True)
+    with torch.no_grad():
+        whole = residual_sums(model, model.effects, source, grid)
+        monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 7 * len(grid.points))
+        in_chunks = residual_sums(model, model.effects, source, grid)
+        tables = [source.take(slice(0, 15)), source.take(slice(15, N))]
+        parts = [
+            EffectSums.of(residual_sums(model, model.effects, table, grid), model.effects.values) for table in tables
+        ]
+    for found in (in_chunks, (parts[0] + parts[1]).at(model.effects.values)):
+        assert_agree(found.score, whole.score)
+        assert_agree(found.information, whole.information)
+    twice = EffectSums.of(whole, model.effects.values).times(2).at(model.effects.values)
+    assert_agree(twice.score, 2 * whole.score)
+    assert_agree(twice.information, 2 * whole.information)

@@ -50,6 +50,26 @@ def test_sums_of_chunks_in_any_order_are_those_of_the_whole(likelihood, missing)
     assert_agree(evidence_of_sums(model, sums.judged, GRID, sums.varying), evidence, computed_in=np.float32)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb", "zinb", "bernoulli"])
+def test_sums_times_a_number_are_those_of_rows_that_count_as_often(likelihood):
+    model, table = judged_model(likelihood), random_table(likelihood, 30)
+    weight = np.random.default_rng(0).uniform(0.5, 3, 30)
+    found = of_rows(model, table, np.arange(30), weight=weight).times(2.5)
+    expected = of_rows(model, table, np.arange(30), weight=2.5 * weight)
+    for name in ("weighted", "mass", "divergence", "n_rows"):
+        assert_agree(getattr(found.statistics, name), getattr(expected.statistics, name), err_msg=name)
+    if likelihood == "zinb":
+        assert_agree(found.statistics.positive, expected.statistics.positive)
+    assert_agree(found.constants, expected.constants)
+    constants = (
+        model.linear_likelihood.column_constant(sums.columns.summary(torch.zeros((), dtype=torch.float64)))
+        for sums in (found, expected)
+    )
+    assert_agree(*constants)
+    evidence = (evidence_of_sums(model, sums.judged, GRID, sums.varying) for sums in (found, expected))
+    assert_agree(*evidence, computed_in=np.float32)
+
+
 def test_counts_of_rows_with_sizes_add_up():
     model = random_model("exact", "nb", n_components=1)
     log_size = np.random.default_rng(0).normal(0, 0.5, 30)
