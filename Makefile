@@ -51,7 +51,7 @@ PYTEST := $(call pytest,$(VENV))
 DOCS := $(wildcard README.md docs/*.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage portability portability-short lowest prerelease fuzz soak doctest docs lint types build clean
+.PHONY: help demo test coverage portability portability-short lowest prerelease fuzz soak gpu doctest docs lint types build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -87,6 +87,9 @@ fuzz: $(DEV) ## run odd tables through odd estimators for an hour (FUZZ_SECONDS)
 
 soak: $(DEV) ## mix fits, saves, threads, forks, faults and interrupts for ten minutes (SOAK_SECONDS), and print what came
 	PYTHONPATH=tests OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m faults.soak --seconds $(SOAK_SECONDS) --workers $(WORKERS)
+
+gpu: $(DEV) ## compare a GPU with the CPU: tests of devices, results and times; says so where there is none
+	$(BIN)/python benchmarks/gpu.py
 
 doctest: $(DEV) ## run the package's doctests alone
 	$(PYTEST) skdevae

@@ -242,7 +242,7 @@ def sampled_log_evidence(
     """
     values = torch.empty(len(source)).to(source.like)
     for index, rows, drawn in ImportanceSampler(model, n_draws).over(source, mean, sd):
-        values[index] = torch.where(_without_entries(rows), 0.0, drawn.log_evidence)
+        values[index] = torch.where(_without_entries(rows, source.like), 0.0, drawn.log_evidence)
     return values
 
 
@@ -267,14 +267,14 @@ def sampled_responsibilities(
     sampler = ImportanceSampler(model, n_draws)
     for index, rows, drawn in sampler.over(source, mean, sd, warns=warns):
         of_the_draws = torch.einsum("sb,sbk->bk", drawn.shares, prior.responsibilities(drawn.z))
-        values[index] = torch.where(_without_entries(rows)[:, None], prior.log_weights.exp(), of_the_draws)
+        values[index] = torch.where(_without_entries(rows, source.like)[:, None], prior.log_weights.exp(), of_the_draws)
     return values
 
 
-def _without_entries(rows: Rows) -> Tensor:
-    """Which rows have no observed entry: (B,)."""
+def _without_entries(rows: Rows, like: Tensor) -> Tensor:
+    """Which rows have no observed entry, on the device of ``like``: (B,)."""
     if rows.observed is None:
-        return torch.zeros(len(rows), dtype=torch.bool)
+        return torch.zeros(len(rows), dtype=torch.bool, device=like.device)
     return ~rows.observed.any(1)
 
 

@@ -13,6 +13,9 @@ from ..nn.models import GenerativeModel
 from ..nn.rows import Rows
 from .source import RowSource
 
+#: entries of a chunk of counts that becomes dense on a device other than the CPU: 160 MB in float64
+_ENTRIES_ON_DEVICE = 20_000_000
+
 
 def designs_of(source: RowSource) -> np.ndarray | None:
     """The distinct designs of the rows' covariates, (L, C); None where they have none."""
@@ -38,6 +41,9 @@ class GridSource:
     What rows carry beside their entries is part of them then: sizes weight their sums, and the effects of covariates
     are subtracted from measurements, or put rows into strata.
 
+    On a device other than the CPU, counts that are stored sparse become dense, a chunk at a time: scipy's products are
+    made on the CPU, and the device would wait for them.
+
     Parameters
     ----------
     source : RowSource
@@ -46,6 +52,7 @@ class GridSource:
 
     def __init__(self, source: RowSource, model: GenerativeModel):
         self._source, self._model = source, model
+        self._fills_in = source.is_sparse and source.like.device.type != "cpu"
 
     def __len__(self) -> int:
         return len(self._source)
@@ -62,9 +69,13 @@ class GridSource:
 
     def rows(self, index: slice | np.ndarray) -> Rows:
         """Some rows."""
-        return self._model.adjusted(self._source.rows(index))
+        return self._seen(self._source.rows(index))
 
     def chunks(self, width: int = 0) -> Iterator[tuple[slice, Rows]]:
         """All rows in order: see :meth:`~skdevae.table.source.RowSource.chunks`."""
-        for index, rows in self._source.chunks(width):
-            yield index, self._model.adjusted(rows)
+        most_rows = max(1, _ENTRIES_ON_DEVICE // self.n_features) if self._fills_in else None
+        for index, rows in self._source.chunks(width, most_rows):
+            yield index, self._seen(rows)
+
+    def _seen(self, rows: Rows) -> Rows:
+        return self._model.adjusted(rows.dense() if self._fills_in else rows)
