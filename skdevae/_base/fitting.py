@@ -498,11 +498,11 @@ class LatentVariableModel(LatentEstimator):
             return starts
         every = list(starts)
         modules = []
+        summary = summarize_columns(source, self._is_count_model())
         for seed, positions in every:
             module = build_model(self._config_, generator_from(seed)).to(source.like)
-            [(started, _)] = self._modules_started(module, source, positions, seed)
+            [(started, _)] = self._modules_started(module, source, summary, positions, seed)
             modules.append(cast(ExactModel, started))
-        summary = summarize_columns(source, modules[0].likelihood.counts)
         numbers = worth_fitting(modules, source, summary, settings, self._training_defaults)
         return [every[number] for number in numbers]
 
@@ -517,14 +517,14 @@ class LatentVariableModel(LatentEstimator):
         return is_exact and is_simple and self._starts_once and not source.is_large
 
     def _modules_started(
-        self, module: GenerativeModel, source: RowSource, positions: np.ndarray, seed: int
+        self, module: GenerativeModel, source: RowSource, summary: ColumnSummary, positions: np.ndarray, seed: int
     ) -> Iterator[tuple[GenerativeModel, float]]:
-        """:meth:`_started` from a first guess of the latent (N, Q) of every row of ``source``."""
+        """:meth:`_started` from a first guess of the latent (N, Q) of every row of ``source``, which has a summary."""
         start = torch.from_numpy(positions).to(source.like)
         comparable = without_linear_effects(source, module.likelihood.counts)
         if comparable.effects is not None:
             module.start_effects_(torch.from_numpy(comparable.effects))
-        moments = summarize_columns(comparable, counts=False)
+        moments = summary if comparable is source else summarize_columns(comparable, counts=False)
         yield from self._started(module, comparable.normalized(), start, moments, seed)
 
     def _fit_module(
@@ -542,7 +542,7 @@ class LatentVariableModel(LatentEstimator):
         settings, defaults = self._settings(), self._training_defaults
         fits: list[Fit] = []
         costs: list[float] = []
-        for started, cost in self._modules_started(module, source, positions, seed):
+        for started, cost in self._modules_started(module, source, summary, positions, seed):
             if started.amortized:
                 with_encoder = cast(AmortizedModel, started)
                 inputs = self._starting_inputs(with_encoder, source, seed)

@@ -32,8 +32,8 @@ _EXCLUDED = math.log(_DRAWS) + 4
 _NEGLIGIBLE = 5.0
 #: prior draws that a region must hold for its share to be counted; rarer regions are extrapolated
 _COUNTED = 40
-#: entries of an array of draws
-_DRAW_ENTRIES = 4_000_000
+#: entries of an array of draws: those of a few fit into a processor's cache
+_DRAW_ENTRIES = 400_000
 
 
 def behavior_evidence(curves: SmoothCurves, behaviors: Sequence[str], margin: float, misfit: Tensor) -> Tensor:
@@ -74,11 +74,11 @@ def behavior_evidence(curves: SmoothCurves, behaviors: Sequence[str], margin: fl
 def _posterior_shares(
     curves: SmoothCurves, length: int, share: int, features: Tensor, behaviors: Sequence[str], margin: float
 ) -> Tensor:
-    mean, spread = curves.moments(length, share, features)
-    draws = _standard_draws(_DRAWS, mean.shape[1]).to(mean)  # (R, B)
-    around = (spread @ draws.T).permute(1, 0, 2)  # (B, d, R)
     # Single precision is enough to see which rules a curve keeps, and twice as fast.
-    return _shares(shapes_of(mean.T[:, :, None].float() + around.float(), behaviors, margin), behaviors)
+    mean, spread = (moment.float() for moment in curves.moments(length, share, features))
+    draws = _standard_draws(_DRAWS, mean.shape[1]).to(mean)  # (R, B)
+    around = spread.transpose(0, 1) @ draws.T  # (B, d, R) or, of one spread for all features, (B, 1, R)
+    return _shares(shapes_of(mean.T[:, :, None] + around, behaviors, margin), behaviors)
 
 
 def _shares(shapes: Tensor, behaviors: Sequence[str]) -> Tensor:

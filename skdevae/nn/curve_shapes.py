@@ -21,7 +21,8 @@ _DOWNWARDS = ("decreasing", "dip")
 
 def greatest_fall(curves: Tensor) -> Tensor:
     """The greatest fall from an earlier to a later bin, up to every bin: as ``curves`` (B, ...)."""
-    highest, falls = curves[0].clone(), torch.zeros_like(curves)
+    highest, falls = curves[0].clone(), torch.empty_like(curves)
+    falls[0] = 0
     for previous, fall, value in zip(falls[:-1], falls[1:], curves[1:], strict=True):
         torch.maximum(highest, value, out=highest)
         torch.sub(highest, value, out=fall)

@@ -69,6 +69,14 @@ class LatentGrid:
         """Distance of neighbouring coordinates."""
         return float(self.axis[1] - self.axis[0])
 
+    def coarser(self, factor: float) -> LatentGrid:
+        """A grid of the same extent whose points are at most ``factor`` times as far apart."""
+        cells_of_half = math.ceil((len(self.axis) - 1) / 2 / factor)
+        if 2 * cells_of_half + 1 >= len(self.axis):
+            return self
+        coarse = LatentGrid.standard_normal(2 * cells_of_half + 1, float(self.axis[-1]), self.n_components)
+        return coarse.to(self.points)
+
     def unravel(self, values: Tensor) -> Tensor:
         """Values (B, P) at the points, with one dimension for each axis: (B, n, ..., n)."""
         return values.view(len(values), *[len(self.axis)] * self.n_components)

@@ -11,7 +11,7 @@ Curves are looked at in bins of equal mass along the axis.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -93,6 +93,49 @@ def log_node_prior(like: Tensor) -> Tensor:
     return (edges.diff() / len(LENGTHS)).log().expand(len(LENGTHS), -1)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The curves of one length, as standard normal coordinates times M functions, and what the data say of these.
+
+    Smooth curves at B bins have fewer coordinates than bins. What rounding would decide is left out.
+
+    Attributes
+    ----------
+    functions : Tensor of shape (B, M)
+        What one unit of each coordinate adds to a curve of amplitude 1.
+    directions : Tensor of shape (B, M)
+        The same functions, orthonormal.
+    values : Tensor of shape (F, M)
+        Precision that the data add to independent combinations of the coordinates, where noise and amplitude are 1.
+    vectors : Tensor of shape (F, M, M)
+        These combinations.
+    pull : Tensor of shape (D, M)
+        Gradient of the log-likelihood of a flat curve along these combinations.
+    """
+
+    functions: Tensor
+    directions: Tensor
+    values: Tensor
+    vectors: Tensor
+    pull: Tensor
+
+    def shrinkage(self, amplitude: Tensor) -> Tensor:
+        """``a^2 / (1 + a^2 value)`` for a^2 (..., F): (..., F, M)."""
+        return amplitude[..., None] / self.inflation(amplitude)
+
+    def inflation(self, amplitude: Tensor) -> Tensor:
+        """``1 + a^2 value`` for a^2 (..., F): (..., F, M)."""
+        return 1 + amplitude[..., None] * self.values
+
+    def gain(self, amplitude: Tensor) -> Tensor:
+        """Twice the log-likelihood that curves of a^2 (..., F) win over flat ones, times the noise: (..., D)."""
+        return (self.pull**2 * self.shrinkage(amplitude)).sum(-1)
+
+    def curves(self, coordinates: Tensor) -> Tensor:
+        """Curves of amplitude 1 of combinations (D, M): (D, B)."""
+        return (self.vectors @ coordinates[..., None])[..., 0] @ self.functions.T
+
+
 class SmoothCurves:
     """The posterior of the curves of D features, node by node.
 
@@ -111,25 +154,24 @@ class SmoothCurves:
         self._scaled = self._sqrt * (columns.response.T - self.level[:, None])  # (D, B)
         self._parts = [self._decomposed(length) for length in LENGTHS]
 
-    def _centered(self, matrix: Tensor) -> Tensor:
-        """A matrix (F, B, X) less what a level could explain, so that nothing depends on it."""
-        return matrix - self._unit[:, :, None] * (self._unit[:, None] @ matrix)
-
-    def _decomposed(self, length: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        covariance = kernel(self.columns.z, length).expand(len(self._sqrt), -1, -1)
-        inner = self._centered(self._sqrt[:, :, None] * covariance * self._sqrt[:, None])
-        inner = self._centered(inner.mT)
-        values, vectors = torch.linalg.eigh((inner + inner.mT) / 2)
-        values = values.clamp(min=0)
-        rotated = (self._scaled[:, None] @ vectors)[:, 0]  # (D, B)
-        return covariance, values, vectors, rotated
+    def _decomposed(self, length: float) -> _Part:
+        variances, directions = torch.linalg.eigh(kernel(self.columns.z, length))
+        kept = variances > len(variances) * torch.finfo(variances.dtype).eps * variances[-1]
+        directions = directions[:, kept]
+        functions = directions * variances[kept].sqrt()  # (B, M)
+        seen = self._sqrt[:, :, None] * functions  # (F, B, M)
+        # Less what a level could explain, so that nothing depends on it.
+        seen = seen - self._unit[:, :, None] * (self._unit[:, None] @ seen)
+        values, vectors = torch.linalg.eigh(seen.mT @ seen)
+        pull = (self._scaled[:, None] @ seen @ vectors)[:, 0]  # (D, M)
+        return _Part(functions, directions, values.clamp(min=0), vectors, pull)
 
     @cached_property
     def amplitudes(self) -> Tensor:
         """a^2 of every node, where noise is 1: (L, S, F)."""
         shares = torch.tensor(SHARES, dtype=self.level.dtype, device=self.level.device)
         odds = shares / (1 - shares)
-        variances = torch.stack([values.sum(1) for _, values, _, _ in self._parts])  # (L, F)
+        variances = torch.stack([part.values.sum(1) for part in self._parts])  # (L, F)
         return odds[:, None] * (self.columns.n_entries / variances.clamp(min=_LEAST_VARIANCE))[:, None]
 
     @cached_property
@@ -142,26 +184,20 @@ class SmoothCurves:
         if self.columns.spread is None:
             return torch.ones_like(self.level)
         degrees = (self.columns.n_entries - 1).clamp(min=1)
+        of_flat = self._scaled.square().sum(1)  # (D,)
         evidence, log_noise = [], []
         for part, amplitudes in zip(self._parts, self.amplitudes, strict=True):
-            _, values, _, rotated = part
-            inflation = 1 + amplitudes[..., None] * values  # (S, F, B)
-            squares = (rotated**2 / inflation).sum(-1) + self.columns.spread  # (S, D)
+            squares = (of_flat - part.gain(amplitudes)).clamp(min=0) + self.columns.spread  # (S, D)
             log_noise.append((squares / degrees).log())
-            evidence.append(-0.5 * inflation.log().sum(-1) - 0.5 * degrees * squares.log())
+            evidence.append(-0.5 * part.inflation(amplitudes).log().sum(-1) - 0.5 * degrees * squares.log())
         weights = (torch.stack(evidence) + log_node_prior(self.level)[..., None]).flatten(0, 1).softmax(0)
         return (weights * torch.stack(log_noise).flatten(0, 1)).sum(0).exp()
 
     @cached_property
     def log_evidence(self) -> Tensor:
         """Log evidence of every node, against a flat curve: (L, S, D)."""
-        found = []
-        for part, amplitudes in zip(self._parts, self.amplitudes, strict=True):
-            _, values, _, rotated = part
-            inflation = 1 + amplitudes[..., None] * values  # (S, F, B)
-            gain = (rotated**2 / self.noise[:, None] * (1 - 1 / inflation)).sum(-1)
-            found.append(0.5 * (gain - inflation.log().sum(-1)))
-        return torch.stack(found)
+        parts = zip(self._parts, self.amplitudes, strict=True)
+        return torch.stack([0.5 * (p.gain(a) / self.noise - p.inflation(a).log().sum(-1)) for p, a in parts])
 
     @cached_property
     def log_joint(self) -> Tensor:
@@ -171,35 +207,26 @@ class SmoothCurves:
     def moments(self, length: int, share: int, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (d, B) and a root (d, B, B) of the covariance of some features' curves under a node.
 
-        Both leave out the level, which shapes do not depend on.
+        Both leave out the level, which shapes do not depend on. The root does not turn with the signs of eigenvectors,
+        which rounding decides.
         """
-        covariance, values, vectors, rotated = self._parts[length]
-        amplitude = self.amplitudes[length, share]
+        part, amplitude = self._parts[length], self.amplitudes[length, share]
         if len(amplitude) > 1:
-            covariance, values, vectors = covariance[features], values[features], vectors[features]
             amplitude = amplitude[features]
-            sqrt, unit = self._sqrt[features], self._unit[features]
-        else:
-            sqrt, unit = self._sqrt, self._unit
-        inflation = 1 + amplitude[:, None] * values  # (F, B)
-        scaled = sqrt[:, :, None] * covariance  # (F, B, B), from right to left
-        scaled = scaled - unit[:, :, None] * (unit[:, None] @ scaled)
-        gain = amplitude[:, None, None] * (scaled.mT @ vectors)
-        mean = (gain @ (rotated[features] / inflation)[..., None])[..., 0]
-        posterior = amplitude[:, None, None] * covariance - (gain / inflation[:, None]) @ gain.mT
-        return mean, root(posterior) * self.noise[features].sqrt()[:, None, None]
+            part = replace(part, values=part.values[features], vectors=part.vectors[features])
+        mean = part.curves(part.shrinkage(amplitude) * part.pull[features])
+        sd = part.shrinkage(amplitude).sqrt()  # (F, M)
+        root_of_coordinates = (part.vectors * sd[:, None]) @ part.vectors.mT
+        spread = part.functions @ root_of_coordinates @ part.directions.T
+        return mean, spread * self.noise[features].sqrt()[:, None, None]
 
     def mean(self) -> Tensor:
         """Posterior mean of every feature's curve, averaged over nodes and a flat curve of the same weight: (B, D)."""
         joint = self.log_joint.flatten(0, 1)  # (L S, D)
         weights = torch.cat([joint, joint.new_zeros(1, joint.shape[1])]).softmax(0)[:-1].view_as(self.log_evidence)
         mean = torch.zeros_like(self._scaled)
-        for length, weight in enumerate(weights):  # (S, D)
-            covariance, values, vectors, rotated = self._parts[length]
-            amplitudes = self.amplitudes[length][..., None]  # (S, F, 1)
-            shrunk = (weight[..., None] * amplitudes * rotated / (1 + amplitudes * values)).sum(0)  # (D, B)
-            onto = (self._centered(self._sqrt[:, :, None] * covariance)).mT @ vectors
-            mean += (onto @ shrunk[..., None])[..., 0]
+        for part, amplitudes, weight in zip(self._parts, self.amplitudes, weights, strict=True):
+            mean += part.curves((weight[..., None] * part.shrinkage(amplitudes)).sum(0) * part.pull)
         mean -= (self._share * mean).sum(1, keepdim=True)
         return (self.level[:, None] + mean).T
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ _MORE_COMPONENTS = 2
 #: landmarks, and samples that each should stand for
 _MOST_LANDMARKS, _SAMPLES_PER_LANDMARK = 256, 4
 #: Entries of the rows, at equal distances, in which the components of a stored table are looked for first. Each step of
-#: that search is a pass over them.
+#: that search is a pass over them. Of so many entries, logs of counts are held from one pass to the next.
 _SAMPLED_ENTRIES = 8_000_000
 #: directions, beside the components that are wanted, that are then carried through passes over the whole table
 _MORE_DIRECTIONS = 8
@@ -53,6 +53,7 @@ class _NormalizedTable:
         self._source = source
         self._counts = counts
         self._weights = source.weights
+        self._held: list[tuple[slice, Any]] | None = None
         #: total that counts are brought to
         self.size = size if size is not None else self._median_size() if counts else 1.0
         #: of every column, over its observed entries: (D,)
@@ -79,9 +80,10 @@ class _NormalizedTable:
         """Chunks of rows with their normalised values."""
         return (block for _, block in self._filled_blocks())
 
-    def _filled_blocks(self) -> Iterator[tuple[slice, Any]]:
-        for index, block, observed in self._blocks():
-            yield index, (block if observed is None else np.where(observed, block, self.mean))
+    def _filled_blocks(self) -> Iterable[tuple[slice, Any]]:
+        if self._held is not None:
+            return self._held
+        return ((i, block if seen is None else np.where(seen, block, self.mean)) for i, block, seen in self._blocks())
 
     def _blocks(self) -> Iterator[tuple[slice, Any, np.ndarray | None]]:
         """Numbers of some rows, their normalised values, and which of these are observed."""
@@ -94,14 +96,17 @@ class _NormalizedTable:
         size = np.asarray(counts.sum(1)).ravel()
         factor = self.size / np.where(size > 0, size, 1)
         if sp.issparse(counts):
-            return sp.csr_array(sp.diags_array(factor) @ counts).log1p()
+            values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr)))
+            return sp.csr_array((values, counts.indices, counts.indptr), shape=counts.shape)
         return np.log1p(counts * factor[:, None])
 
     def held(self) -> _NormalizedTable:
-        """The same with its rows held in memory, for tables of which these can be."""
-        if not self._source.is_stored:
-            return self
-        return _NormalizedTable(self._source.in_memory(), self._counts, self.size, self.mean)
+        """The same with its rows held in memory, for tables of which these can be, and what is slow to make of them."""
+        source = self._source.in_memory() if self._source.is_stored else self._source
+        held = _NormalizedTable(source, self._counts, self.size, self.mean)
+        if self._counts and source.n_stored <= _SAMPLED_ENTRIES:
+            held._held = list(held._filled_blocks())
+        return held
 
     def times(self, directions: np.ndarray) -> np.ndarray:
         """Rows times directions (D, C): (N, C)."""

@@ -149,10 +149,24 @@ class ExpectationSteps:
     def _expectation(self) -> tuple[GridStatistics, LatentGrid]:
         """The E-step, and the points that have rows; or what it was before where it cannot have changed."""
         if not self._stays:
-            return expected_statistics(self._module, self._source, self._grid), self._grid
+            grid = self._grid_at(self._module.latent_temperature)
+            return expected_statistics(self._module, self._source, grid), grid
         if self._found is None:
             self._found = where_rows_are(expected_statistics(self._module, self._source, self._grid), self._grid)
         return self._found
+
+    def _grid_at(self, temperature: float) -> LatentGrid:
+        """The grid at a temperature: with heat q(z) gets broader, and needs fewer points.
+
+        Of the narrowest q(z) that the grid can tell, the standard deviation is one spacing. Heat divides the precision
+        that it has beyond the prior's, which is 1. The grid gets coarser by as much as that q(z) gets broader. Where
+        rows have priors of their own, these stay as narrow as they are.
+        """
+        if self._source.context.axis is not None:
+            return self._grid
+        variance = self._grid.spacing**2
+        precision = 1 + (1 / variance - 1) / temperature
+        return self._grid.coarser(max(1.0, 1 / math.sqrt(precision * variance)))
 
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:

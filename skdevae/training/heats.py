@@ -62,7 +62,8 @@ def worth_fitting(
     fine = grid_of(source, settings)
     options = exact_options(source, fine, settings, defaults)
     hottest = torch.tensor([starting_temperature(module, source, fine) for module in modules]).to(source.like)
-    heat = _Heat(modules, source, summary, _coarser(fine, settings))
+    coarse = fine.coarser(_POINTS_FOR_ONE ** (1 / fine.n_components))
+    heat = _Heat(modules, source, summary, coarse)
     n_epochs = max(1, math.ceil(_SHARE * options.annealed_epochs))
     heat.run(n_epochs, options, hottest)
     best = heat.bounds().argsort(descending=True, stable=True)[: math.ceil(_FINALISTS * len(modules))]
@@ -76,12 +77,6 @@ def worth_fitting(
     winner = int(bounds.argmax())
     has_lead = bool(bounds[winner] > bounds[0] + n_epochs * settings.tol)
     return [0, int(running[winner])] if has_lead else [0]
-
-
-def _coarser(grid: LatentGrid, settings: FitSettings) -> LatentGrid:
-    """A grid of the same extent with a share of the points."""
-    n_points = max(3, math.ceil(len(grid.axis) / _POINTS_FOR_ONE ** (1 / grid.n_components)))
-    return LatentGrid.standard_normal(n_points, settings.z_max, grid.n_components).to(grid.points)
 
 
 def _fields(sums: GridStatistics) -> tuple[Tensor, ...]:
