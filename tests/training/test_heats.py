@@ -53,12 +53,12 @@ def case(request):
     X = _table(request.param.split(",")[0])
     model = estimator(max_epochs=1, random_state=0, **options).fit(X)
     source = model._for_inference(X).source
-    modules = []
+    modules, summary = [], summarize_columns(source, model.module_.likelihood.counts)
     for seed, positions in model._starts(source, None, list(range(R))):
         module = build_model(model._config_, generator_from(seed)).double()
-        [(started, _)] = model._modules_started(module, source, positions, seed)
+        [(started, _)] = model._modules_started(module, source, summary, positions, seed)
         modules.append(started)
-    return modules, source, summarize_columns(source, modules[0].likelihood.counts)
+    return modules, source, summary
 
 
 def test_bounds_are_those_of_each_model_alone(case):
