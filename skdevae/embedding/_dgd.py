@@ -174,7 +174,9 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
         grid. It is rounded up to a power of two.
     device : str, default="auto"
-        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
+        Torch device of fits. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``. A fitted model
+        answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
+        ``model.module_.to("cuda")``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.

@@ -153,7 +153,9 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
         of X. None points each axis so that the features' correlations with it add up to zero or more.
     device : str, default="auto"
-        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
+        Torch device of fits. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``. A fitted model
+        answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
+        ``model.module_.to("cuda")``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.

@@ -189,7 +189,9 @@ class BasisVAEClusterer(FeatureClusterer):
         of X. None points each axis so that the features' correlations with it add up to zero or more. If
         ``"decreasing"`` is among the behaviours of ``basis`` and ``"increasing"`` is not, they add up to zero or less.
     device : str, default="auto"
-        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
+        Torch device of fits. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``. A fitted model
+        answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
+        ``model.module_.to("cuda")``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.

@@ -155,7 +155,9 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
         come first: where features are constrained, the axes point as the constraints say, and a warning says if that is
         not what was asked for.
     device : str, default="auto"
-        Torch device. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``.
+        Torch device of fits. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``. A fitted model
+        answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
+        ``model.module_.to("cuda")``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.
