@@ -382,16 +382,19 @@ def warm_up(device: str, X: csr_array) -> None:
 
 
 def tests(device: str, short: bool, clock: Clock) -> None:
-    quiet = [
-        "-q",
+    # Warnings of versions of torch other than ours are no failures here.
+    options = [
+        "-v",
+        "--tb=short",
+        "--durations=5",
         "-n",
         "4",
         "-p",
         "no:cacheprovider",
         "-W",
         "ignore::DeprecationWarning",
-    ]  # of other versions of torch
-    command = [sys.executable, "-m", "pytest", *options, "--durations=5", str(TESTS)]
+    ]
+    command = [sys.executable, "-m", "pytest", *options, str(TESTS)]
     subprocess.run(command, cwd=TESTS.parents[1], check=True, timeout=max(1.0, clock.left))
 
 
