@@ -14,7 +14,7 @@ prior that do.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -58,27 +58,41 @@ def behavior_evidence(curves: SmoothCurves, behaviors: Sequence[str], margin: fl
     joint = curves.log_joint  # (L, S, D)
     best = joint.flatten(0, 1).amax(0)  # (D,)
     evidence = torch.full((len(best), len(behaviors)), -torch.inf).to(best)
-    for length in range(joint.shape[0]):
-        for share in range(joint.shape[1]):
-            features = (joint[length, share] > best - _NEGLIGIBLE).nonzero()[:, 0]
-            for part in features.split(max(1, _DRAW_ENTRIES // (_DRAWS * len(columns.z)))):
-                shares = _posterior_shares(curves, length, share, part, behaviors, margin)
-                term = joint[length, share, part, None] + shares.log() - log_prior[length]
-                evidence[part] = torch.logaddexp(evidence[part], term)
+    for nodes in _judged_together(joint > best - _NEGLIGIBLE, max(1, _DRAW_ENTRIES // (_DRAWS * len(columns.z)))):
+        draws = torch.cat([_posterior_draws(curves, *node) for node in nodes], 1)
+        shares = _shares(shapes_of(draws, behaviors, margin), behaviors)
+        for (length, share, part), own in zip(nodes, shares.split([len(part) for _, _, part in nodes]), strict=True):
+            term = joint[length, share, part, None] + own.log() - log_prior[length]
+            evidence[part] = torch.logaddexp(evidence[part], term)
     evidence = torch.maximum(evidence, best[:, None] - _EXCLUDED - misfit)
     if "flat" in behaviors:
         evidence[:, behaviors.index("flat")] = 0
     return evidence
 
 
-def _posterior_shares(
-    curves: SmoothCurves, length: int, share: int, features: Tensor, behaviors: Sequence[str], margin: float
-) -> Tensor:
+def _judged_together(chosen: Tensor, at_most: int) -> Iterator[list[tuple[int, int, Tensor]]]:
+    """Nodes (length, share) and some features for which they are ``chosen`` (L, S, D), ``at_most`` so many at once.
+
+    Few features have many nodes between them, each of a feature or two.
+    """
+    together: list[tuple[int, int, Tensor]] = []
+    for length, share in chosen.any(2).nonzero().tolist():
+        for part in chosen[length, share].nonzero()[:, 0].split(at_most):
+            if together and sum(len(others) for _, _, others in together) + len(part) > at_most:
+                yield together
+                together = []
+            together.append((length, share, part))
+    if together:
+        yield together
+
+
+def _posterior_draws(curves: SmoothCurves, length: int, share: int, features: Tensor) -> Tensor:
+    """Draws of the curves of some features under a node, in single precision: (B, d, R)."""
     # Single precision is enough to see which rules a curve keeps, and twice as fast.
     mean, spread = (moment.float() for moment in curves.moments(length, share, features))
     draws = _standard_draws(_DRAWS, mean.shape[1]).to(mean)  # (R, B)
     around = spread.transpose(0, 1) @ draws.T  # (B, d, R) or, of one spread for all features, (B, 1, R)
-    return _shares(shapes_of(mean.T[:, :, None] + around, behaviors, margin), behaviors)
+    return mean.T[:, :, None] + around
 
 
 def _shares(shapes: Tensor, behaviors: Sequence[str]) -> Tensor:

@@ -54,6 +54,11 @@ class ClusterAssignment(nn.Module):
         self.logits = nn.Parameter(torch.zeros(n_features, n_clusters))
 
     @property
+    def shape(self) -> torch.Size:
+        """(D, K)."""
+        return self.logits.shape
+
+    @property
     def responsibilities(self) -> Tensor:
         """phi, (D, K): the probability of each cluster for every feature."""
         return self.logits.softmax(1)
@@ -256,6 +261,11 @@ class OnlyCandidate(nn.Module):
     def __init__(self, n_features: int):
         super().__init__()
         self.responsibilities = nn.Buffer(torch.ones(n_features, 1), persistent=False)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(D, 1)."""
+        return self.responsibilities.shape
 
     @property
     def labels(self) -> Tensor:

@@ -353,7 +353,8 @@ def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> G
         expected = (counts @ log_mass).sum()
     else:
         expected = torch.where(counts > 0, counts * log_mass, 0.0).sum()  # no mass may be where there can be none
-    divergence = torch.special.xlogy(counts, q).sum() - expected
+    log_q = q.clamp(min=_LEAST_SHARE).log()  # where there are no traces, 0 times this is 0
+    divergence = torch.linalg.vecdot(counts, log_q).sum() - expected
     return GridStatistics(weighted, positive, mass, divergence, n_counted(rows))
 
 

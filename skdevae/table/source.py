@@ -1,13 +1,14 @@
 """Row sources: one interface to the rows of a table, whether it is dense, sparse or memory-mapped.
 
 A :class:`RowSource` hands out some rows at a time, as :class:`DenseRows` or :class:`SparseRows`. Nothing else in the
-package knows how the table is stored, and no source ever holds a second, dense copy of it.
+package knows how the table is stored. No source holds a second copy of a large table, or a dense one of a sparse table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -267,6 +268,11 @@ class RowSource:
             observed = torch.from_numpy(~missing).to(self.like)
         return DenseRows(torch.from_numpy(block).to(self.like), observed, context)
 
+    @cached_property
+    def _every_row(self) -> DenseRows | SparseRows:
+        """All rows of a small table, which every epoch reads: made once."""
+        return self.rows(slice(0, len(self)))
+
     def _read(self, index: slice | np.ndarray) -> np.ndarray | sp.csr_array:
         """Some rows, on the scale of the table. Sparse ones have all of its columns, read or not."""
         block = self.table[index]
@@ -344,6 +350,9 @@ class RowSource:
         per_row = self.n_stored / max(1, len(self)) if self.is_sparse else self.n_features
         n_rows = min(n_rows, int(_DENSE_ENTRIES / max(1, per_row)))
         step = max(1, n_rows if most_rows is None else min(n_rows, most_rows))
+        if 0 < len(self) <= step and not self.is_large and not self.is_stored:
+            yield slice(0, len(self)), self._every_row
+            return
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
             yield index, self.rows(index)

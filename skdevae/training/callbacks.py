@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -133,6 +133,24 @@ def cosine_decay(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1))) + 1e-3
 
 
+class MeanTerms(Callback):
+    """Record the mean of each of some numbers that batches have recorded, by the batches' sizes, for every epoch.
+
+    As skorch's ``PassthroughScoring`` does for one number. On small tables, reading the history once for each costs
+    half as much as a gradient step.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self.names = names
+
+    def on_epoch_end(self, net, **kwargs):
+        epoch = net.history[-1]
+        batches = [batch for batch in epoch["batches"] if "train_batch_size" in batch]  # others are for validation
+        sizes = [batch["train_batch_size"] for batch in batches]
+        for name in self.names:
+            epoch[name] = float(np.average([batch[name] for batch in batches], weights=sizes))
+
+
 class Convergence(Callback):
     """Stop once the training loss has moved by less than ``tol`` nats a sample in each of ``patience`` epochs.
 
@@ -148,10 +166,10 @@ class Convergence(Callback):
         self.converged_ = False
 
     def on_epoch_end(self, net, **kwargs):
-        losses = np.array(net.history[:, "train_loss"])
-        if len(losses) > self.start + self.patience and np.all(
-            np.abs(np.diff(losses[-self.patience - 1 :])) < self.tol
-        ):
+        if len(net.history) <= self.start + self.patience:
+            return
+        losses = np.array(net.history[-self.patience - 1 :, "train_loss"])
+        if np.all(np.abs(np.diff(losses)) < self.tol):
             self.converged_ = True
             raise KeyboardInterrupt  # how skorch's callbacks end a fit
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
+from skorch.callbacks import Callback, LRScheduler
 from skorch.history import History
 from torch import nn
 
 from ..nn.models import GenerativeModel
 from .callbacks import (
     Convergence,
+    MeanTerms,
     PatientEarlyStopping,
     PatientPlateau,
     ProgressBar,
@@ -155,10 +156,9 @@ def raise_unless_finite(module: nn.Module) -> None:
 
 def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
     chosen: list[tuple[str, Callback]] = [
-        (f"_skdevae_record_{term}", PassthroughScoring(f"train_{term}", lower_is_better=None, on_train=True))
-        for term in _TERMS
+        ("_skdevae_terms", MeanTerms([f"train_{term}" for term in _TERMS])),
+        ("_skdevae_learning_rate", _decay(options)),
     ]
-    chosen.append(("_skdevae_learning_rate", _decay(options)))
     if options.early_stopping:
         stop = PatientEarlyStopping(
             options.annealed_epochs,

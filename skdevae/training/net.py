@@ -54,6 +54,7 @@ class LatentVariableNet(NeuralNet):
         """Train, and tell a callback that ends training from an interrupt: skorch itself swallows both."""
         self._interrupts = interrupts_of_this_fit()
         self._stopped_by_callback = self._has_epoch = False
+        super()._set_training(True)
         try:
             return super().fit_loop(X, y, epochs, **kwargs)
         except KeyboardInterrupt:
@@ -79,6 +80,11 @@ class LatentVariableNet(NeuralNet):
         if self._interrupts.noted and self._has_epoch:
             raise KeyboardInterrupt  # ends training in skorch's way
 
+    def _set_training(self, training=True):
+        """Set the mode of the module, where it is not in it: visiting all of its parts costs much of a small step."""
+        if self.module_.training != training or self.criterion_.training != training:
+            super()._set_training(training)
+
     def train_step_single(self, batch: ModuleInputs, **fit_params: Any) -> dict:
         """One forward and backward pass."""
         self._set_training(True)
@@ -101,8 +107,8 @@ class LatentVariableNet(NeuralNet):
         return self.criterion_(y_pred, y_true)
 
     def _record(self, terms: LossTerms, prefix: str) -> None:
-        for name, value in terms.named().items():
-            self.history.record_batch(f"{prefix}_{name}", value)
+        batch = self.history[-1, "batches", -1]
+        batch.update({f"{prefix}_{name}": value for name, value in terms.named().items()})
 
     def _raise_unless_finite(self, terms: LossTerms, loss: torch.Tensor) -> None:
         if torch.isfinite(loss):

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, log_expit
 
-from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
+from skdevae.nn.latent_grid import GridStatistics
+from skdevae.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, LinearLikelihood
+from skdevae.nn.likelihoods.gaussian import _SumsOfSquares
 from skdevae.table.column_summary import summarize_columns
 from skdevae.table.source import RowSource
 
@@ -605,3 +607,34 @@ def test_curves_of_any_height_have_finite_probabilities_means_draws_and_gradient
     drawn = likelihood.double().sample(curves.detach().double(), z.double(), torch.Generator().manual_seed(0))
     assert torch.equal(drawn, drawn.floor())
     assert drawn.isfinite().all()
+
+
+def _sums_and_curves(masses, seed=0):
+    """Sums at 5 points of 4 features, and curves of 3 candidates of each; float64."""
+    generator = torch.Generator().manual_seed(seed)
+    weighted = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    mass = torch.rand(5, masses, generator=generator, dtype=torch.float64)
+    curves = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)
+    return GridStatistics(weighted, None, mass, torch.zeros(()), 7.0), curves
+
+
+@pytest.mark.parametrize("masses", [1, 4])
+def test_expected_sums_of_measurements_are_those_of_their_coefficients(masses):
+    statistics, curves = _sums_and_curves(masses)
+    likelihood, z, weights = _likelihood("gaussian", 4), torch.zeros(5, 1), torch.rand(3, 4, dtype=torch.float64)
+    found, gradients = [], []
+    for form in (Gaussian, LinearLikelihood):
+        at = curves.clone().requires_grad_()
+        sums = form.expected_sums(likelihood, statistics, at, z, weights)
+        found.append(sums.detach())
+        gradients.append(torch.autograd.grad(sums.square().sum(), (at, likelihood.raw_scale)))
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("masses", [1, 4])
+def test_expected_sums_have_the_derivatives_of_differences(masses):
+    statistics, curves = _sums_and_curves(masses)
+    arguments = [part.requires_grad_() for part in (curves, statistics.weighted, statistics.mass)]
+    assert torch.autograd.gradcheck(_SumsOfSquares.apply, arguments)
+    assert torch.autograd.gradgradcheck(_SumsOfSquares.apply, arguments)

@@ -140,6 +140,13 @@ def test_chunks_cover_all_rows_in_order(stored):
     np.testing.assert_array_equal(again, table)
 
 
+def test_rows_of_a_small_table_in_memory_are_made_once():
+    source = _source(_counts())
+    [(index, rows)], [(_, again)] = source.chunks(), source.chunks()
+    assert rows is again
+    torch.testing.assert_close(rows.values, source.rows(index).values)
+
+
 def test_chunks_make_progress_however_wide_the_grid():
     chunks = list(_source(_counts()).chunks(10 * rows_module._CHUNK_ENTRIES))
     assert [len(rows) for _, rows in chunks] == [1] * N

@@ -14,7 +14,8 @@ import torch
 from agreement import assert_agree
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
+from skorch.history import History
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skdevae import BasisDeVAEClusterer
@@ -135,6 +136,13 @@ def test_callbacks_hear_of_every_step(inference):
         "on_epoch_end": 3 * n_fits,
         "on_train_end": n_fits,
     }
+
+
+def test_terms_are_averaged_as_skorch_averages_losses():
+    weighted = PassthroughScoring("train_reconstruction", lower_is_better=None, on_train=True)
+    history = quick(inference="amortized", batch_size=30, early_stopping=True, max_epochs=2).fit(TABLE).history_
+    for epoch, mean in enumerate(history[:, "train_reconstruction"]):
+        assert mean == pytest.approx(weighted.get_avg_score(History(history[: epoch + 1])), rel=1e-12)
 
 
 def test_callbacks_may_have_names_and_see_the_terms():

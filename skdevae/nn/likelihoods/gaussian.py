@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ..latent_grid import GridStatistics
 from ..layers import inverse_softplus
-from ..linear_tables import LinearTables
+from ..linear_tables import ALL_COLUMNS, LinearTables
 from ..rows import Rows
 from .linear import ColumnSummary, LinearLikelihood
 
@@ -50,6 +51,18 @@ class Gaussian(LinearLikelihood):
         slope = curves * scale**-2
         return LinearTables(-0.5 * curves * slope, slope, None)
 
+    def expected_sums(
+        self,
+        statistics: GridStatistics,
+        curves: Tensor,
+        z: Tensor,
+        weights: Tensor | None = None,
+        columns: slice = ALL_COLUMNS,
+    ) -> Tensor:
+        (scale,) = self.own_of_columns(weights, columns)
+        sums: Tensor = _SumsOfSquares.apply(curves, statistics.weighted, statistics.mass)
+        return sums * scale**-2
+
     def information(self, curves: Tensor, z: Tensor) -> Tensor:
         return (self.scale**-2).expand_as(curves)
 
@@ -58,19 +71,17 @@ class Gaussian(LinearLikelihood):
         return -0.5 * (x / scale) ** 2
 
     def constant_at_zero(self) -> Tensor:
-        return -self._log_normalizer()
+        return -_log_normalizer(self.scale)
 
     def column_constant(self, summary: ColumnSummary) -> Tensor:
-        return -0.5 * summary.sum_of_squares * self.scale**-2 - summary.n_observed * self._log_normalizer()
+        scale = self.scale
+        return -0.5 * summary.sum_of_squares * scale**-2 - summary.n_observed * _log_normalizer(scale)
 
     def row_constant(self, rows: Rows) -> Tensor:
-        squares, normalizer = super().row_constant(rows), self._log_normalizer()
+        squares, normalizer = super().row_constant(rows), _log_normalizer(self.scale)
         if rows.observed is None:
             return squares - normalizer.sum()
         return squares - rows.observed @ normalizer
-
-    def _log_normalizer(self) -> Tensor:
-        return self.scale.log() + 0.5 * math.log(2 * math.pi)
 
     def mean(self, curves: Tensor, z: Tensor) -> Tensor:
         return curves
@@ -91,3 +102,34 @@ class Gaussian(LinearLikelihood):
 
     def reported(self, units: Tensor) -> dict[str, Tensor]:
         return {"noise_scale_": self.scale.double() * units}
+
+
+def _log_normalizer(scale: Tensor) -> Tensor:
+    return scale.log() + 0.5 * math.log(2 * math.pi)
+
+
+class _SumsOfSquares(torch.autograd.Function):
+    """``sum over p of (x c - m c^2 / 2)`` for curves c (P, K, D), sums x (P, D) and masses m (P, D) or (P, 1): (K, D).
+
+    Autograd by itself would take a pass over an array of the curves' size for every product.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(curves: Tensor, weighted: Tensor, mass: Tensor) -> Tensor:
+        return (torch.addcmul(weighted[:, None], mass[:, None], curves, value=-0.5) * curves).sum(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        curves, weighted, mass = ctx.saved_tensors
+        of_curves = gradient * torch.addcmul(weighted[:, None], mass[:, None], curves, value=-1)
+        of_weighted = (gradient * curves).sum(1) if ctx.needs_input_grad[1] else None
+        of_mass = (
+            (-0.5 * gradient * curves.square()).sum(1).sum_to_size(mass.shape) if ctx.needs_input_grad[2] else None
+        )
+        return of_curves, of_weighted, of_mass

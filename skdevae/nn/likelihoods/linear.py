@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..latent_grid import GridStatistics
 from ..layers import scale_gradient
 from ..linear_tables import ALL_COLUMNS, LinearTables
 from ..rows import DenseRows, Rows
@@ -73,6 +74,15 @@ class LinearLikelihood(Likelihood):
         """``constant(0)`` of every feature: (D,), or a scalar."""
         return torch.zeros(())
 
+    def own_of_columns(self, weights: Tensor | None, columns: slice) -> tuple[Tensor, ...]:
+        """:meth:`own_parameters` of some features, (d,) each; with the ``weights`` of :meth:`tables`, (K, d)."""
+        own = self.own_parameters()
+        if columns != ALL_COLUMNS:
+            own = tuple(parameter[columns] for parameter in own)
+        if weights is not None:
+            own = tuple(scale_gradient(parameter.expand_as(weights), weights) for parameter in own)
+        return own
+
     def tables(
         self, curves: Tensor, z: Tensor, weights: Tensor | None = None, columns: slice = ALL_COLUMNS
     ) -> LinearTables:
@@ -81,10 +91,22 @@ class LinearLikelihood(Likelihood):
         ``weights`` (K, d), where given, scale the gradient that each behaviour sends to the feature's own parameters.
         Behaviours that a feature does not follow then do not pull at them.
         """
-        own = tuple(parameter[columns] for parameter in self.own_parameters())
-        if weights is not None:
-            own = tuple(scale_gradient(parameter.expand_as(weights), weights) for parameter in own)
+        own = self.own_of_columns(weights, columns)
         return self.coefficients(curves, z.view(len(z), *[1] * (curves.ndim - 1), -1), *own)
+
+    def expected_sums(
+        self,
+        statistics: GridStatistics,
+        curves: Tensor,
+        z: Tensor,
+        weights: Tensor | None = None,
+        columns: slice = ALL_COLUMNS,
+    ) -> Tensor:
+        """Sum over samples of the expected log-likelihood of some features, (K, d), less what no curve changes.
+
+        ``statistics`` are their sums at curves (P, K, d) and z (P, Q); for ``weights`` see :meth:`tables`.
+        """
+        return statistics.expected_log_likelihood(self.tables(curves, z, weights, columns))
 
     # ---- the contract of every likelihood, by way of the tables -----------------------------------------------------
 

@@ -257,9 +257,7 @@ class GenerativeModel(nn.Module):
     @property
     def entries_per_point(self) -> int:
         """Size of the largest arrays that curves at one point of the latent need."""
-        return max(
-            self.decoder.nodes_per_point * self.assignment.responsibilities.numel(), self.decoder.weights_per_point
-        )
+        return max(self.decoder.nodes_per_point * self.assignment.shape.numel(), self.decoder.weights_per_point)
 
     def _points_at_once(self) -> int:
         return max(1, _CURVE_ENTRIES // self.entries_per_point)
@@ -290,7 +288,7 @@ class GenerativeModel(nn.Module):
         weights = self.assignment.responsibilities.T if weights is None else weights
 
         def of_block(points: Any, part: Tensor, block: slice) -> LinearTables:
-            return self._candidate_tables(points, part, block).average(weights[:, block])
+            return self._tables_of(self.decoder(points, columns=block), part, block).average(weights[:, block])
 
         return self._tables_at(z, of_block)
 
@@ -298,24 +296,20 @@ class GenerativeModel(nn.Module):
         """Likelihood coefficients of features at given curves (P, D) at z (P, Q): (P, D)."""
         return self._tables_of(curves, z, ALL_COLUMNS)
 
-    def _candidate_tables(
-        self, points: Any, z: Tensor, block: slice, phi: Tensor | None = None, offsets: Tensor | None = None
-    ) -> LinearTables:
-        """Coefficients of all candidates of a block of features, (P, K, d), at z (P, Q), prepared as ``points``.
-
-        ``phi`` (K, D), where given, scales the gradient to what candidates or features share.
-        """
-        weights = None if phi is None else phi[:, block]
-        return self._tables_of(self.decoder(points, weights, block), z, block, weights, offsets)
-
-    def _tables_of(
-        self, curves: Tensor, z: Tensor, block: slice, weights: Tensor | None = None, offsets: Tensor | None = None
-    ) -> LinearTables:
+    def _tables_of(self, curves: Tensor, z: Tensor, block: slice) -> LinearTables:
         """Coefficients of a block of features at curves (P, ..., d) and z (P, Q), in all strata."""
+        return self.linear_likelihood.tables(*self._in_strata(curves, z, block), columns=block)
+
+    def _in_strata(
+        self, curves: Tensor, z: Tensor, block: slice, offsets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Curves (P, ..., d) of a block of features, and z (P, Q), in all strata: (L P, ..., d) and (L P, Q).
+
+        ``offsets`` (L, D) are those of the strata, where not the present ones.
+        """
         offsets = self.stratum_offsets if offsets is None else offsets
         offsets = None if offsets is None else offsets[:, block]
-        curves, z = spread_over_strata(curves, offsets), repeated_over_strata(z, offsets)
-        return self.linear_likelihood.tables(curves, z, weights, block)
+        return spread_over_strata(curves, offsets), repeated_over_strata(z, offsets)
 
     def _tables_at(self, z: Tensor, of_block: Callable[[Any, Tensor, slice], LinearTables]) -> LinearTables:
         """Coefficients at z (P, Q) from those of blocks of features at some of the points, prepared as they need be."""
@@ -333,7 +327,7 @@ class GenerativeModel(nn.Module):
 
     def _blocks(self, n_points: int) -> list[slice]:
         """Blocks of features whose arrays (P, K, d) have a bounded size: one where the table is small."""
-        n_features, n_candidates = self.assignment.responsibilities.shape
+        n_features, n_candidates = self.assignment.shape
         n_points *= 1 if self.strata is None else len(self.strata)
         step = max(1, _BLOCK_ENTRIES // (n_points * n_candidates * self.decoder.nodes_per_point))
         if step >= n_features:
@@ -352,8 +346,10 @@ class GenerativeModel(nn.Module):
         points, blocks = self.prepared(z), self._blocks(len(z))
 
         def of_block(block: slice) -> Tensor:
-            tables = self._candidate_tables(points, z, block, phi, offsets)
-            return statistics.of_columns(block).expected_log_likelihood(tables)
+            weights = phi if phi is None or block == ALL_COLUMNS else phi[:, block]
+            curves, at = self._in_strata(self.decoder(points, weights, block), z, block, offsets)
+            sums = statistics if block == ALL_COLUMNS else statistics.of_columns(block)
+            return self.linear_likelihood.expected_sums(sums, curves, at, weights, block)
 
         if len(blocks) == 1:
             return of_block(blocks[0])
