@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .curve_shapes import shapes_of
+from .curve_shapes import shapes_of, shapes_of_both_signs
 from .smooth_curves import LENGTHS, SmoothCurves, kernel, root
 
 #: draws of each curve's posterior, and of the prior
@@ -124,11 +124,12 @@ def log_prior_shares(z: tuple[float, ...], behaviors: tuple[str, ...], margin: f
     be counted is extrapolated: the log of its share is about linear in the number of independent stretches of a curve.
     """
     points = torch.tensor(z, dtype=torch.float64)
-    draws = _standard_draws(_PRIOR_DRAWS, len(z)).float()
+    half = _standard_draws(_PRIOR_DRAWS, len(z))[: _PRIOR_DRAWS // 2].float()
     counts = []
     for length in LENGTHS:
-        curves = root(kernel(points, length)).float() @ draws.T  # (B, R)
-        counts.append(_shares(shapes_of(curves, behaviors, margin), behaviors) * _PRIOR_DRAWS + 0.5)
+        curves = root(kernel(points, length)).float() @ half.T  # (B, R)
+        shapes = torch.cat(shapes_of_both_signs(curves, behaviors, margin))
+        counts.append(_shares(shapes, behaviors) * _PRIOR_DRAWS + 0.5)
     shares = (torch.stack(counts) / _PRIOR_DRAWS).log()
     for k, name in enumerate(behaviors):
         if name not in ("flat", "free"):

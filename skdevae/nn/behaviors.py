@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from .integrals import IntegrationRule
-from .layers import Linear, inverse_softplus, squared_norms, weights_log_prior
+from .layers import Linear, inverse_softplus, weights_log_prior
 from .linear_tables import ALL_COLUMNS
 
 
@@ -81,7 +81,7 @@ def weighted_plane(target: Tensor, mass: Tensor, z: Tensor) -> tuple[Tensor, Ten
 
 def _smoothness(head: nn.Linear, precision: float | None) -> Tensor:
     """Log prior density of each feature's output weights, up to a constant: (D,)."""
-    return weights_log_prior(squared_norms(head.weight), precision)
+    return weights_log_prior(torch.linalg.vecdot(head.weight, head.weight), precision)
 
 
 class Monotone(Behavior):

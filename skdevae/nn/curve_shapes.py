@@ -17,6 +17,8 @@ from torch import Tensor
 #: behaviours that are defined by a rule, the simpler one first; those of the second line are the first ones' negatives
 _UPWARDS = ("increasing", "transient")
 _DOWNWARDS = ("decreasing", "dip")
+#: what the negative of a curve shows that shows one of them
+_NEGATIVES = dict(zip(_UPWARDS + _DOWNWARDS, _DOWNWARDS + _UPWARDS, strict=True))
 
 
 def greatest_fall(curves: Tensor) -> Tensor:
@@ -61,13 +63,29 @@ def broken_rules(curves: Tensor, behaviors: Sequence[str]) -> dict[str, Tensor]:
 
 def shapes_of(curves: Tensor, behaviors: Sequence[str], margin: float) -> Tensor:
     """The behaviour that every curve (B, ...) shows: its position among ``behaviors``, or -1 for none: (...)."""
-    broken = broken_rules(curves, behaviors)
-    tolerance = margin * (curves.amax(0) - curves.amin(0))
+    return _simplest(broken_rules(curves, behaviors), _tolerance(curves, margin), behaviors)
+
+
+def shapes_of_both_signs(curves: Tensor, behaviors: Sequence[str], margin: float) -> tuple[Tensor, Tensor]:
+    """:func:`shapes_of` the curves, and of their negatives, for less than it would cost to ask for each."""
+    broken = broken_rules(curves, [*_NEGATIVES])
+    of_negatives = {name: broken[negative] for name, negative in _NEGATIVES.items()}
+    tolerance = _tolerance(curves, margin)
+    return _simplest(broken, tolerance, behaviors), _simplest(of_negatives, tolerance, behaviors)
+
+
+def _tolerance(curves: Tensor, margin: float) -> Tensor:
+    """By how much curves (B, ...) may break a rule: (...)."""
+    return margin * (curves.amax(0) - curves.amin(0))
+
+
+def _simplest(broken: dict[str, Tensor], tolerance: Tensor, behaviors: Sequence[str]) -> Tensor:
+    """The simplest behaviour whose rule a curve breaks by less than its tolerance: see :func:`shapes_of`."""
     shape = torch.full_like(tolerance, -1, dtype=torch.int8)
     for group in zip(_UPWARDS, _DOWNWARDS, strict=True):
         least, shown = tolerance, torch.full_like(shape, -1)
         for name in group:
-            if name in broken:
+            if name in broken and name in behaviors:
                 better = broken[name] < least
                 least = torch.where(better, broken[name], least)
                 shown = torch.where(better, behaviors.index(name), shown)

@@ -5,6 +5,7 @@ None of them draws from torch's global generator.
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -220,10 +221,22 @@ def weights_log_prior(squared_norm: Tensor, precision: float | None) -> Tensor:
     return -torch.log1p(squared_norm / _TYPICAL_SIZE**2)
 
 
-class _SquaredNorms(torch.autograd.Function):
-    """Sums of squares along the last dimension. Autograd by itself would take several passes over what may be large."""
+class OwnGradient(torch.autograd.Function):
+    """Base of functions whose gradient is written out, and which :func:`torch.func.vmap` can map.
+
+    In every call torch asks for the signature of ``forward``. Finding it takes as long as several operations on a small
+    array, so it is found once.
+    """
 
     generate_vmap_rule = True
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        vars(cls)["forward"].__func__.__signature__ = inspect.signature(cls.forward)
+
+
+class _SquaredNorms(OwnGradient):
+    """Sums of squares along the last dimension. Autograd by itself would take several passes over what may be large."""
 
     @staticmethod
     def forward(weights: Tensor) -> Tensor:
@@ -250,10 +263,8 @@ def inverse_softplus(y: Tensor) -> Tensor:
     return y + torch.log(-torch.expm1(-y))
 
 
-class _ScaleGradient(torch.autograd.Function):
+class _ScaleGradient(OwnGradient):
     """The identity, whose gradient is multiplied by a factor."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, scale: Tensor) -> Tensor:

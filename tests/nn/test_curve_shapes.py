@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skdevae.nn.curve_shapes import broken_rules, greatest_fall, shapes_of
+from skdevae.nn.curve_shapes import broken_rules, greatest_fall, shapes_of, shapes_of_both_signs
 
 NAMES = ("increasing", "decreasing", "transient", "dip")
 NEGATED = {"increasing": "decreasing", "decreasing": "increasing", "transient": "dip", "dip": "transient"}
@@ -163,3 +163,11 @@ def test_dimensions_after_the_first_are_curves_of_their_own():
     together = shapes_of(curves, NAMES, 0.25)
     one_by_one = [[shapes_of(curve, NAMES, 0.25).item() for curve in row.T] for row in curves.unbind(1)]
     assert together.tolist() == one_by_one
+
+
+@pytest.mark.parametrize("behaviors", OFFERED, ids="-".join)
+def test_both_signs_are_judged_as_each_of_them(behaviors):
+    curves = _curves()
+    ours, of_negatives = shapes_of_both_signs(curves, behaviors, 0.25)
+    assert torch.equal(ours, shapes_of(curves, behaviors, 0.25))
+    assert torch.equal(of_negatives, shapes_of(-curves, behaviors, 0.25))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ..latent_grid import GridStatistics
-from ..layers import inverse_softplus
+from ..layers import OwnGradient, inverse_softplus
 from ..linear_tables import ALL_COLUMNS, LinearTables
 from ..rows import Rows
 from .linear import ColumnSummary, LinearLikelihood
@@ -108,13 +108,11 @@ def _log_normalizer(scale: Tensor) -> Tensor:
     return scale.log() + 0.5 * math.log(2 * math.pi)
 
 
-class _SumsOfSquares(torch.autograd.Function):
+class _SumsOfSquares(OwnGradient):
     """``sum over p of (x c - m c^2 / 2)`` for curves c (P, K, D), sums x (P, D) and masses m (P, D) or (P, 1): (K, D).
 
     Autograd by itself would take a pass over an array of the curves' size for every product.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(curves: Tensor, weighted: Tensor, mass: Tensor) -> Tensor:
