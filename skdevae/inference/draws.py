@@ -64,6 +64,15 @@ def standard_normal_points(n_draws: int, n_components: int) -> Tensor:
     return torch.linalg.solve_triangular(factor, draws.T, upper=False).T
 
 
+def cubature_points(n_components: int) -> Tensor:
+    """The 2 Q points of equal weight under which cubic polynomials have their standard normal means: (2 Q, Q).
+
+    They lie on the axes (McNamee and Stenger, 1967). Float64.
+    """
+    half = math.sqrt(n_components) * torch.eye(n_components, dtype=torch.float64)
+    return torch.cat([half, -half])
+
+
 def standard_normal_rule(n_draws: int, n_components: int) -> tuple[Tensor, Tensor]:
     """Nodes (S, Q) and weights (S,) for expectations under a standard normal. Float64.
 

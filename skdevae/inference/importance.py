@@ -1,13 +1,14 @@
 """Importance sampling: the evidence of rows whose latent no grid can hold, and expectations under their posteriors.
 
-Each row has proposals of its own: Gaussians at the modes of its posterior (Laplace's approximation) in the proportions
-of the masses that they seem to have, wider ones at the same places, the prior, and in models with an encoder the
-encoder's posterior. Draws from all of them are weighted against their mixture (the balance heuristic), so that no
-weight is large where any proposal reaches.
+Each row has proposals of its own: a Gaussian for every hill of its posterior in the proportions of the masses that they
+seem to have, wider ones at the same places, the prior, and in models with an encoder the encoder's posterior. A hill's
+Gaussian is Laplace's approximation, improved by a step of Gaussian variational inference. Draws from all of them are
+weighted against their mixture (the balance heuristic), so that no weight is large where any proposal reaches.
 
-The *effective number of draws*, ``(sum w)^2 / sum w^2`` for weights w, says how well the proposals fit. Where it is
-less than half of the draws, the Gaussians are fitted to the weighted draws, and other draws are taken. Where it stays
-below a tenth of them, a warning says so.
+The *effective number of draws*, ``(sum w)^2 / sum w^2`` for weights w, says how well the proposals fit. A row for whose
+evidence few draws do as well as all of them would with :data:`_GOOD_SHARE` of them effective takes few. One that has
+fewer effective draws takes twice as many. Where that is not enough, the Gaussians are fitted to the weighted draws, and
+others are drawn, if that helps. Where less than a tenth of a row's draws are effective at the end, a warning says so.
 
 All rows share the same quasi-random points, so that nothing depends on a seed, or on which rows come together.
 """
@@ -27,24 +28,28 @@ from ..nn.models import GenerativeModel
 from ..nn.rows import DenseRows, Rows
 from ..table.source import RowSource
 from .draws import mixture_points, normal_quantiles, power_of_two, uniform_draws
-from .gaussian import GaussianApproximation, laplace, log_joint_at
+from .gaussian import GaussianApproximation, averaged, covariance_factor, log_joint_at, precision_at
 from .modes import Hills, ModeFinder
 from .proposals import Gaussians
 
-#: how many times as wide as Laplace's approximation the wider proposals are
+#: how many times as wide as the hills' Gaussians the wider proposals are
 _WIDENED = 1.5
-#: shares of the draws from the wider proposals, the prior and the encoder; Laplace's approximations get the rest
+#: shares of the draws from the wider proposals, the prior and the encoder; the hills' Gaussians get the rest
 _WIDER_SHARE, _PRIOR_SHARE, _ENCODER_SHARE = 1 / 2, 1 / 16, 1 / 4
 #: power of the masses of modes in whose proportions draws are taken: below one, since the masses are rough
 _MASS_POWER = 0.5
 #: fewest draws: enough for every proposal to have some
 _FEWEST_DRAWS = 4
-#: how often draws are taken at the most
-_ROUNDS = 4
-#: share of effective draws below which they are taken again
+#: fewest draws that tell how well the proposals fit, and the share of the wanted draws that is taken first
+_FIRST_DRAWS, _FIRST_SHARE = 64, 1 / 4
+#: how often proposals are refitted at the most, and the share of the weights' variance that must be left then at most
+_REFITS, _GAIN = 3, 1 / 2
+#: share of effective draws with which the wanted number of draws is enough
 _GOOD_SHARE = 0.8
 #: share of effective draws below which there is a warning
 _POOR_SHARE = 0.1
+#: fall (nats) promised by a step below which a search for a hill has ended: its Gaussian finds the middle itself
+_ARRIVED = 0.1
 #: height (nats) by which there must be a valley between two ends of searches, or else they are on one hill
 _VALLEY = 1e-3
 #: rows that are drawn for together
@@ -57,12 +62,14 @@ class WeightedDraws(NamedTuple):
     """Draws z (S, B, Q) of the latents of some rows, and the logs of their importance weights (S, B).
 
     ``log_known`` (S, B) are the logs of the weights that the draws would have if the posterior were the mixture of
-    Gaussians at its modes, with evidence 1. Their mean is known to be 1.
+    Gaussians at its hills, with evidence 1. Their mean is known to be 1. ``n_draws`` (B,) says how many draws there are
+    of each row: the others have no weight.
     """
 
     z: Tensor
     log_weights: Tensor
     log_known: Tensor
+    n_draws: Tensor
 
     @property
     def log_evidence(self) -> Tensor:
@@ -78,22 +85,60 @@ class WeightedDraws(NamedTuple):
         return torch.softmax(self.log_weights, 0)
 
     @property
+    def variance(self) -> Tensor:
+        """Variance of the weights about their known ones, in units of their mean: (B,)."""
+        surprises = self.n_draws * (self.shares - torch.softmax(self.log_known, 0))
+        return surprises.square().sum(0) / self.n_draws
+
+    @property
     def effective_share(self) -> Tensor:
         """The effective number of draws of each row, as a share of their number: (B,).
 
         It is the number of independent draws, with weights that vary by their mean, that would err as much.
         """
-        surprises = len(self.z) * (self.shares - torch.softmax(self.log_known, 0))
-        return 1 / (1 + surprises.square().mean(0))
+        return 1 / (1 + self.variance)
 
     def take(self, rows: Tensor) -> WeightedDraws:
         """Those of some rows."""
-        return WeightedDraws(*(field[:, rows] for field in self))
+        return WeightedDraws(*(field[..., rows, :] if field.ndim == 3 else field[..., rows] for field in self))
 
-    def put_(self, rows: Tensor, others: WeightedDraws) -> None:
-        """Replace those of some rows."""
-        for field, value in zip(self, others, strict=True):
+    def with_more(self, rows: Tensor, others: WeightedDraws) -> WeightedDraws:
+        """These draws, and others of some rows."""
+        longer = self._padded(len(self.z) + len(others.z))
+        for field, value in zip(longer[:3], others[:3], strict=True):
+            field[len(self.z) :, rows] = value
+        longer.n_draws[rows] += others.n_draws
+        return longer
+
+    def with_others(self, rows: Tensor, others: WeightedDraws) -> WeightedDraws:
+        """These draws, but others instead of those of some rows."""
+        n = max(len(self.z), len(others.z))
+        changed, others = self._padded(n), others._padded(n)
+        for field, value in zip(changed[:3], others[:3], strict=True):
             field[:, rows] = value
+        changed.n_draws[rows] = others.n_draws
+        return changed
+
+    def _padded(self, n: int) -> WeightedDraws:
+        """A copy with room for n draws. The further ones have no weight, and lie where others are."""
+        n_more = n - len(self.z)
+        nothing = torch.full_like(self.log_weights[:1], -torch.inf).expand(n_more, -1)
+        z = torch.cat([self.z, self.z[:1].expand(n_more, -1, -1)])
+        log_weights, log_known = (torch.cat([field, nothing]) for field in (self.log_weights, self.log_known))
+        return WeightedDraws(z, log_weights, log_known, self.n_draws.clone())
+
+
+class _Case(NamedTuple):
+    """Rows, the Gaussians of their hills with shares that add up to one, and what an encoder takes for posteriors."""
+
+    rows: DenseRows
+    gaussians: Gaussians
+    encoded: GaussianApproximation | None
+
+    def take(self, rows: Tensor) -> _Case:
+        """Some of the rows."""
+        encoded = None if self.encoded is None else GaussianApproximation(*(field[rows] for field in self.encoded))
+        return _Case(self.rows.take(rows), self.gaussians.take(rows), encoded)
 
 
 class ImportanceSampler:
@@ -105,15 +150,18 @@ class ImportanceSampler:
         In evaluation mode.
     n_draws : int
         Draws for each row. It is rounded up to a power of two.
+    only_evidence : bool, default=False
+        Whether nothing but the evidence is asked for. Then rows take fewer draws where these are enough.
     """
 
-    def __init__(self, model: GenerativeModel, n_draws: int):
+    def __init__(self, model: GenerativeModel, n_draws: int, *, only_evidence: bool = False):
         self.model = model
         self.prior = model.latent_prior()
-        self._find = ModeFinder(model)
-        n = power_of_two(max(n_draws, _FEWEST_DRAWS))
-        uniform = uniform_draws(_ROUNDS * n, 1 + model.n_components).to(self.prior.means)
-        self._rounds = uniform.split(n)
+        self._find = ModeFinder(model, _ARRIVED)
+        self._n_draws = n = power_of_two(max(n_draws, _FEWEST_DRAWS))
+        self._n_first = min(n, max(_FIRST_DRAWS, int(_FIRST_SHARE * n))) if only_evidence else n
+        points = uniform_draws(2 * n * (1 + _REFITS), 1 + model.n_components)
+        self._rounds = points.to(self.prior.means).split(2 * n)
 
     def __call__(
         self, rows: DenseRows, predicted: Tensor | None = None, encoded: GaussianApproximation | None = None
@@ -123,23 +171,47 @@ class ImportanceSampler:
         ``predicted`` (B, Q) is one place more that modes are looked for from, and ``encoded`` is what an encoder takes
         for the posterior.
         """
-        at_modes = self._at_modes(rows, self._find.hills(rows, predicted))
-        drawn = self._draw(rows, at_modes, encoded, self._rounds[0])
-        half = math.log(0.5)
-        # With two Gaussians for every mode, one can become the posterior's tails.
-        fitted = Gaussians.joined([at_modes.shared(half), at_modes.widened(_WIDENED).shared(half)])
+        case = _Case(rows, self._at_hills(rows, self._find.hills(rows, predicted)), encoded)
+        drawn = self._enough(case, self._draw(case, self._rounds[0][: self._n_first]), self._rounds[0])
+        # With two Gaussians for every hill, one can become the posterior's tails.
+        halves = case.gaussians.shared(math.log(0.5))
+        case = case._replace(gaussians=Gaussians.joined([halves, halves.widened(_WIDENED)]))
+        number = torch.arange(len(rows), device=drawn.z.device)
         for points in self._rounds[1:]:
-            again = (drawn.effective_share < _GOOD_SHARE).nonzero()[:, 0]
-            if not len(again):
+            poor = drawn.variance[number] > self._tolerated_variance(len(points))
+            if not poor.any():
                 break
-            before = drawn.take(again)
-            better_fitted = fitted.take(again).refitted(before.z, before.shares)
-            fitted.put_(again, better_fitted)
-            of_these = None if encoded is None else GaussianApproximation(*(field[again] for field in encoded))
-            after = self._draw(rows.take(again), better_fitted, of_these, points)
-            better = after.effective_share > before.effective_share
-            drawn.put_(again[better], after.take(better))
+            number, case = number[poor], case.take(poor)
+            before = drawn.take(number)
+            case = case._replace(gaussians=case.gaussians.refitted(before.z, before.shares))
+            after = self._draw(case, points[: self._n_first])
+            better = after.variance < _GAIN * before.variance
+            if not better.any():
+                break
+            number, case, before = number[better], case.take(better), before.take(better)
+            after = self._enough(case, after.take(better), points)
+            better = after.variance < before.variance
+            number, case = number[better], case.take(better)
+            drawn = drawn.with_others(number, after.take(better))
         return drawn
+
+    def _enough(self, case: _Case, drawn: WeightedDraws, points: Tensor) -> WeightedDraws:
+        """First draws of some rows, and others where these are too few. They are doubled, for only so many balance."""
+        while (n := len(drawn.z)) < len(points):
+            again = drawn.variance > self._tolerated_variance(n)
+            if not again.any():
+                break
+            drawn = drawn.with_more(again, self._draw(case.take(again), points[n : 2 * n]))
+        return drawn
+
+    def _tolerated_variance(self, n: int) -> float:
+        """Variance of weights with which n draws err as much as the wanted number does at :data:`_GOOD_SHARE`.
+
+        Of fewer than these as much is asked as if errors fell with 1 / n. At its best, that is what they do for
+        quasi-random points. Of more, as if draws were independent.
+        """
+        share = n / self._n_draws
+        return (1 / _GOOD_SHARE - 1) * (share**2 if share < 1 else share)
 
     def over(
         self, source: RowSource, predicted: Tensor | None = None, sd: Tensor | None = None, *, warns: bool = True
@@ -152,8 +224,8 @@ class ImportanceSampler:
         """
         model, shares = self.model, []
         source = replace(source, context=source.context.replaced(component=None))
-        # Laplace's approximation takes the derivatives of every curve by every component.
-        width = model.n_components * max(model.entries_per_point, len(self._rounds[0]))
+        # Curvatures take the derivatives of every curve by every component.
+        width = model.n_components * max(model.entries_per_point, 2 * self._n_draws)
         for index, chunk in source.chunks(width=width, most_rows=_DRAWN_ROWS):
             rows, start = chunk.dense(), None if predicted is None else predicted[index]
             encoded = None
@@ -163,15 +235,16 @@ class ImportanceSampler:
             shares.append(drawn.effective_share)
             yield index, rows, drawn
         if warns and shares:
-            _warn_of_few(torch.cat(shares), len(self._rounds[0]))
+            _warn_of_few(torch.cat(shares), self._n_draws)
 
-    def _at_modes(self, rows: DenseRows, hills: Hills) -> Gaussians:
-        """Laplace's approximation at every hill of each row, with the hills' masses for shares."""
+    def _at_hills(self, rows: DenseRows, hills: Hills) -> Gaussians:
+        """A Gaussian for every hill of each row, with the hills' masses for shares."""
         position, is_hill = self._distinct(rows, hills)
         row, rank = is_hill.nonzero(as_tuple=True)
         gaussians = Gaussians.none(len(rows), is_hill.shape[1], self.model.n_components, like=position)
-        there = rows.take(row)
-        found = laplace(self.model, there, position[row, rank], self.prior)
+        there, top = rows.take(row), position[row, rank]
+        of_laplace = GaussianApproximation(top, covariance_factor(precision_at(self.model, there, top, self.prior)))
+        found = averaged(self.model, there, of_laplace, self.prior)
         gaussians.mode[row, rank], gaussians.factor[row, rank] = found
         heights = log_joint_at(self.model, there, found.mode[None], self.prior)[0]
         gaussians.log_shares[row, rank] = heights + gaussians.log_volumes[row, rank]
@@ -193,12 +266,11 @@ class ImportanceSampler:
         order = (~is_hill).long().argsort(dim=1, stable=True)[:, : int(is_hill.sum(1).max())]
         return position.gather(1, order[..., None].expand(-1, -1, position.shape[2])), is_hill.gather(1, order)
 
-    def _draw(
-        self, rows: DenseRows, at_modes: Gaussians, encoded: GaussianApproximation | None, points: Tensor
-    ) -> WeightedDraws:
+    def _draw(self, case: _Case, points: Tensor) -> WeightedDraws:
         """Weighted draws for uniform points (S, 1 + Q): the first number chooses the proposal."""
         model, prior = self.model, self.prior
-        proposals = _proposals(at_modes, encoded)
+        rows, gaussians, encoded = case
+        proposals = _proposals(gaussians, encoded)
         noise, choice = normal_quantiles(points[:, 1:]), points[:, :1]
         ends = proposals.log_shares.exp().cumsum(1)  # (B, G)
         number = (choice[:, None] >= ends).sum(2)  # (S, B)
@@ -215,19 +287,20 @@ class ImportanceSampler:
             )
             log_likelihood = model.predictive_log_prob(rows, part, with_constant=False) + constant
             log_weights.append(log_likelihood + log_prior - log_density)
-            log_known.append(at_modes.log_densities(part).logsumexp(2) - log_density)
-        return WeightedDraws(z, torch.cat(log_weights), torch.cat(log_known))
+            log_known.append(gaussians.log_densities(part).logsumexp(2) - log_density)
+        n_draws = torch.full((len(rows),), len(z)).to(z)
+        return WeightedDraws(z, torch.cat(log_weights), torch.cat(log_known), n_draws)
 
 
-def _proposals(at_modes: Gaussians, encoded: GaussianApproximation | None) -> Gaussians:
+def _proposals(gaussians: Gaussians, encoded: GaussianApproximation | None) -> Gaussians:
     """All proposals of each row but the prior, with shares that leave room for it."""
     rest = 1 - _WIDER_SHARE - _PRIOR_SHARE
-    wider = at_modes.widened(_WIDENED).shared(math.log(_WIDER_SHARE), _MASS_POWER)
+    wider = gaussians.widened(_WIDENED).shared(math.log(_WIDER_SHARE), _MASS_POWER)
     if encoded is None:
-        return Gaussians.joined([at_modes.shared(math.log(rest), _MASS_POWER), wider])
+        return Gaussians.joined([gaussians.shared(math.log(rest), _MASS_POWER), wider])
     mode, factor = (field[:, None] for field in encoded)
     of_the_encoder = Gaussians(torch.full_like(mode[..., 0], math.log(_ENCODER_SHARE)), mode, factor)
-    narrow = at_modes.shared(math.log(rest - _ENCODER_SHARE), _MASS_POWER)
+    narrow = gaussians.shared(math.log(rest - _ENCODER_SHARE), _MASS_POWER)
     return Gaussians.joined([narrow, wider, of_the_encoder])
 
 
@@ -241,7 +314,7 @@ def sampled_log_evidence(
     proposal as well. ``n_draws`` is rounded up to a power of two.
     """
     values = torch.empty(len(source)).to(source.like)
-    for index, rows, drawn in ImportanceSampler(model, n_draws).over(source, mean, sd):
+    for index, rows, drawn in ImportanceSampler(model, n_draws, only_evidence=True).over(source, mean, sd):
         values[index] = torch.where(_without_entries(rows, source.like), 0.0, drawn.log_evidence)
     return values
 

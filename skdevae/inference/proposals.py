@@ -40,11 +40,6 @@ class Gaussians(NamedTuple):
         """Those of some rows."""
         return Gaussians(*(field[rows] for field in self))
 
-    def put_(self, rows: Tensor, others: Gaussians) -> None:
-        """Replace those of some rows."""
-        for field, value in zip(self, others, strict=True):
-            field[rows] = value
-
     def normalized(self) -> Gaussians:
         """The same with shares that add up to one."""
         return self._replace(log_shares=torch.log_softmax(self.log_shares, 1))

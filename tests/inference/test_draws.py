@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from skdevae.inference.draws import normal_draws, power_of_two, standard_normal_points, standard_normal_rule
+from skdevae.inference.draws import (
+    cubature_points,
+    normal_draws,
+    power_of_two,
+    standard_normal_points,
+    standard_normal_rule,
+)
 
 
 def test_powers_of_two_are_not_below_and_not_twice_as_large():
@@ -66,3 +72,12 @@ def test_rules_are_exact_for_quadratic_functions(n_components):
     np.testing.assert_allclose((nodes.T * weights @ nodes).numpy(), np.eye(n_components), atol=1e-12)
     if n_components < 3:  # Gauss-Hermite is right for higher powers too
         assert (weights @ nodes[:, 0] ** 6).item() == pytest.approx(15)
+
+
+@pytest.mark.parametrize("n_components", [1, 3, 10])
+def test_cubature_is_exact_for_cubic_polynomials(n_components):
+    points = cubature_points(n_components)
+    assert points.shape == (2 * n_components, n_components)
+    np.testing.assert_allclose(points.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(points.T @ points / len(points), np.eye(n_components), atol=1e-12)
+    np.testing.assert_allclose(torch.einsum("sp,sq,sr->pqr", points, points, points), 0, atol=1e-12)

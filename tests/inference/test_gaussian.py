@@ -3,10 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from inference.random_models import LIKELIHOODS, gaussian_marginal, random_model, random_table, rows_of
+from inference.random_models import (
+    LIKELIHOODS,
+    drawn_table,
+    gaussian_marginal,
+    random_model,
+    random_table,
+    rows_of,
+)
 from scipy.stats import multivariate_normal
 
-from skdevae.inference.gaussian import GaussianApproximation, covariance_factor, laplace, log_joint_at, precision_at
+from skdevae.inference.gaussian import (
+    GaussianApproximation,
+    averaged,
+    covariance_factor,
+    laplace,
+    log_joint_at,
+    precision_at,
+)
 from skdevae.inference.slopes import slopes
 
 DECODERS = ["neural", "additive"]
@@ -156,3 +170,60 @@ def test_log_joint_is_the_likelihood_times_the_prior(component):
             expected = multivariate_normal.logpdf(table[i, seen], curve, noise)
             expected += multivariate_normal.logpdf(z[s, i].numpy(), np.zeros(2), np.eye(2))
             assert joint[s, i].item() == pytest.approx(expected, abs=1e-10)
+
+
+# ---- averages over Gaussians ----------------------------------------------------------------------------------------
+
+
+def _some_gaussians(model, table, generator):
+    """Gaussians that are not far from the posteriors of rows."""
+    found = laplace(model, rows_of(table), torch.zeros(len(table), model.n_components, dtype=torch.float64))
+    noise = torch.randn(found.mode.shape, generator=generator, dtype=torch.float64)
+    mode = found.mode + 0.2 * torch.einsum("bpq,bq->bp", found.factor, noise)
+    return GaussianApproximation(mode, 1.2 * found.factor)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("n_components", [1, 2, 5])
+def test_averages_of_a_linear_model_lead_to_its_posterior_at_once(n_components, missing):
+    model = random_model("exact", hidden=(), n_components=n_components)
+    table, prior = random_table("gaussian", missing=missing), model.latent_prior()
+    expected = laplace(model, rows_of(table), torch.zeros(len(table), n_components, dtype=torch.float64))
+    start = _some_gaussians(model, table, torch.Generator().manual_seed(0))
+    found = averaged(model, rows_of(table), start, prior)
+    torch.testing.assert_close(found.mode, expected.mode, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.factor @ found.factor.mT, expected.factor @ expected.factor.mT, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "bernoulli"])
+def test_averages_have_the_slopes_and_curvatures_of_a_fine_quadrature(likelihood):
+    # a step with Stein's lemma: precision -E[H], mode mu - E[H]^-1 E[g]; here by Gauss-Hermite and autograd's Hessians
+    model = random_model("exact", likelihood, n_components=1, spread=0.3)
+    table, prior = drawn_table(model, 6), model.latent_prior()
+    gaussian = laplace(model, rows_of(table), torch.zeros(6, 1, dtype=torch.float64))
+    found = averaged(model, rows_of(table), gaussian, prior)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(30)
+    for row in range(len(table)):
+        one, mode, sd = rows_of(table[row : row + 1]), gaussian.mode[row, 0], gaussian.factor[row, 0, 0]
+
+        def log_joint(z, one=one):
+            return log_joint_at(model, one, z.view(1, 1, 1), prior).sum()
+
+        slope, curvature = 0.0, 0.0
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            z = (mode + sd * node).detach().requires_grad_()
+            value = torch.autograd.grad(log_joint(z), z)[0]
+            slope += weight * value
+            curvature -= weight * node * value / sd
+        assert found.factor[row, 0, 0] == pytest.approx(float(curvature**-0.5), rel=0.02)
+        assert found.mode[row, 0] == pytest.approx(float(mode + slope / curvature), abs=0.02 * float(sd))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_averages_that_overflow_leave_a_gaussian_as_it_is():
+    model = random_model("exact", "poisson", n_components=2)
+    table = random_table("poisson", n=3)
+    far = GaussianApproximation(torch.full((3, 2), 1e6).double(), 1e8 * torch.eye(2).double().expand(3, 2, 2))
+    found = averaged(model, rows_of(table), far, model.latent_prior())
+    assert found.mode.isfinite().all()
+    assert found.factor.isfinite().all()

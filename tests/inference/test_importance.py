@@ -209,7 +209,8 @@ def test_evidence_and_responsibilities_are_integrals_where_posteriors_have_sever
     assert difference.max() < 0.1
     shares = torch.exp(joint - expected[:, None]) @ model.latent_prior().responsibilities(points)
     found = sampled_responsibilities(model, source_of(table), None, 500)
-    np.testing.assert_allclose(found, shares, atol=0.02)
+    np.testing.assert_allclose(found, shares, atol=0.025)
+    assert (found - shares).square().mean().sqrt() < 0.006
     np.testing.assert_allclose(found.sum(1), 1)
 
 
@@ -241,7 +242,7 @@ def test_effective_draws_are_those_that_err_as_much():
     weights = torch.zeros(512, 3, dtype=torch.float64)
     weights[1:, 1] = -torch.inf  # one draw has all the weight
     weights[256:, 2] = -torch.inf  # half of the draws have it
-    drawn = WeightedDraws(z, weights, known)
+    drawn = WeightedDraws(z, weights, known, torch.full((3,), 512.0).to(weights))
     torch.testing.assert_close(drawn.effective_share, torch.tensor([1, 1 / 512, 0.5], dtype=torch.float64))
     # weights that vary as they must under a Gaussian posterior leave nothing to chance
     torch.testing.assert_close(drawn._replace(log_known=weights).effective_share, torch.ones(3, dtype=torch.float64))
@@ -256,15 +257,58 @@ def test_few_effective_draws_are_warned_of(monkeypatch):
         sampled_log_evidence(model, source_of(table), None, 64)
 
 
-def test_draws_are_taken_again_where_they_fit_badly(monkeypatch):
+def test_proposals_are_refitted_where_they_fit_badly(monkeypatch):
     model = model_of_many_modes("poisson")
     table = drawn_table(model, 60)
     expected = joint_on_a_grid(model, table)[0].logsumexp(1)
     again = ImportanceSampler(model, 500)(rows_of(table))
-    monkeypatch.setattr("skdevae.inference.importance._ROUNDS", 1)
+    monkeypatch.setattr("skdevae.inference.importance._REFITS", 0)
     once = ImportanceSampler(model, 500)(rows_of(table))
     assert (again.effective_share >= once.effective_share - 1e-9).all()
-    worse = once.effective_share < 0.7
+    worse = once.effective_share < 0.6
     assert worse.sum() > 10
     errors = [(drawn.log_evidence - expected)[worse].square().mean() for drawn in (again, once)]
     assert errors[0] < 0.2 * errors[1]
+
+
+def test_few_draws_are_taken_for_an_evidence_where_they_are_enough():
+    # a linear model has Gaussian posteriors, and one with a few hidden units none that a Gaussian is far from
+    linear, curved = random_model("exact", hidden=()), random_model("exact", "nb", spread=0.3)
+    table = random_table("gaussian")
+    assert (ImportanceSampler(linear, 512, only_evidence=True)(rows_of(table)).n_draws == 128).all()
+    assert (ImportanceSampler(linear, 512)(rows_of(table)).n_draws == 512).all()
+    table = drawn_table(curved, 60)
+    expected = _quadrature(curved, table)
+    few = ImportanceSampler(curved, 512, only_evidence=True)(rows_of(table))
+    all_of_them = ImportanceSampler(curved, 512)(rows_of(table))
+    assert few.n_draws.mean() < 300
+    errors = [(drawn.log_evidence - expected).square().mean().sqrt() for drawn in (few, all_of_them)]
+    assert errors[0] < 0.006
+    assert errors[1] < 0.006
+
+
+def test_an_evidence_from_few_draws_is_unbiased(monkeypatch):
+    # how many are taken depends on the draws themselves, so this is no matter of course
+    model = random_model("exact", "nb", spread=0.5)
+    table = drawn_table(model, 40)
+    expected, found = _quadrature(model, table), []
+    for seed in range(10):
+        monkeypatch.setattr("skdevae.inference.importance.uniform_draws", scrambled(seed))
+        found.append(sampled_log_evidence(model, source_of(table), None, 256) - expected)
+    differences = torch.stack(found)
+    assert differences.square().mean().sqrt() < 0.02
+    assert abs(differences.exp().mean() - 1) < 0.002
+
+
+def test_draws_that_a_row_has_not_taken_count_for_nothing():
+    model = model_of_many_modes("poisson")
+    table = drawn_table(model, 30)
+    drawn = ImportanceSampler(model, 128, only_evidence=True)(rows_of(table))
+    assert len(drawn.n_draws.unique()) > 1
+    for row, n in enumerate(drawn.n_draws.long()):
+        taken = drawn.log_weights[:, row].isfinite()
+        assert taken.sum() == n
+        alone = WeightedDraws(*(field[taken][:, row : row + 1] for field in drawn[:3]), drawn.n_draws[row : row + 1])
+        assert_agree(alone.log_evidence, drawn.log_evidence[row : row + 1])
+        assert_agree(alone.effective_share, drawn.effective_share[row : row + 1])
+        assert_agree(drawn.shares[~taken, row], torch.zeros(int((~taken).sum())))

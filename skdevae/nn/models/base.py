@@ -131,8 +131,10 @@ class GenerativeModel(nn.Module):
         They are for the covariates of P rows, or for average ones.
         """
         labels, prepare = self.labels, self.decoder.prepare
-        points = self._conditioned(z, context)
-        return torch.cat([self.decoder.select(prepare(part), labels) for part in points.split(self._points_at_once())])
+        points, at_once = self._conditioned(z, context), self._points_at_once()
+        if len(points) <= at_once:  # which is returned without a copy
+            return self.decoder.select(prepare(points), labels)
+        return torch.cat([self.decoder.select(prepare(part), labels) for part in points.split(at_once)])
 
     @property
     def is_conditional(self) -> bool:
