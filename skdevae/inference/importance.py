@@ -42,6 +42,9 @@ _MASS_POWER = 0.5
 _FEWEST_DRAWS = 4
 #: fewest draws that tell how well the proposals fit, and the share of the wanted draws that is taken first
 _FIRST_DRAWS, _FIRST_SHARE = 64, 1 / 4
+#: fewest components of a latent with which fewer draws can do as well: with less, errors of quasi-random points fall
+#: much faster with their number than weights tell
+_LEAST_COMPONENTS = 5
 #: how often proposals are refitted at the most, and the share of the weights' variance that must be left then at most
 _REFITS, _GAIN = 3, 1 / 2
 #: share of effective draws with which the wanted number of draws is enough
@@ -159,7 +162,8 @@ class ImportanceSampler:
         self.prior = model.latent_prior()
         self._find = ModeFinder(model, _ARRIVED)
         self._n_draws = n = power_of_two(max(n_draws, _FEWEST_DRAWS))
-        self._n_first = min(n, max(_FIRST_DRAWS, int(_FIRST_SHARE * n))) if only_evidence else n
+        saves = only_evidence and model.n_components >= _LEAST_COMPONENTS
+        self._n_first = min(n, max(_FIRST_DRAWS, int(_FIRST_SHARE * n))) if saves else n
         points = uniform_draws(2 * n * (1 + _REFITS), 1 + model.n_components)
         self._rounds = points.to(self.prior.means).split(2 * n)
 
