@@ -414,10 +414,10 @@ def test_chunks_of_rows_do_not_matter(likelihood, inference, missing, monkeypatc
     if missing:
         table = np.where(np.random.default_rng(0).random(table.shape) < 0.1, np.nan, table)
     whole = quick(likelihood=likelihood, inference=inference, max_epochs=6).fit(table)
-    monkeypatch.setattr(rows_module, "_CHUNK_ENTRIES", 129 * 7)
-    monkeypatch.setattr(rows_module, "_DENSE_ENTRIES", 12 * 7)
+    monkeypatch.setattr(rows_module, "_CHUNK_ENTRIES", 129 * 21)
+    monkeypatch.setattr(rows_module, "_DENSE_ENTRIES", 12 * 21)
     sizes = [len(rows) for _, rows in whole._reader_.read(table).source(torch.zeros(())).chunks(129)]
-    assert max(sizes) <= 7
+    assert max(sizes) <= 21
     in_chunks = quick(likelihood=likelihood, inference=inference, max_epochs=6).fit(table)
     assert_array_equal(in_chunks.labels_, whole.labels_)
     assert_allclose(in_chunks.transform(table), whole.transform(table), atol=1e-3)
@@ -425,7 +425,7 @@ def test_chunks_of_rows_do_not_matter(likelihood, inference, missing, monkeypatc
     # one and the same model: the numbers of inference are those of whole tables
     monkeypatch.undo()
     unchunked = in_chunks.score_samples(table), in_chunks.predict_proba(table), in_chunks.elbo(table)
-    monkeypatch.setattr(rows_module, "_CHUNK_ENTRIES", 129 * 7)
+    monkeypatch.setattr(rows_module, "_CHUNK_ENTRIES", 129 * 21)
     assert_agree(in_chunks.score_samples(table), unchunked[0])
     assert_agree(in_chunks.predict_proba(table), unchunked[1])
     assert_agree(in_chunks.elbo(table), unchunked[2])
