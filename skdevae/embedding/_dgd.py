@@ -513,7 +513,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
             modes.position.cpu().numpy(), lambda table: inference.modes(table.source(like)).position.cpu().numpy()
         )
         self.embedding_ = embedding.astype(training.samples.dtype, copy=False)
-        self.labels_ = training.spread(found.labels, lambda table: labels_of(inference, table.source(like)))
+        self.labels_ = training.spread(found.labels, lambda table: labels_of(inference, table.source(like))[0])
 
     @property
     def prior_mixture_(self) -> PriorMixture:

@@ -282,21 +282,31 @@ def settle(
     if has_order:
         sizes = component_sizes(inference.model, learned.means.double(), source.weights)
         keep_components_(mixture, _in_order(sizes, drops_components))
+    labels, is_unclear = labels_of(inference, source)
+    unclear = np.nonzero(is_unclear)[0]
     # Labels depend a little on the order of the components. Rows that went back and forth with it would have no end.
-    for may_change in [has_order] * len(mixture.means) + [False]:
-        labels = labels_of(inference, source)
+    for _ in range(len(mixture.means) if has_order else 0):
         sizes = np.bincount(labels, source.weights, minlength=len(mixture.means))
         kept = _in_order(sizes, drops_components)
-        if not may_change or np.array_equal(kept, np.arange(len(sizes))):
+        if np.array_equal(kept, np.arange(len(sizes))):
             break
         keep_components_(mixture, kept)
+        rank = np.zeros(len(sizes), dtype=labels.dtype)
+        rank[kept] = np.arange(len(kept))
+        labels = rank[labels]
+        if len(unclear):
+            labels[unclear] = labels_of(inference, source.take(unclear))[0]
     return inference.modes(source), labels
 
 
-def labels_of(inference: LaplaceInference, source: RowSource) -> np.ndarray:
-    """The most probable component of every row, its own where it is known to belong to one: (N,)."""
-    labels, known = inference.responsibilities(source, warns=False).argmax(1).cpu().numpy(), source.context.component
-    return labels if known is None else np.where(known < 0, labels, known)
+def labels_of(inference: LaplaceInference, source: RowSource) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable component of every row, its own where it is known to belong to one; and which rows are unclear.
+
+    Both are (N,). Of clear rows, others are improbable by far.
+    """
+    labels, is_unclear = (found.cpu().numpy() for found in inference.labels(source))
+    known = source.context.component
+    return (labels if known is None else np.where(known < 0, labels, known)), is_unclear
 
 
 def _in_order(sizes: np.ndarray, drops_components: bool) -> np.ndarray:

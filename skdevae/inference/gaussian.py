@@ -137,7 +137,13 @@ def precision_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: Gaus
     information = information.clamp(max=math.sqrt(torch.finfo(z.dtype).max))
     if rows.observed is not None:
         information = information * rows.observed
-    return prior.precision(z) + torch.einsum("bdp,bd,bdq->bpq", gradients, information, gradients)
+    return prior.precision(z) + information_matrix(gradients, information)
+
+
+def information_matrix(gradients: Tensor, information: Tensor) -> Tensor:
+    """Information (B, D) about curves, as information about z by the curves' derivatives (B, D, Q): (B, Q, Q)."""
+    rooted = information.sqrt()[..., None] * gradients
+    return rooted.mT @ rooted
 
 
 def cholesky_factor(matrices: Tensor) -> Tensor:

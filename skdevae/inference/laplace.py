@@ -18,9 +18,10 @@ from .draws import standard_normal_points
 from .gaussian import GaussianApproximation, covariance_at, covariance_factor, log_joint_at, precision_at
 from .importance import sampled_log_evidence, sampled_responsibilities
 from .modes import ModeFinder
+from .most_probable import most_probable_components
 
-#: rows of which modes are looked for together: few enough for a processor's cache, enough for its products
-_SEARCHED_ROWS = 256
+#: rows of which modes are looked for together: so many that there are enough of them for a product until the last ones
+_SEARCHED_ROWS = 1024
 #: share of rows above which searches that did not arrive are worth a warning
 _TOLERATED_SHARE = 0.05
 
@@ -113,6 +114,10 @@ class LaplaceInference(Inference):
         Rows that are hard to draw for are warned of, by their numbers, unless ``warns`` is false.
         """
         return sampled_responsibilities(self.model, source, self._predicted(source), self.n_draws, warns=warns)
+
+    def labels(self, source: RowSource) -> tuple[Tensor, Tensor]:
+        """The most probable component of every row, and which rows are not clearly of one: (N,) both."""
+        return most_probable_components(self.model, source, self._predicted(source), self.n_draws)
 
     def _predicted(self, source: RowSource) -> Tensor | None:
         """A linear prediction of the modes, (N, Q)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..nn.representations import component_log_density
 from ..nn.rows import DenseRows
+from .gaussian import information_matrix
 from .quasi_newton import Search, minimize_rows
 from .slopes import slopes
 from .starts import StartingPoints
@@ -21,6 +23,10 @@ _MAX_STEPS = 200
 _ROUNDING = 1e-6
 #: searches for the modes of one row at the most, beside that from a prediction
 _MOST_SEARCHES = 4
+#: entries of the curves at one point from which on arithmetic is most of a step, and single precision makes it faster
+_WIDE = 500
+#: entries of an array of curves that stays in a processor's cache
+_CACHED_ENTRIES = 500_000
 #: entries of an array of derivatives of all curves
 _SLOPE_ENTRIES = 16_000_000
 
@@ -67,6 +73,8 @@ class _NegativeLogJoint:
 
     def __init__(self, model: GenerativeModel, prior: GaussianMixture, rows: DenseRows):
         self._model, self._prior, self._rows = model, prior, rows
+        self._at_once = max(1, _CACHED_ENTRIES // model.entries_per_point)
+        self._blocks: list[_NegativeLogJoint] | None = None
 
     def value(self, z: Tensor) -> Tensor:
         rows = self._rows
@@ -75,13 +83,20 @@ class _NegativeLogJoint:
         return -log_prob - _log_prior(self._prior, z, rows.context.component)
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        if len(z) > self._at_once:
+            if self._blocks is None:
+                starts = range(0, len(z), self._at_once)
+                self._blocks = [self.take(slice(start, start + self._at_once)) for start in starts]
+            parts = [block(part) for block, part in zip(self._blocks, z.split(self._at_once), strict=True)]
+            values, gradients = zip(*parts, strict=True)
+            return torch.cat(values), torch.cat(gradients)
         with torch.enable_grad():
             position = z.detach().requires_grad_()
             value = self.value(position)
             (gradient,) = torch.autograd.grad(value.sum(), position)
         return value.detach(), gradient
 
-    def take(self, index: Tensor) -> _NegativeLogJoint:
+    def take(self, index: Tensor | slice) -> _NegativeLogJoint:
         return _NegativeLogJoint(self._model, self._prior, self._rows.take(index))
 
 
@@ -104,8 +119,11 @@ class ModeFinder:
     def __init__(self, model: GenerativeModel, tolerance: float | None = None):
         self._model, self._tolerance = model, tolerance
         self._prior: GaussianMixture = model.latent_prior()
-        self._starts = StartingPoints(model)
-        self._covariances = _rough_covariances(model, self._prior, self._starts)
+        is_wide = model.entries_per_point >= _WIDE and self._prior.means.dtype == torch.float64
+        self._rough = copy.deepcopy(model).float() if is_wide else model
+        self._rough_prior: GaussianMixture = self._rough.latent_prior()
+        self._starts = StartingPoints(self._rough)
+        self._covariances = _rough_covariances(self._rough, self._rough_prior, self._starts).to(self._prior.means)
 
     def __call__(self, rows: DenseRows, predicted: Tensor | None = None) -> Search:
         """The highest mode of every row, under its own component where ``rows.context`` says which that is.
@@ -113,13 +131,18 @@ class ModeFinder:
         ``predicted`` (B, Q), where given, is one more place to start from. The values of the search are
         ``-log p(x, z)``.
         """
-        return self.hills(rows, predicted).best(len(rows))
+        return self._searched(rows, predicted, races=True).best(len(rows))
 
     def hills(self, rows: DenseRows, predicted: Tensor | None = None) -> Hills:
         """Where the searches of every row end, from all its starts."""
-        objective = _NegativeLogJoint(self._model, self._prior, rows)
-        row, point = self._starts.local_maxima(rows, _MOST_SEARCHES)
-        start = self._starts.points[point]
+        return self._searched(rows, predicted, races=False)
+
+    def _searched(self, rows: DenseRows, predicted: Tensor | None, *, races: bool) -> Hills:
+        """Where the searches of every row end; if it ``races``, only those that may end highest are followed."""
+        is_rough = self._rough is not self._model
+        roughly = rows.to(torch.float32) if is_rough else rows
+        row, point = self._starts.local_maxima(roughly, _MOST_SEARCHES)
+        start = self._starts.points[point].to(self._prior.means)
         if predicted is not None:
             everyone = torch.arange(len(rows), device=row.device)
             first = torch.searchsorted(row.contiguous(), everyone)
@@ -128,7 +151,17 @@ class ModeFinder:
             )
             in_order = row.argsort(stable=True)
             row, point, start = row[in_order], point[in_order], start[in_order]
-        found = minimize_rows(objective.take(row), start, self._covariances[point], _MAX_STEPS, self._tolerance)
+        objective = _NegativeLogJoint(self._model, self._prior, rows).take(row)
+        rough = _NegativeLogJoint(self._rough, self._rough_prior, roughly).take(row) if is_rough else None
+        found = minimize_rows(
+            objective,
+            start,
+            self._covariances[point],
+            _MAX_STEPS,
+            self._tolerance,
+            rivals=row if races else None,
+            rough=rough,
+        )
         value = found.value - self._model.likelihood_of(rows.context).row_constant(rows)[row]
         return Hills(row, found.position, value, found.converged)
 
@@ -142,5 +175,5 @@ def _rough_covariances(model: GenerativeModel, prior: GaussianMixture, starts: S
         points = starts.points[index]
         gradients = slopes(model.predictive_curves, points)
         information = model.likelihood.information(starts.curves[index], points)
-        hessians[index] += torch.einsum("kdp,kd,kdq->kpq", gradients, information, gradients)
-    return torch.linalg.inv(hessians)
+        hessians[index] += information_matrix(gradients, information)
+    return torch.linalg.inv(hessians.double())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ..nn.likelihoods import Likelihood, LinearLikelihood
+from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..nn.priors import GaussianMixture
 from ..nn.row_context import RowContext
@@ -19,6 +22,8 @@ _POINTS = 256
 _MOST_NEIGHBOURS = 16
 #: steps of log size factors that rows share tables for
 _ROUNDED_SIZE = 0.05
+#: entries of the curves at the points, in all sizes together, of which tables are kept
+_KEPT_ENTRIES = 32_000_000
 
 
 class StartingPoints:
@@ -42,6 +47,7 @@ class StartingPoints:
         self.points = torch.cat([means, mixture_points(prior, uniform)])
         self.curves = model.predictive_curves(self.points)  # (P, D)
         self._neighbours = _nearest(self.points, prior)
+        self._of_sizes: dict[float, LinearTables] = {}
 
     def local_maxima(self, rows: DenseRows, most: int) -> tuple[Tensor, Tensor]:
         """The highest points of each row, each higher than its neighbours: numbers of rows and of points, (J,) both.
@@ -87,10 +93,28 @@ class StartingPoints:
             return model.likelihood.pair_log_prob(rows.sized(size), curves, points)
         likelihood = torch.empty(len(rows), len(points)).to(points)
         for these, step in _alike(torch.round(log_size / _ROUNDED_SIZE)):
-            shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(points)))
-            of_these, of_their_size = model.in_context(curves, shared)
-            likelihood[these] = of_these.pair_log_prob(rows.take(these), of_their_size, points)
+            if model.likelihood.is_linear and curves is self.curves:
+                likelihood[these] = rows.take(these).log_likelihood(self._tables_of_size(step))
+            else:
+                of_these, of_their_size = self._of_size(curves, step)
+                likelihood[these] = of_these.pair_log_prob(rows.take(these), of_their_size, points)
         return likelihood
+
+    def _of_size(self, curves: Tensor, step: Tensor) -> tuple[Likelihood, Tensor]:
+        """The likelihood of rows of a rounded size, and their curves (P, D)."""
+        shared = RowContext(log_size=(step * _ROUNDED_SIZE).expand(len(curves)))
+        return self._model.in_context(curves, shared)
+
+    def _tables_of_size(self, step: Tensor) -> LinearTables:
+        """Coefficients at the points for rows of a rounded size, which are kept for as long as there is room."""
+        tables = self._of_sizes.pop(float(step), None)
+        if tables is None:
+            likelihood, curves = self._of_size(self.curves, step)
+            tables = cast(LinearLikelihood, likelihood).tables(curves, self.points)
+        self._of_sizes[float(step)] = tables  # the last to be left out
+        if len(self._of_sizes) * self.curves.numel() > _KEPT_ENTRIES:
+            del self._of_sizes[next(iter(self._of_sizes))]
+        return tables
 
 
 def _alike(values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

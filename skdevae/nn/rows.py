@@ -93,6 +93,8 @@ class DenseRows:
         self.context = context
         self.size = size
         self._entries = entries
+        self._per_row: Tensor | None = None  # number of entries of each row, where that is known already
+        self._is_sparse = False  # whether to hand on entries rather than the tensor of all
 
     @classmethod
     def of_entries(
@@ -100,7 +102,7 @@ class DenseRows:
     ) -> DenseRows:
         """Rows (B, D) that are zero but for some entries. The tensor of all is made where it is asked for."""
         rows = cls(entries[2].new_empty(0, shape[1]), None, context, entries, size)
-        rows._values, rows._shape = None, torch.Size(shape)
+        rows._values, rows._shape, rows._is_sparse = None, torch.Size(shape), True
         return rows
 
     @property
@@ -148,7 +150,38 @@ class DenseRows:
         """See :class:`Rows`."""
         observed = None if self.observed is None else self.observed[index]
         size = None if self.size is None else self.size[index]
+        if self._is_sparse and isinstance(index, (slice, Tensor)):
+            return self._sparse_take(index, self.context.take(index), size)
         return DenseRows(self.values[index], observed, self.context.take(index), size=size)
+
+    def to(self, dtype: torch.dtype) -> DenseRows:
+        """The same rows in another precision."""
+        context = self.context.map(lambda fact: fact.to(dtype) if fact.is_floating_point() else fact)
+        size = None if self.size is None else self.size.to(dtype)
+        entries = None if self._entries is None else (*self._entries[:2], self._entries[2].to(dtype))
+        if self._is_sparse and entries is not None:
+            return DenseRows.of_entries(entries, (len(self), self._shape[1]), context, size)
+        observed = None if self.observed is None else self.observed.to(dtype)
+        return DenseRows(self.values.to(dtype), observed, context, entries, size)
+
+    def _sparse_take(self, index: Any, context: RowContext[Tensor], size: Tensor | None) -> DenseRows:
+        """Some rows, a slice, a mask or numbers, by their entries."""
+        row, column, value = self.nonzero()  # in the order of the rows
+        if self._per_row is None:
+            self._per_row = torch.bincount(row, minlength=len(self))
+        per_row, first = self._per_row[index], (self._per_row.cumsum(0) - self._per_row)[index]
+        if isinstance(index, slice) and index.step in (None, 1):
+            place: Any = slice(int(first[0]), int(first[-1] + per_row[-1])) if len(per_row) else slice(0, 0)
+            new_row = row[place] - range(len(self))[index].start
+        else:
+            new_row = torch.arange(len(per_row), device=row.device).repeat_interleave(per_row)
+            shift = first - (per_row.cumsum(0) - per_row)
+            place = torch.arange(len(new_row), device=row.device) + shift[new_row]
+        rows = DenseRows.of_entries(
+            (new_row, column[place], value[place]), (len(per_row), self._shape[1]), context, size
+        )
+        rows._per_row = per_row
+        return rows
 
     def of_columns(self, columns: Tensor) -> DenseRows:
         """See :class:`Rows`."""

@@ -454,3 +454,69 @@ def test_no_row_ends_on_a_hill_beside_the_highest(likelihood):
     lower = -_log_joint(model, rows, alone) - found.value.numpy()
     assert (lower > -1e-6).all()
     assert (lower > 0.1).sum() > 2
+
+
+# ---- single precision first, and rivals -----------------------------------------------------------------------------
+
+
+class _InSingle:
+    """An objective in single precision, and how often its rows were evaluated."""
+
+    def __init__(self, objective):
+        self.objective, self.n_rows = objective, [0]
+
+    def __call__(self, z):
+        self.n_rows[0] += len(z)
+        return tuple(part.float() for part in self.objective(z.double()))
+
+    def take(self, index):
+        part = _InSingle(self.objective.take(index))
+        part.n_rows = self.n_rows
+        return part
+
+
+def test_a_search_in_single_precision_ends_in_double():
+    objective, start, covariance = _hard()
+    exact = minimize_rows(objective, start, covariance, MANY_STEPS)
+    rough = _InSingle(objective)
+    found = minimize_rows(objective, start, covariance, MANY_STEPS, rough=rough)
+    assert found.converged.all()
+    assert found.position.dtype == found.value.dtype == torch.float64
+    torch.testing.assert_close(found.value, exact.value, atol=1e-7, rtol=0)
+    assert_agree(found.value, objective(found.position)[0])
+    assert rough.n_rows[0] > 5 * B  # most of the way
+
+
+def test_of_rivals_the_lowest_is_found_and_the_hopeless_are_given_up():
+    heights = torch.tensor([0.0, 50.0, 1e-9, 3.0]).double().repeat(B // 4)
+    H, optimum = _precisions(condition=10.0), _normal(B, Q, seed=1)
+    rivals, n_evaluated = torch.arange(B) // 4, [0]
+
+    def function(rows, z):
+        n_evaluated[0] += len(rows)
+        away = z - optimum[rows]
+        return heights[rows] + 0.5 * torch.einsum("bp,bpq,bq->b", away, H[rows], away).cosh().log()
+
+    covariance = 0.5 * torch.linalg.inv(H)
+    alone = minimize_rows(_of_rows(function), optimum + 0.5, covariance, MANY_STEPS)
+    n_alone, n_evaluated[0] = n_evaluated[0], 0
+    raced = minimize_rows(_of_rows(function), optimum + 0.5, covariance, MANY_STEPS, rivals=rivals)
+    assert n_evaluated[0] < n_alone
+    assert raced.value[1::4].isinf().all()
+    assert_agree(raced.value[0::4], alone.value[0::4])
+    assert raced.converged[0::4].all()
+    # Those that differ by rounding are both followed.
+    assert_agree(raced.value[2::4], alone.value[2::4])
+
+
+def test_wide_rows_are_placed_in_double_precision(monkeypatch):
+    for likelihood in ("gaussian", "nb"):
+        model, rows = _model(likelihood, k=3, hidden=(5,)), _rows(likelihood, sized=likelihood == "nb")
+        exact = ModeFinder(model, 1e-8)(rows)
+        with monkeypatch.context() as patch:
+            patch.setattr("skdevae.inference.modes._WIDE", 1)
+            found = ModeFinder(model, 1e-8)(rows)
+        assert found.converged.all()
+        torch.testing.assert_close(found.value, exact.value, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.position, exact.position, atol=1e-3, rtol=0)
+        np.testing.assert_allclose(found.value.numpy(), -_log_joint(model, rows, found.position), atol=1e-9)

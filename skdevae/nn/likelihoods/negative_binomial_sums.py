@@ -24,19 +24,25 @@ def row_sums(rows: DenseRows, curves: Tensor, log_dispersion: Tensor) -> Tensor:
     """
     row, column, count = rows.nonzero()
     number = row * curves.shape[-1] + column
-    sums: Tensor = _RowSums.apply(curves, log_dispersion, rows.observed, number, count)
+    sums: Tensor = _RowSums.apply(curves, log_dispersion, rows.observed, row, number, count)
     return sums
 
 
 class _RowSums(torch.autograd.Function):
     """``-theta softplus(r) + x logsigmoid(r)`` summed over features, where r is the log of mean / theta.
 
-    ``number`` (M,) are the places of the counts (M,) in a flattened (B, D) array.
+    ``row`` (M,) are the rows of the counts (M,), and ``number`` (M,) their places in a flattened (B, D) array.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, curves: Tensor, log_dispersion: Tensor, observed: Tensor | None, number: Tensor, count: Tensor
+        ctx: Any,
+        curves: Tensor,
+        log_dispersion: Tensor,
+        observed: Tensor | None,
+        row: Tensor,
+        number: Tensor,
+        count: Tensor,
     ) -> Tensor:
         needs_curves, needs_dispersion = ctx.needs_input_grad[:2]
         n_rows, n_features = curves.shape[-2:]
@@ -48,7 +54,6 @@ class _RowSums(torch.autograd.Function):
         sums = -(softened @ theta if theta.ndim == 1 else torch.linalg.vecdot(softened, theta))
         flat = ratio.view(len(several), -1)  # (S, B D)
         at_counts = flat.index_select(1, number)  # (S, M)
-        row = number.div(n_features, rounding_mode="floor")
         sums.index_add_(1, row, -count * softplus(-at_counts))
         if needs_curves or needs_dispersion:
             by_curves = ratio.sigmoid_().mul_(-theta)
@@ -71,7 +76,7 @@ class _RowSums(torch.autograd.Function):
                 of_dispersion = -theta * (flat @ softened.flatten(0, 1)) - flat @ by_curves.flatten(0, 1)
             else:
                 of_dispersion = -(weights[..., None] * (theta * softened + by_curves)).sum(0)
-        return of_curves, of_dispersion, None, None, None
+        return of_curves, of_dispersion, None, None, None, None
 
 
 def count_constants(column: Tensor, count: Tensor, log_dispersion: Tensor) -> Tensor:

@@ -1,0 +1,41 @@
+"""The most probable component is what draws say, whether or not it takes draws to tell."""
+
+import numpy as np
+import pytest
+import torch
+from inference.random_models import random_model, random_table, source_of
+
+from skdevae.inference import LaplaceInference
+
+N, K, Q = 60, 3, 2
+
+
+def _inference(spread, k=K):
+    model = random_model("mixture", "gaussian", n_components=Q, hidden=(4,), n_mixture_components=k)
+    with torch.no_grad():
+        model.mixture.means.mul_(spread)
+    return LaplaceInference(model, 512)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0, 6.0])
+def test_labels_are_those_of_all_draws(spread):
+    source = source_of(random_table("gaussian", N, missing=0.3))
+    labels, is_unclear = _inference(spread).labels(source)
+    shares = _inference(spread).responsibilities(source, warns=False)
+    assert torch.equal(labels, shares.argmax(1))
+    # Of clear rows, the others are improbable.
+    assert (shares.amax(1)[~is_unclear] > 0.8).all()
+    assert (~is_unclear).any() == (spread > 0.5)
+
+
+def test_rows_of_a_known_component_are_judged_by_their_entries():
+    table = random_table("gaussian", N)
+    known = source_of(table, component=np.zeros(N, dtype=int))
+    for mine, theirs in zip(_inference(1.0).labels(known), _inference(1.0).labels(source_of(table)), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_one_component_has_all_rows():
+    labels, is_unclear = _inference(1.0, k=1).labels(source_of(random_table("gaussian", N)))
+    assert not labels.any()
+    assert not is_unclear.any()
