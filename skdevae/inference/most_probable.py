@@ -78,7 +78,7 @@ def _judged(drawn: WeightedDraws, prior: GaussianMixture) -> tuple[Tensor, Tenso
     mean = (drawn.shares * lead).sum(0)
     error = (drawn.shares * (lead - mean)).square().sum(0).sqrt()
     # What no draw has met may have a share of one effective draw.
-    error = error + 1 / (len(drawn.z) * drawn.effective_share)
+    error = error + 1 / (drawn.n_draws * drawn.effective_share)
     return first, ~(mean > _ERRORS * error)
 
 
