@@ -8,14 +8,14 @@ flat prior, and functions a Gaussian prior that favours smooth ones.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve_banded, cholesky_banded, solveh_banded
 from scipy.special import gammaln
 
-from .grid import Array, Labels, ShapeGrid, log_det
+from .grid import Array, Labels, ShapeGrid, factorized, log_det, solve_banded
 
 #: smallest residual variance; without it, a feature that its curve follows exactly would outweigh all others
 _LEAST_VARIANCE = 1e-3
@@ -28,6 +28,8 @@ _LEAST_SQUARES = 1e-9
 #: Weight of the functions' Occam costs, chosen by experiment. With weight 1, the search sometimes left two clusters of
 #: one shape in resampled tables. The costs hold for a given q(z); they leave out that q(z) adapts to every function.
 _OCCAM_WEIGHT = 1.25
+#: entries of an array with one for every feature, function and shift
+_TABLE_ENTRIES = 200_000
 #: passes over the features, each of which moves to its best cluster given the labels of the others
 _ASSIGNMENT_SWEEPS = 3
 
@@ -121,7 +123,7 @@ def free_curves(grid: ShapeGrid, mass: Array, weighted: Array, noise_variances: 
     for j, variance in enumerate(noise_variances):
         precision = grid.curve_prior.copy()
         precision[2] += information[:, j]
-        curves[:, j] = solveh_banded(precision, weighted[:, j] / variance)
+        curves[:, j] = solve_banded(factorized(precision), weighted[:, j] / variance)
     return curves
 
 
@@ -143,27 +145,36 @@ def working_response(mass: Array, weighted: Array, noise_variances: Array) -> tu
 def evidence_table(grid: ShapeGrid, functions: Array, information: Array, response: Array) -> tuple[Array, Array]:
     """Evidence of every feature under every function, and the shift at which it is greatest: (D, C) each.
 
-    The evidence is the log posterior of the feature, maximised over shift, scale and level. Functions are taken one at
-    a time, so that no array is larger than (D, number of shifts).
+    The evidence is the log posterior of the feature, maximised over shift, scale and level. Functions are taken a few
+    at a time, so that arrays (D, functions, number of shifts) have a bounded size.
     """
-    columns = [_evidence_under(grid, function, information, response) for function in functions]
-    return np.column_stack([e for e, _ in columns]), np.column_stack([shift for _, shift in columns])
+    at_once = max(1, _TABLE_ENTRIES // (information.shape[1] * len(grid.coarse_shifts)))
+    parts = [
+        _evidence_under(grid, functions[first : first + at_once], information, response)
+        for first in range(0, len(functions), at_once)
+    ]
+    return np.hstack([evidence for evidence, _ in parts]), np.hstack([shifts for _, shifts in parts])
 
 
-def _evidence_under(grid: ShapeGrid, function: Array, information: Array, response: Array) -> tuple[Array, Array]:
-    """Evidence and best shift, (D,) each, of features with information (P, D) under one function (T,)."""
-    windows = np.lib.stride_tricks.sliding_window_view(function, len(grid.points))
-    shifted = windows[grid.pad - grid.n_shift_steps : grid.pad + grid.n_shift_steps + 1].T  # (P, S)
-    products = (information * response).T @ shifted
+def _evidence_under(grid: ShapeGrid, functions: Array, information: Array, response: Array) -> tuple[Array, Array]:
+    """Evidence and best shift, (D, C) each, of features with information (P, D) under functions (C, T)."""
+    n_points, n_shifts = len(grid.points), len(grid.coarse_shifts)
+    windows = np.lib.stride_tricks.sliding_window_view(functions, n_points, axis=1)  # (C, T - P + 1, P)
+    windows = windows[:, grid.pad - grid.n_shift_steps : grid.pad + grid.n_shift_steps + 1]
+    shifted = windows.reshape(-1, n_points).T  # (P, C S)
+    moments = information * response
+    products = moments.T @ shifted
     squares = information.T @ shifted**2
     if grid.scale_bounds is not None:  # levels are free: products and squares are taken around means
         total, means = information.sum(0)[:, None], information.T @ shifted
-        products -= means * ((information * response).sum(0)[:, None] / total)
+        products -= means * (moments.sum(0)[:, None] / total)
         squares -= means**2 / total
     squares = np.maximum(squares, _LEAST_SQUARES)
     scales = grid.best_scales(squares, products)
-    evidence = scales * (products - grid.scale_rate) - 0.5 * scales**2 * squares - 0.5 * grid.coarse_shifts**2
-    return _peaks(evidence, grid)
+    evidence = scales * (products - grid.scale_rate) - 0.5 * scales**2 * squares
+    evidence = evidence.reshape(-1, n_shifts) - 0.5 * grid.coarse_shifts**2  # (D C, S)
+    height, shifts = _peaks(evidence, grid)
+    return height.reshape(-1, len(functions)), shifts.reshape(-1, len(functions))
 
 
 def _peaks(evidence: Array, grid: ShapeGrid) -> tuple[Array, Array]:
@@ -216,8 +227,8 @@ def fit_function(
     precision[2] += _sums_at(left + 1, fraction**2 * weights, n_knots)
     precision[1] += _sums_at(left + 1, fraction * (1 - fraction) * weights, n_knots)
     linear = _sums_at(left, (1 - fraction) * moments, n_knots) + _sums_at(left + 1, fraction * moments, n_knots)
-    factor = cholesky_banded(precision)
-    function = cho_solve_banded((factor, False), linear)
+    factor = factorized(precision)
+    function = solve_banded(factor, linear)
     cost = 0.5 * (log_det(factor) - grid.function_log_det + _quadratic_form(grid.function_prior, function))
     return function, cost
 
@@ -229,7 +240,7 @@ def _quadratic_form(band: Array, f: Array) -> float:
 
 def _sums_at(index: NDArray[np.intp], values: Array, n_knots: int) -> Array:
     """Sums of the values that share an index: (n_knots,)."""
-    return np.bincount(index.ravel(), values.ravel(), minlength=n_knots).astype(np.float64)
+    return np.bincount(index.ravel(), values.ravel(), minlength=n_knots).astype(np.float64, copy=False)
 
 
 def standardize_function(grid: ShapeGrid, function: Array, shifts: Array, scales: Array) -> Array:
@@ -240,12 +251,12 @@ def standardize_function(grid: ShapeGrid, function: Array, shifts: Array, scales
     would leave its range otherwise.
     """
     lowest, highest = shifts.max() - grid.max_shift, shifts.min() + grid.max_shift
-    centre = np.clip(shifts.mean(), min(lowest, highest), max(lowest, highest))
+    centre = min(max(float(shifts.mean()), min(lowest, highest)), max(lowest, highest))
     moved = np.interp(grid.knots + centre, grid.knots, function)
     if grid.scale_bounds is None:
         return moved
-    middle = np.sqrt(np.prod(grid.scale_bounds))
-    return moved * np.exp(np.log(scales).mean()) / middle
+    middle = math.sqrt(math.prod(grid.scale_bounds))
+    return moved * (math.exp(np.log(scales).mean()) / middle)
 
 
 def refine(
@@ -297,7 +308,8 @@ def _follow(
         shifts = np.empty(len(labels))
         for k, function in enumerate(functions):
             members = labels == k
-            shifts[members] = _evidence_under(grid, function, information[:, members], response[:, members])[1]
+            own = _evidence_under(grid, function[None], information[:, members], response[:, members])[1]
+            shifts[members] = own[:, 0]
     else:
         table, all_shifts = evidence_table(grid, functions, information, response)
         labels = table.argmax(1) if labels is None else prior.assign(table, labels)
