@@ -282,8 +282,8 @@ def settle(
     if has_order:
         sizes = component_sizes(inference.model, learned.means.double(), source.weights)
         keep_components_(mixture, _in_order(sizes, drops_components))
-    labels, is_unclear = labels_of(inference, source)
-    unclear = np.nonzero(is_unclear)[0]
+    labels, is_open = labels_of(inference, source)
+    open_rows = np.nonzero(is_open)[0]
     # Labels depend a little on the order of the components. Rows that went back and forth with it would have no end.
     for _ in range(len(mixture.means) if has_order else 0):
         sizes = np.bincount(labels, source.weights, minlength=len(mixture.means))
@@ -294,19 +294,19 @@ def settle(
         rank = np.zeros(len(sizes), dtype=labels.dtype)
         rank[kept] = np.arange(len(kept))
         labels = rank[labels]
-        if len(unclear):
-            labels[unclear] = labels_of(inference, source.take(unclear))[0]
+        if len(open_rows):
+            labels[open_rows] = labels_of(inference, source.take(open_rows))[0]
     return inference.modes(source), labels
 
 
 def labels_of(inference: LaplaceInference, source: RowSource) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable component of every row, its own where it is known to belong to one; and which rows are unclear.
+    """The most probable component of every row, its own where it is known to belong to one; and which rows are open.
 
-    Both are (N,). Of clear rows, others are improbable by far.
+    Both are (N,). Of open rows, other draws may say another component.
     """
-    labels, is_unclear = (found.cpu().numpy() for found in inference.labels(source))
+    labels, is_open = (found.cpu().numpy() for found in inference.labels(source))
     known = source.context.component
-    return (labels if known is None else np.where(known < 0, labels, known)), is_unclear
+    return (labels if known is None else np.where(known < 0, labels, known)), is_open
 
 
 def _in_order(sizes: np.ndarray, drops_components: bool) -> np.ndarray:

@@ -116,7 +116,7 @@ class LaplaceInference(Inference):
         return sampled_responsibilities(self.model, source, self._predicted(source), self.n_draws, warns=warns)
 
     def labels(self, source: RowSource) -> tuple[Tensor, Tensor]:
-        """The most probable component of every row, and which rows are not clearly of one: (N,) both."""
+        """The most probable component of every row, and of which rows other draws may say another: (N,) both."""
         return most_probable_components(self.model, source, self._predicted(source), self.n_draws)
 
     def _predicted(self, source: RowSource) -> Tensor | None:

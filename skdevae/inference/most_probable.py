@@ -47,26 +47,27 @@ def most_probable_components(
     labels = torch.zeros(len(source), dtype=torch.long, device=source.like.device)
     is_clear, is_empty = torch.ones_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
     if len(prior.log_weights) == 1:
-        return labels, ~is_clear
+        return labels, torch.zeros_like(labels, dtype=torch.bool)
     find = ModeFinder(model, _ROUGHLY)
     for index, chunk in source.chunks(width=model.entries_per_point, most_rows=_SEARCHED_ROWS):
         rows = chunk.dense()
         hills = find.hills(rows, None if mean is None else mean[index])
         labels[index], is_clear[index] = _clear_components(model, prior, rows, hills)
         is_empty[index] = without_entries(rows, source.like)
-    is_clear &= ~is_empty
     labels[is_empty] = prior.log_weights.argmax()
-    left = (~is_clear & ~is_empty).nonzero()[:, 0]
+    is_open = ~is_clear & ~is_empty
     for n in (_FEW_DRAWS, n_draws) if n_draws > _FEW_DRAWS else (n_draws,):
+        left = is_open.nonzero()[:, 0]
         if not len(left):
             break
-        sampler, is_open = ImportanceSampler(model, n), torch.zeros_like(left, dtype=torch.bool)
+        sampler = ImportanceSampler(model, n)
         for index, _, drawn in sampler.over(
             source.take(left.cpu().numpy()), None if mean is None else mean[left], warns=False
         ):
-            labels[left[index]], is_open[index] = _judged(drawn, prior)
-        left = left[is_open]
-    return labels, ~is_clear
+            labels[left[index]], still_open = _judged(drawn, prior)
+            if n < n_draws:
+                is_open[left[index]] = still_open
+    return labels, is_open
 
 
 def _judged(drawn: WeightedDraws, prior: GaussianMixture) -> tuple[Tensor, Tensor]:
