@@ -57,8 +57,8 @@ _ARRIVED = 0.1
 _VALLEY = 1e-3
 #: rows that are drawn for together
 _DRAWN_ROWS = 256
-#: entries of a (draws, rows, features) array, few enough for a processor's cache
-_DRAWN_ENTRIES = 1_000_000
+#: entries of an array of (draws, rows, features) or (rows, features, components), few enough for a processor's cache
+_DRAWN_ENTRIES = 400_000
 
 
 class WeightedDraws(NamedTuple):
@@ -228,8 +228,7 @@ class ImportanceSampler:
         """
         model, shares = self.model, []
         source = replace(source, context=source.context.replaced(component=None))
-        # Curvatures take the derivatives of every curve by every component.
-        width = model.n_components * max(model.entries_per_point, 2 * self._n_draws)
+        width = max(model.entries_per_point, 2 * self._n_draws * model.n_components)
         for index, chunk in source.chunks(width=width, most_rows=_DRAWN_ROWS):
             rows, start = chunk.dense(), None if predicted is None else predicted[index]
             encoded = None
@@ -247,8 +246,13 @@ class ImportanceSampler:
         row, rank = is_hill.nonzero(as_tuple=True)
         gaussians = Gaussians.none(len(rows), is_hill.shape[1], self.model.n_components, like=position)
         there, top = rows.take(row), position[row, rank]
-        of_laplace = GaussianApproximation(top, covariance_factor(precision_at(self.model, there, top, self.prior)))
-        found = averaged(self.model, there, of_laplace, self.prior)
+        # Curvatures take the derivatives of every curve by every component.
+        at_once = max(1, _DRAWN_ENTRIES // (self.model.n_components * self.model.entries_per_point))
+        factors = [
+            covariance_factor(precision_at(self.model, there.take(some), top[some], self.prior))
+            for some in torch.arange(len(top), device=top.device).split(at_once)
+        ]
+        found = averaged(self.model, there, GaussianApproximation(top, torch.cat(factors)), self.prior)
         gaussians.mode[row, rank], gaussians.factor[row, rank] = found
         heights = log_joint_at(self.model, there, found.mode[None], self.prior)[0]
         gaussians.log_shares[row, rank] = heights + gaussians.log_volumes[row, rank]

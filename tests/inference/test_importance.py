@@ -161,8 +161,8 @@ def test_tables_are_sampled_chunk_by_chunk(with_sd, monkeypatch):
     mean = 0.1 * torch.ones(20, 2).to(FLOAT64)
     sd = torch.linspace(0.5, 2, 40).view(20, 2).to(FLOAT64) if with_sd else None
     expected = sampled_log_evidence(model, source, mean, 64, sd)
-    monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 7 * model.entries_per_point * model.n_components)
-    assert len(list(source.chunks(width=model.entries_per_point * model.n_components))) == 3
+    monkeypatch.setattr("skdevae.table.source._CHUNK_ENTRIES", 7 * 128 * model.n_components)
+    assert len(list(source.chunks(width=128 * model.n_components))) == 3
     assert_agree(sampled_log_evidence(model, source, mean, 64, sd), expected)
 
 
