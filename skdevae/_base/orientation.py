@@ -95,7 +95,7 @@ def axis_signs(
     decides: the sum over features of their correlations with the axis, each times its preferred direction (one for all,
     or (D,)), should not be negative. Rows count as often as their weights say.
     """
-    agreement = np.array([(directions * correlations(source, axis)).sum() for axis in positions.T])
+    agreement = (directions * correlations(source, positions)).sum(1)
     if reference is not None and not _tells_nothing(reference):
         known = ~np.isnan(reference)
         # Ranks have no unit, and a single wrong value does not outweigh all others.

@@ -162,8 +162,8 @@ class ImportanceSampler:
         self.prior = model.latent_prior()
         self._find = ModeFinder(model, _ARRIVED)
         self._n_draws = n = power_of_two(max(n_draws, _FEWEST_DRAWS))
-        saves = only_evidence and model.n_components >= _LEAST_COMPONENTS
-        self._n_first = min(n, max(_FIRST_DRAWS, int(_FIRST_SHARE * n))) if saves else n
+        self._n_trial = min(n, max(_FIRST_DRAWS, int(_FIRST_SHARE * n)))
+        self._saves = only_evidence and model.n_components >= _LEAST_COMPONENTS
         points = uniform_draws(2 * n * (1 + _REFITS), 1 + model.n_components)
         self._rounds = points.to(self.prior.means).split(2 * n)
 
@@ -176,7 +176,8 @@ class ImportanceSampler:
         for the posterior.
         """
         case = _Case(rows, self._at_hills(rows, self._find.hills(rows, predicted)), encoded)
-        drawn = self._enough(case, self._draw(case, self._rounds[0][: self._n_first]), self._rounds[0])
+        first = self._rounds[0][: self._n_trial if self._saves else self._n_draws]
+        drawn = self._enough(case, self._draw(case, first), self._rounds[0])
         # With two Gaussians for every hill, one can become the posterior's tails.
         halves = case.gaussians.shared(math.log(0.5))
         case = case._replace(gaussians=Gaussians.joined([halves, halves.widened(_WIDENED)]))
@@ -188,7 +189,7 @@ class ImportanceSampler:
             number, case = number[poor], case.take(poor)
             before = drawn.take(number)
             case = case._replace(gaussians=case.gaussians.refitted(before.z, before.shares))
-            after = self._draw(case, points[: self._n_first])
+            after = self._draw(case, points[: self._n_trial])
             better = after.variance < _GAIN * before.variance
             if not better.any():
                 break
@@ -212,8 +213,10 @@ class ImportanceSampler:
         """Variance of weights with which n draws err as much as the wanted number does at :data:`_GOOD_SHARE`.
 
         Of fewer than these as much is asked as if errors fell with 1 / n. At its best, that is what they do for
-        quasi-random points. Of more, as if draws were independent.
+        quasi-random points. Of more, as if draws were independent. None where no draws are saved.
         """
+        if n < self._n_draws and not self._saves:
+            return 0.0
         share = n / self._n_draws
         return (1 / _GOOD_SHARE - 1) * (share**2 if share < 1 else share)
 

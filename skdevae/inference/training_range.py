@@ -28,6 +28,7 @@ from torch import Tensor
 
 from .._warnings import warn_user
 from ..nn.models import GenerativeModel
+from ..nn.rows import DenseRows
 from ..table.size_factors import LOG_SIZE_OF_NOTHING
 from ..table.source import RowSource
 from .base import Placement, narrow_chunks, rows_without_entries
@@ -248,7 +249,7 @@ def _simulated_sizes(
         context = carried.replaced(log_size=torch.full_like(z[:, 0], float(size)))
         likelihood, shifted = model.in_context(curves, context)
         drawn = likelihood.sample(shifted, z, generator)
-        values = likelihood.log_prob(drawn, shifted, z[:, None]).sum(1)
+        values = likelihood.row_log_prob(DenseRows(drawn, None, context), shifted, z)
         moments[i] = float(values.mean()), float(values.std(correction=0))
     return SimulatedSizes(simulated, moments[:, 0], moments[:, 1].clip(min=np.finfo(np.float64).tiny))
 

@@ -288,13 +288,17 @@ def projection_onto(
 
 
 def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every feature with the positions of the (weighted) rows, over observed entries: (D,)."""
-    z, weight = torch.from_numpy(positions).double(), torch.from_numpy(source.weights)
-    powers = torch.stack([weight, weight * z, weight * z**2], 1).to(source.like.device)
+    """Pearson correlations of every feature with axes of positions (N, Q) of the rows, over observed entries: (Q, D).
+
+    Rows count as often as their weights say.
+    """
+    z, weight = torch.from_numpy(positions).double(), torch.from_numpy(source.weights)[:, None]
+    powers = torch.cat([weight, weight * z, weight * z**2], 1).to(source.like.device)
     chunks = source.to(torch.float64).chunks()
     sums = [rows.expectations(powers[index], with_positive=False) for index, rows in chunks]
-    x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0)
-    n, z1, z2 = torch.stack([mass.expand_as(weighted) for weighted, _, mass in sums]).sum(0)
+    n_axes = z.shape[1]
+    x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0).split([1, n_axes, n_axes])
+    n, z1, z2 = torch.stack([mass for _, _, mass in sums]).sum(0).split([1, n_axes, n_axes])
     sum_of_squares = summarize_columns(source, counts=False).sum_of_squares.double()
     n = n.clamp(min=torch.finfo(n.dtype).tiny)
     covariance = xz - x * z1 / n
