@@ -373,7 +373,7 @@ def test_scores_are_given_the_size(likelihood, estimator):
     model = estimator(1, likelihood=likelihood, size_factors="sum", max_epochs=8, random_state=0).fit(holey())
     model.set_params(n_importance_samples=20_000)
     rows = np.vstack([holey()[:6], 3 * holey()[6:9]])
-    z = np.linspace(-12, 12, 4801)[:, None]
+    z = np.linspace(-12, 12, 1601)[:, None]
     sizes = extrapolated(rows) / np.exp(np.median(np.log(extrapolated(holey()))))
     joint = log_densities(model, rows, sizes, z) + log_prior(model, z)
     expected = logsumexp(joint, axis=1) + np.log(z[1, 0] - z[0, 0])
