@@ -80,7 +80,7 @@ def proposals(split: Split) -> list[dict]:
             importance._WIDENED = 1.0
             one = importance.ImportanceSampler(inference.model, 500)(dense, start).log_evidence.numpy()
             importance._WIDENED = widened
-        for label, values in (("Laplace alone", one), ("all three", model.score_samples(cells))):
+        for label, values in (("the hills' Gaussians alone", one), ("all three", model.score_samples(cells))):
             error = values - reference
             rows.append(
                 {

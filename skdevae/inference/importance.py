@@ -212,13 +212,15 @@ class ImportanceSampler:
     def _tolerated_variance(self, n: int) -> float:
         """Variance of weights with which n draws err as much as the wanted number does at :data:`_GOOD_SHARE`.
 
-        Of fewer than these as much is asked as if errors fell with 1 / n. At its best, that is what they do for
-        quasi-random points. Of more, as if draws were independent. None where no draws are saved.
+        Errors of quasi-random points fall with 1 / n at the fewest components for which draws are saved, and nearly
+        with its root, as those of independent draws do, at many. Further draws count as independent ones. No variance
+        is tolerated with fewer draws where none are saved.
         """
-        if n < self._n_draws and not self._saves:
-            return 0.0
         share = n / self._n_draws
-        return (1 / _GOOD_SHARE - 1) * (share**2 if share < 1 else share)
+        if share >= 1:
+            return (1 / _GOOD_SHARE - 1) * share
+        power = 1 + _LEAST_COMPONENTS / self.model.n_components
+        return (1 / _GOOD_SHARE - 1) * share**power if self._saves else 0.0
 
     def over(
         self, source: RowSource, predicted: Tensor | None = None, sd: Tensor | None = None, *, warns: bool = True
