@@ -184,7 +184,7 @@ def principal_projection(source: RowSource, counts: bool, n_components: int) -> 
     else:
         n_wanted = min(n_components + _MORE_DIRECTIONS, source.n_features)
         some = source.take(np.arange(0, len(source), math.ceil(share)))
-        sample = _NormalizedTable(some.in_memory(), counts, size=table.size)
+        sample = _NormalizedTable(some, counts, size=table.size).held()
         directions = _polished(table, _leading_directions(sample, n_wanted))[:, :n_components]
     projection = Projection(directions, -table.mean @ directions, table.mean, table.size, counts)
     if table.regression is None:
