@@ -134,6 +134,14 @@ def test_rows_do_not_know_of_each_other(likelihood):
     assert_agree(alone, together)
 
 
+def test_rows_that_take_different_numbers_of_draws_do_not_know_of_each_other():
+    model = random_model("exact", "poisson", n_components=5)
+    source = source_of(drawn_table(model, 12))
+    together = sampled_log_evidence(model, source, None, 512)
+    alone = torch.cat([sampled_log_evidence(model, source.take(np.array([row])), None, 512) for row in range(12)])
+    assert_agree(alone, together)
+
+
 def test_how_many_draws_are_taken_at_once_does_not_matter(monkeypatch):
     model, table = random_model("exact", "nb"), random_table("nb")
     expected = _evidence(model, table, 128)

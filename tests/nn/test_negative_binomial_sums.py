@@ -47,6 +47,20 @@ def test_sums_and_their_gradients_are_those_of_the_linear_form(generator, draws,
         assert_agree(ours.detach(), theirs.detach())
 
 
+@pytest.mark.parametrize("has_gaps", [False, True])
+def test_sums_are_finite_where_means_are_beyond_all_numbers(generator, has_gaps):
+    likelihood = LIKELIHOODS["nb"](D).double().requires_grad_(False)
+    x = torch.poisson(normal(generator, B, D).exp(), generator=generator)
+    observed = (normal(generator, B, D) > -0.5).double() if has_gaps else None
+    rows = DenseRows(x if observed is None else x * observed, observed)
+    curves, z = 4 * normal(generator, B, D), torch.zeros(B, 1)
+    curves[0], curves[1, 2] = 1e3, 5e4  # whose exponentials overflow
+    expected = LinearLikelihood.row_log_prob(likelihood, rows, curves, z)
+    assert expected.isfinite().all()
+    assert_agree(likelihood.row_log_prob(rows, curves, z), expected)
+    assert_agree(likelihood.row_log_prob(rows, curves.clone().requires_grad_(), z).detach(), expected)
+
+
 def test_constants_of_counts_are_scipys(generator):
     log_dispersion = torch.tensor([-3.0, 0.0, 2.0, 9.0], dtype=torch.float64)
     column = torch.arange(400) % 4

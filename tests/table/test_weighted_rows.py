@@ -413,6 +413,8 @@ def test_weights_are_repetitions_to_sums_and_linear_maps(kind):
     for name in ("n_observed", "sum_of_squares", "multiplicity", "column", "value"):
         assert_allclose(getattr(one, name), getattr(other, name), err_msg=name)
     assert_allclose(correlations(ours, positions), correlations(theirs, positions[often]))
+    one_by_one = [correlations(ours, axis[:, None])[0] for axis in positions.T]
+    assert_allclose(correlations(ours, positions), one_by_one)
 
     def values(rows):
         return rows.dense().values
