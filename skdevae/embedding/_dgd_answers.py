@@ -47,8 +47,9 @@ class RepresentationEstimator(LatentEstimator):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Within about ``latent_tol`` nats of the modes. Each row's search is its own: it does not depend on the other
-            rows.
+            Within about ``latent_tol`` nats of the modes. Each row's search is its own, and other rows change it by
+            rounding alone. With 500 features or more a search begins in single precision. Then other rows may change
+            where within ``latent_tol`` nats of the mode it ends.
 
         Warns
         -----
