@@ -28,6 +28,9 @@ from .effects import effects_by_residuals_, effects_by_strata_, summary_less_eff
 from .seeds import generator_from
 from .threads import mapped_in_threads
 
+#: how many grids there are between one and another whose points are twice as far apart
+_GRIDS_PER_OCTAVE = 4
+
 
 @dataclass(frozen=True)
 class ModuleInputs:
@@ -130,6 +133,7 @@ class ExpectationSteps:
         changes_rows = module.effects is not None and not module.has_strata
         self._stays = all_positions_are_known(source.context, grid) and not changes_rows
         self._found: tuple[GridStatistics, LatentGrid] | None = None
+        self._coarser: dict[float, LatentGrid] = {}
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         module, effects = self._module, self._module.effects
@@ -166,7 +170,12 @@ class ExpectationSteps:
             return self._grid
         variance = self._grid.spacing**2
         precision = 1 + (1 / variance - 1) / temperature
-        return self._grid.coarser(max(1.0, 1 / math.sqrt(precision * variance)))
+        factor = max(1.0, 1 / math.sqrt(precision * variance))
+        # A few grids serve all temperatures: what decoders prepare for a grid costs as much as a step on a small table.
+        octaves = math.floor(_GRIDS_PER_OCTAVE * math.log2(factor)) / _GRIDS_PER_OCTAVE
+        if octaves not in self._coarser:
+            self._coarser[octaves] = self._grid.coarser(2**octaves)
+        return self._coarser[octaves]
 
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:

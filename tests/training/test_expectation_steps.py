@@ -58,6 +58,19 @@ def test_a_broad_q_is_summed_on_fewer_points(likelihood, n_components, temperatu
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
 
 
+def test_a_few_grids_serve_all_temperatures():
+    model = random_model("exact", n_components=1)
+    source, fine = source_of(random_table("gaussian", 12)), LatentGrid.standard_normal(65, 4.0).to(FLOAT64)
+    steps, grids = _steps(model, source, fine), []
+    for temperature in np.geomspace(1, 20, 60):
+        model.latent_temperature = temperature
+        (batch,) = steps
+        grids.append(batch.arguments[2])
+    assert grids[0] is fine
+    assert len({id(grid) for grid in grids}) < 12
+    assert (np.diff([len(grid.axis) for grid in grids]) <= 0).all()
+
+
 def test_rows_of_which_something_is_known_beforehand_keep_the_fine_grid():
     """What is known does not get broader by heat."""
     model = random_model("exact", n_components=1)
