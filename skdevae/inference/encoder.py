@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from .latent_posterior import LatentPosterior
 _POSTERIOR_DRAWS = 256
 #: the same for probabilities of a prior's components
 _RESPONSIBILITY_DRAWS = 64
-#: draws of all rows together, about, for the mean of their bounds: its error is 0.01 where that of one draw is 1 nat
+#: draws of all rows together for the mean of their bounds: its error is 0.01 where that of one draw is 1 nat
 _MEAN_DRAWS = 10_000
 #: entries of an array of draws, rows and components, few enough for a processor's cache
 _CACHED_ENTRIES = 250_000
@@ -190,7 +192,7 @@ def mean_elbo(model: AmortizedModel, source: RowSource) -> Tensor:
     Of a table with many rows it takes a few draws of each, in pairs around the mean. They are other ones for every row,
     so that their errors average out.
     """
-    n_draws = 2 * max(1, round(_MEAN_DRAWS / (2 * max(1, len(source)))))
+    n_draws = 2 * math.ceil(_MEAN_DRAWS / (2 * max(1, len(source))))
     if not model.variational or n_draws >= len(standard_normal_rule(_POSTERIOR_DRAWS, model.n_components)[0]):
         return source.mean(amortized_elbo(model, source))
     generator, prior = torch.Generator().manual_seed(0), model.latent_prior()
