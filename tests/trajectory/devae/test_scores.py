@@ -46,7 +46,7 @@ def test_a_grid_of_two_dimensions_agrees_with_importance_sampling(likelihood):
     table, source, inference = model._for_inference(model.sample(12, random_state=0))
     rows, posterior = source.rows(slice(None)).dense(), model.posterior(table.values)
     start = torch.from_numpy(posterior.mean)
-    drawn = ImportanceSampler(inference.model, 1024)(rows, start)
+    drawn = ImportanceSampler(inference.model, 4096)(rows, start)
     difference = np.abs(table.in_user_nats(drawn.log_evidence) - model.score_samples(table.values))
     assert np.median(difference) < 0.01
     assert np.quantile(difference, 0.7) < 0.02
