@@ -28,9 +28,6 @@ from .effects import effects_by_residuals_, effects_by_strata_, summary_less_eff
 from .seeds import generator_from
 from .threads import mapped_in_threads
 
-#: how many grids there are between one and another whose points are twice as far apart
-_GRIDS_PER_OCTAVE = 4
-
 
 @dataclass(frozen=True)
 class ModuleInputs:
@@ -133,7 +130,6 @@ class ExpectationSteps:
         changes_rows = module.effects is not None and not module.has_strata
         self._stays = all_positions_are_known(source.context, grid) and not changes_rows
         self._found: tuple[GridStatistics, LatentGrid] | None = None
-        self._coarser: dict[float, LatentGrid] = {}
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         module, effects = self._module, self._module.effects
@@ -153,29 +149,10 @@ class ExpectationSteps:
     def _expectation(self) -> tuple[GridStatistics, LatentGrid]:
         """The E-step, and the points that have rows; or what it was before where it cannot have changed."""
         if not self._stays:
-            grid = self._grid_at(self._module.latent_temperature)
-            return expected_statistics(self._module, self._source, grid), grid
+            return expected_statistics(self._module, self._source, self._grid), self._grid
         if self._found is None:
             self._found = where_rows_are(expected_statistics(self._module, self._source, self._grid), self._grid)
         return self._found
-
-    def _grid_at(self, temperature: float) -> LatentGrid:
-        """The grid at a temperature: with heat q(z) gets broader, and needs fewer points.
-
-        Of the narrowest q(z) that the grid can tell, the standard deviation is one spacing. Heat divides the precision
-        that it has beyond the prior's, which is 1. The grid gets coarser by as much as that q(z) gets broader. Where
-        rows have priors of their own, these stay as narrow as they are.
-        """
-        if self._source.context.axis is not None:
-            return self._grid
-        variance = self._grid.spacing**2
-        precision = 1 + (1 / variance - 1) / temperature
-        factor = max(1.0, 1 / math.sqrt(precision * variance))
-        # A few grids serve all temperatures: what decoders prepare for a grid costs as much as a step on a small table.
-        octaves = math.floor(_GRIDS_PER_OCTAVE * math.log2(factor)) / _GRIDS_PER_OCTAVE
-        if octaves not in self._coarser:
-            self._coarser[octaves] = self._grid.coarser(2**octaves)
-        return self._coarser[octaves]
 
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:

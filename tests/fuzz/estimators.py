@@ -317,4 +317,4 @@ class EstimatorRecipe:
 
     def build(self) -> LatentEstimator:
         """The estimator."""
-        return eval(self.code(), {**NAMES, **vars(skdevae)})
+        return eval(self.code(), {**NAMES, **{name: getattr(skdevae, name) for name in skdevae.__all__}})

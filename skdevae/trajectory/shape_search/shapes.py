@@ -28,8 +28,6 @@ _LEAST_SQUARES = 1e-9
 #: Weight of the functions' Occam costs, chosen by experiment. With weight 1, the search sometimes left two clusters of
 #: one shape in resampled tables. The costs hold for a given q(z); they leave out that q(z) adapts to every function.
 _OCCAM_WEIGHT = 1.25
-#: entries of an array with one for every feature, function and shift
-_TABLE_ENTRIES = 200_000
 #: passes over the features, each of which moves to its best cluster given the labels of the others
 _ASSIGNMENT_SWEEPS = 3
 
@@ -145,36 +143,27 @@ def working_response(mass: Array, weighted: Array, noise_variances: Array) -> tu
 def evidence_table(grid: ShapeGrid, functions: Array, information: Array, response: Array) -> tuple[Array, Array]:
     """Evidence of every feature under every function, and the shift at which it is greatest: (D, C) each.
 
-    The evidence is the log posterior of the feature, maximised over shift, scale and level. Functions are taken a few
-    at a time, so that arrays (D, functions, number of shifts) have a bounded size.
+    The evidence is the log posterior of the feature, maximised over shift, scale and level. Functions are taken one at
+    a time, so that no array is larger than (D, number of shifts).
     """
-    at_once = max(1, _TABLE_ENTRIES // (information.shape[1] * len(grid.coarse_shifts)))
-    parts = [
-        _evidence_under(grid, functions[first : first + at_once], information, response)
-        for first in range(0, len(functions), at_once)
-    ]
-    return np.hstack([evidence for evidence, _ in parts]), np.hstack([shifts for _, shifts in parts])
+    columns = [_evidence_under(grid, function, information, response) for function in functions]
+    return np.column_stack([e for e, _ in columns]), np.column_stack([shift for _, shift in columns])
 
 
-def _evidence_under(grid: ShapeGrid, functions: Array, information: Array, response: Array) -> tuple[Array, Array]:
-    """Evidence and best shift, (D, C) each, of features with information (P, D) under functions (C, T)."""
-    n_points, n_shifts = len(grid.points), len(grid.coarse_shifts)
-    windows = np.lib.stride_tricks.sliding_window_view(functions, n_points, axis=1)  # (C, T - P + 1, P)
-    windows = windows[:, grid.pad - grid.n_shift_steps : grid.pad + grid.n_shift_steps + 1]
-    shifted = windows.reshape(-1, n_points).T  # (P, C S)
-    moments = information * response
-    products = moments.T @ shifted
+def _evidence_under(grid: ShapeGrid, function: Array, information: Array, response: Array) -> tuple[Array, Array]:
+    """Evidence and best shift, (D,) each, of features with information (P, D) under one function (T,)."""
+    windows = np.lib.stride_tricks.sliding_window_view(function, len(grid.points))
+    shifted = windows[grid.pad - grid.n_shift_steps : grid.pad + grid.n_shift_steps + 1].T  # (P, S)
+    products = (information * response).T @ shifted
     squares = information.T @ shifted**2
     if grid.scale_bounds is not None:  # levels are free: products and squares are taken around means
         total, means = information.sum(0)[:, None], information.T @ shifted
-        products -= means * (moments.sum(0)[:, None] / total)
+        products -= means * ((information * response).sum(0)[:, None] / total)
         squares -= means**2 / total
     squares = np.maximum(squares, _LEAST_SQUARES)
     scales = grid.best_scales(squares, products)
-    evidence = scales * (products - grid.scale_rate) - 0.5 * scales**2 * squares
-    evidence = evidence.reshape(-1, n_shifts) - 0.5 * grid.coarse_shifts**2  # (D C, S)
-    height, shifts = _peaks(evidence, grid)
-    return height.reshape(-1, len(functions)), shifts.reshape(-1, len(functions))
+    evidence = scales * (products - grid.scale_rate) - 0.5 * scales**2 * squares - 0.5 * grid.coarse_shifts**2
+    return _peaks(evidence, grid)
 
 
 def _peaks(evidence: Array, grid: ShapeGrid) -> tuple[Array, Array]:
@@ -308,8 +297,7 @@ def _follow(
         shifts = np.empty(len(labels))
         for k, function in enumerate(functions):
             members = labels == k
-            own = _evidence_under(grid, function[None], information[:, members], response[:, members])[1]
-            shifts[members] = own[:, 0]
+            shifts[members] = _evidence_under(grid, function, information[:, members], response[:, members])[1]
     else:
         table, all_shifts = evidence_table(grid, functions, information, response)
         labels = table.argmax(1) if labels is None else prior.assign(table, labels)

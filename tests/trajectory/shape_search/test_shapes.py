@@ -5,7 +5,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 
-from skdevae.trajectory.shape_search import shapes
 from skdevae.trajectory.shape_search.grid import ShapeGrid
 from skdevae.trajectory.shape_search.shapes import (
     ClusterPrior,
@@ -88,14 +87,6 @@ def test_evidence_is_the_maximum_over_shifts(scale_bounds):
         # Between two coarse shifts a parabola may rise above both, by little.
         assert -1e-6 < table[j, k] - max(at_shifts) < 0.5
         assert abs(shifts[j, k] - grid.coarse_shifts[np.argmax(at_shifts)]) <= 0.5 * grid.spacing + 1e-12
-
-
-@pytest.mark.parametrize("scale_bounds", [BOUNDS, None])
-def test_how_many_functions_are_taken_at_once_does_not_matter(scale_bounds, monkeypatch):
-    problem = random_problem(small_grid(1.5, scale_bounds))
-    together = evidence_table(small_grid(1.5, scale_bounds), *problem)
-    monkeypatch.setattr(shapes, "_TABLE_ENTRIES", 1)
-    assert_allclose(evidence_table(small_grid(1.5, scale_bounds), *problem), together, rtol=1e-12, atol=1e-12)
 
 
 def test_shifts_between_grid_points_are_found():
