@@ -26,6 +26,8 @@ _GAIN = 1e-10
 _NEAR = 0.1
 #: most by which an averaged Gaussian's variances differ from those of the Gaussian that it is averaged over
 _MOST_CHANGE = 4.0
+#: entries of an array of derivatives of all curves by all components, few enough for a processor's cache
+_SLOPE_ENTRIES = 400_000
 #: how often a diagonal is raised, ten times as much each time, from rounding to its own size
 _RAISES = 17
 
@@ -74,7 +76,7 @@ def laplace(
         value = before = log_joint_at(model, part, here[None], prior)[0]
         gradient = _gradient(model, part, here, prior)
         if far.any():
-            factors[moving[far]] = covariance_factor(precision_at(model, part.take(far), here[far], prior))
+            factors[moving[far]] = covariance_factor_at(model, part.take(far), here[far], prior)
         factor = factors[moving]
         step = torch.einsum("bpr,bqr,bq->bp", factor, factor, gradient)
         for _ in range(_HALVINGS):
@@ -89,7 +91,7 @@ def laplace(
         far, moving = (part[gain >= _GAIN] for part in (gain >= _NEAR, moving))
         if not len(moving):
             break
-    return GaussianApproximation(z, covariance_factor(precision_at(model, rows, z, prior)))
+    return GaussianApproximation(z, covariance_factor_at(model, rows, z, prior))
 
 
 def averaged(
@@ -172,7 +174,16 @@ def covariance_factor(precision: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True).mT
 
 
+def covariance_factor_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
+    """:func:`covariance_factor` of :func:`precision_at`, for a few rows at a time: (B, Q, Q)."""
+    at_once = max(1, _SLOPE_ENTRIES // (model.n_components * model.entries_per_point))
+    if len(z) <= at_once:
+        return covariance_factor(precision_at(model, rows, z, prior))
+    parts = torch.arange(len(z), device=z.device).split(at_once)
+    return torch.cat([covariance_factor(precision_at(model, rows.take(part), z[part], prior)) for part in parts])
+
+
 def covariance_at(model: GenerativeModel, rows: DenseRows, z: Tensor, prior: GaussianMixture) -> Tensor:
     """Inverse of :func:`precision_at`: (B, Q, Q)."""
-    factor = covariance_factor(precision_at(model, rows, z, prior))
+    factor = covariance_factor_at(model, rows, z, prior)
     return factor @ factor.mT

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from .._warnings import warn_user
 from ..nn.models import GenerativeModel
-from ..nn.rows import DenseRows, Rows
+from ..nn.rows import DenseRows
 from ..table.source import RowSource
+from .base import without_entries
 from .draws import mixture_points, normal_quantiles, power_of_two, uniform_draws
-from .gaussian import GaussianApproximation, averaged, covariance_factor, log_joint_at, precision_at
+from .gaussian import GaussianApproximation, averaged, covariance_factor_at, log_joint_at
 from .modes import Hills, ModeFinder
 from .proposals import Gaussians
 
@@ -57,7 +58,7 @@ _ARRIVED = 0.1
 _VALLEY = 1e-3
 #: rows that are drawn for together
 _DRAWN_ROWS = 256
-#: entries of an array of (draws, rows, features) or (rows, features, components), few enough for a processor's cache
+#: entries of a (draws, rows, features) array, few enough for a processor's cache
 _DRAWN_ENTRIES = 400_000
 
 
@@ -251,13 +252,8 @@ class ImportanceSampler:
         row, rank = is_hill.nonzero(as_tuple=True)
         gaussians = Gaussians.none(len(rows), is_hill.shape[1], self.model.n_components, like=position)
         there, top = rows.take(row), position[row, rank]
-        # Curvatures take the derivatives of every curve by every component.
-        at_once = max(1, _DRAWN_ENTRIES // (self.model.n_components * self.model.entries_per_point))
-        factors = [
-            covariance_factor(precision_at(self.model, there.take(some), top[some], self.prior))
-            for some in torch.arange(len(top), device=top.device).split(at_once)
-        ]
-        found = averaged(self.model, there, GaussianApproximation(top, torch.cat(factors)), self.prior)
+        of_laplace = GaussianApproximation(top, covariance_factor_at(self.model, there, top, self.prior))
+        found = averaged(self.model, there, of_laplace, self.prior)
         gaussians.mode[row, rank], gaussians.factor[row, rank] = found
         heights = log_joint_at(self.model, there, found.mode[None], self.prior)[0]
         gaussians.log_shares[row, rank] = heights + gaussians.log_volumes[row, rank]
@@ -328,7 +324,7 @@ def sampled_log_evidence(
     """
     values = torch.empty(len(source)).to(source.like)
     for index, rows, drawn in ImportanceSampler(model, n_draws, only_evidence=True).over(source, mean, sd):
-        values[index] = torch.where(_without_entries(rows, source.like), 0.0, drawn.log_evidence)
+        values[index] = torch.where(without_entries(rows, source.like), 0.0, drawn.log_evidence)
     return values
 
 
@@ -353,15 +349,8 @@ def sampled_responsibilities(
     sampler = ImportanceSampler(model, n_draws)
     for index, rows, drawn in sampler.over(source, mean, sd, warns=warns):
         of_the_draws = torch.einsum("sb,sbk->bk", drawn.shares, prior.responsibilities(drawn.z))
-        values[index] = torch.where(_without_entries(rows, source.like)[:, None], prior.log_weights.exp(), of_the_draws)
+        values[index] = torch.where(without_entries(rows, source.like)[:, None], prior.log_weights.exp(), of_the_draws)
     return values
-
-
-def _without_entries(rows: Rows, like: Tensor) -> Tensor:
-    """Which rows have no observed entry, on the device of ``like``: (B,)."""
-    if rows.observed is None:
-        return torch.zeros(len(rows), dtype=torch.bool, device=like.device)
-    return ~rows.observed.any(1)
 
 
 def _warn_of_few(effective_shares: Tensor, n_draws: int) -> None:

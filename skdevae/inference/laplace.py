@@ -15,13 +15,11 @@ from ..table.components import Projection
 from ..table.source import RowSource
 from .base import Inference, Placement, PosteriorFields, without_entries
 from .draws import standard_normal_points
-from .gaussian import GaussianApproximation, covariance_at, covariance_factor, log_joint_at, precision_at
+from .gaussian import GaussianApproximation, covariance_at, covariance_factor_at, log_joint_at
 from .importance import sampled_log_evidence, sampled_responsibilities
-from .modes import ModeFinder
+from .modes import SEARCHED_ROWS, ModeFinder
 from .most_probable import most_probable_components
 
-#: rows of which modes are looked for together: so many that there are enough of them for a product until the last ones
-_SEARCHED_ROWS = 1024
 #: share of rows above which searches that did not arrive are worth a warning
 _TOLERATED_SHARE = 0.05
 
@@ -73,7 +71,7 @@ class LaplaceInference(Inference):
         position = torch.empty(len(source), model.n_components).to(source.like)
         log_joint = torch.empty(len(source)).to(source.like)
         converged = torch.empty(len(source), dtype=torch.bool)
-        for index, rows in source.chunks(width=model.entries_per_point, most_rows=_SEARCHED_ROWS):
+        for index, rows in source.chunks(width=model.entries_per_point, most_rows=SEARCHED_ROWS):
             found = find(rows.dense(), self._predicted(source.take(index)))
             position[index], log_joint[index], converged[index] = found.position, -found.value, found.converged
         return Modes(position, log_joint, converged)
@@ -142,7 +140,7 @@ class LaplaceInference(Inference):
         prior = self.model.latent_prior()
         factors = torch.empty(*mode.shape, mode.shape[1]).to(mode)
         for index, rows in source.chunks(width=self._width):
-            factors[index] = covariance_factor(precision_at(self.model, rows.dense(), mode[index], prior))
+            factors[index] = covariance_factor_at(self.model, rows.dense(), mode[index], prior)
         return factors
 
     @property

@@ -21,6 +21,8 @@ from .starts import StartingPoints
 _MAX_STEPS = 200
 #: nats by which two ends of searches on one hill may differ by rounding
 _ROUNDING = 1e-6
+#: rows of which modes are looked for together: so many that there are enough of them for a product until the last ones
+SEARCHED_ROWS = 1024
 #: searches for the modes of one row at the most, beside that from a prediction
 _MOST_SEARCHES = 4
 #: entries of the curves at one point from which on arithmetic is most of a step, and single precision makes it faster

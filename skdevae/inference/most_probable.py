@@ -13,9 +13,9 @@ from ..nn.rows import DenseRows
 from ..table.source import RowSource
 from .base import without_entries
 from .draws import standard_normal_points
-from .gaussian import GaussianApproximation, covariance_factor, precision_at
+from .gaussian import GaussianApproximation, covariance_factor_at
 from .importance import ImportanceSampler, WeightedDraws
-from .modes import Hills, ModeFinder
+from .modes import SEARCHED_ROWS, Hills, ModeFinder
 
 #: how near to its end, in nats, a search may stop that is to tell hills apart
 _ROUGHLY = 0.1
@@ -29,8 +29,6 @@ _POINTS = 64
 _FEW_DRAWS = 64
 #: standard errors by which the most probable component must lead
 _ERRORS = 3
-#: rows that are searched for together, and entries of an array of derivatives of all curves
-_SEARCHED_ROWS, _SLOPE_ENTRIES = 1024, 4_000_000
 
 
 @torch.no_grad()
@@ -49,7 +47,7 @@ def most_probable_components(
     if len(prior.log_weights) == 1:
         return labels, torch.zeros_like(labels, dtype=torch.bool)
     find = ModeFinder(model, _ROUGHLY)
-    for index, chunk in source.chunks(width=model.entries_per_point, most_rows=_SEARCHED_ROWS):
+    for index, chunk in source.chunks(width=model.entries_per_point, most_rows=SEARCHED_ROWS):
         rows = chunk.dense()
         hills = find.hills(rows, None if mean is None else mean[index])
         labels[index], is_clear[index] = _clear_components(model, prior, rows, hills)
@@ -90,18 +88,11 @@ def _clear_components(
     position, height = hills.padded(len(rows))  # highest first
     counts = height > height[:, :1] - _NEGLIGIBLE
     counts[:, 0] = True
-    at_once = max(1, _SLOPE_ENTRIES // (model.entries_per_point * model.n_components))
     # The width of the highest hill has to do for the others.
-    factors = [
-        covariance_factor(precision_at(model, rows.take(part), position[part, 0], prior))
-        for part in torch.arange(len(rows), device=position.device).split(at_once)
-    ]
+    factor = covariance_factor_at(model, rows, position[:, 0], prior)
     noise = standard_normal_points(_POINTS, model.n_components).to(position)
     shares = torch.stack(
-        [
-            prior.responsibilities(GaussianApproximation(mode, torch.cat(factors)).at(noise)).mean(0)
-            for mode in position.unbind(1)
-        ],
+        [prior.responsibilities(GaussianApproximation(mode, factor).at(noise)).mean(0) for mode in position.unbind(1)],
         1,
     )  # (B, M, K)
     label = shares[:, 0].argmax(1)

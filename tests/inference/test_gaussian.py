@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from agreement import assert_agree
 from inference.random_models import (
     LIKELIHOODS,
     drawn_table,
@@ -17,6 +18,7 @@ from skdevae.inference.gaussian import (
     GaussianApproximation,
     averaged,
     covariance_factor,
+    covariance_factor_at,
     laplace,
     log_joint_at,
     precision_at,
@@ -217,6 +219,15 @@ def test_averages_have_the_slopes_and_curvatures_of_a_fine_quadrature(likelihood
             curvature -= weight * node * value / sd
         assert found.factor[row, 0, 0] == pytest.approx(float(curvature**-0.5), rel=0.02)
         assert found.mode[row, 0] == pytest.approx(float(mode + slope / curvature), abs=0.02 * float(sd))
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_how_many_curvatures_are_taken_at_once_does_not_matter(missing, monkeypatch):
+    model = random_model("exact", "nb", n_components=2)
+    rows, z = rows_of(random_table("nb", missing=missing)), torch.zeros(8, 2, dtype=torch.float64)
+    together = covariance_factor_at(model, rows, z, model.latent_prior())
+    monkeypatch.setattr("skdevae.inference.gaussian._SLOPE_ENTRIES", 1)
+    assert_agree(covariance_factor_at(model, rows, z, model.latent_prior()), together)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

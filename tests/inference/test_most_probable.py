@@ -40,3 +40,17 @@ def test_one_component_has_all_rows():
     labels, is_open = _inference(1.0, k=1).labels(source_of(random_table("gaussian", N)))
     assert not labels.any()
     assert not is_open.any()
+
+
+def test_a_row_without_entries_belongs_to_the_largest_component():
+    """Not to the one whose density is highest somewhere."""
+    inference = _inference(6.0)
+    mixture = inference.model.mixture
+    weights, sds = torch.tensor([0.2, 0.5, 0.3]).double(), torch.full((K, Q), 1.0).double()
+    sds[2] = 0.1
+    mixture.set_(weights, mixture.means.clone(), sds)
+    table = random_table("gaussian", 5)
+    table[3] = np.nan
+    labels, is_open = LaplaceInference(inference.model, 512).labels(source_of(table))
+    assert labels[3] == 1
+    assert not is_open[3]
