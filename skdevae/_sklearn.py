@@ -28,9 +28,11 @@ __all__ = [
     "inside_available_if",
     "take_rows_or_columns",
     "validate_params",
+    "with_arrays_out",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Estimator = TypeVar("_Estimator", bound=Any)
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Function], _Function]:
@@ -65,3 +67,9 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[_Function], _Functio
 def container_adapter(estimator: Any) -> Any:
     """What makes data frames of an estimator's results, by its ``set_output`` or the global one; None for arrays."""
     return _get_container_adapter("transform", estimator)
+
+
+def with_arrays_out(estimator: _Estimator) -> _Estimator:
+    """The estimator itself, whose results are arrays from now on, whatever the global configuration says."""
+    estimator._sklearn_output_config = {"transform": "default"}  # set_output would change the dict that copies share
+    return estimator

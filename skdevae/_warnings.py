@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 #: this package, and what may call it on the user's behalf: wrappers, training loops and the standard library
 _IN_BETWEEN = sys.stdlib_module_names | {
+    "dask",
+    "distributed",
     "joblib",
     "numpy",
     "pandas",
@@ -17,7 +22,20 @@ _IN_BETWEEN = sys.stdlib_module_names | {
     "skorch",
     "threadpoolctl",
     "torch",
+    "tornado",
 }
+#: what warnings are about, where that is a part of what the user has passed
+_subject: ContextVar[str] = ContextVar("_subject", default="")
+
+
+@contextmanager
+def about(subject: str) -> Iterator[None]:
+    """A context in which warnings begin with what they are about."""
+    token = _subject.set(f"{subject}: ")
+    try:
+        yield
+    finally:
+        _subject.reset(token)
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
@@ -28,7 +46,7 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """
     frame = _frame_to_name()
     warnings.warn_explicit(
-        message,
+        f"{_subject.get()}{message}",
         category,
         filename=frame.f_code.co_filename,
         lineno=frame.f_lineno,

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._typing import CovariatesLike, TableLike
-from .own_settings import UnderOwnSettings
+from .lazy_answers import LazyAnswersMixin, answers_by_rows
 
 if TYPE_CHECKING:
     from .estimator import LatentEstimator
 
 
-class DenoisingMixin(UnderOwnSettings):
+class DenoisingMixin(LazyAnswersMixin):
     """Adds a ``predict`` that gives the table without its noise."""
 
+    @answers_by_rows(n_columns=lambda estimator: len(estimator.modelled_columns_))
     def predict(  # type: ignore[misc]  # a mixin of such estimators
         self: LatentEstimator, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
+from operator import attrgetter, methodcaller
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
@@ -52,12 +53,16 @@ from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
 from .adjusting import adjusted
+from .lazy_answers import answers_by_rows, averages_rows, needs_all_rows
 from .persistence import restored, stored
 from .posterior import Posterior
 from .simulation import SimulationMixin, float64_like, require_density
 
 #: rows whose expected values are held at a time
 _ROWS = 1024
+_POSTERIOR_BY_BLOCK = (
+    "Ask it about blocks: of a data frame, X.map_partitions(lambda rows: pandas.DataFrame(estimator.posterior(rows)))."
+)
 
 
 class Query(NamedTuple):
@@ -354,9 +359,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         """Size factors of a table's rows, given with them or by the estimator's rule; None without any."""
         return settled_size_factors(self._settings().size_factors, given, likelihood, type(self).__name__)
 
-    def _for_inference(
-        self, X: TableLike, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
-    ) -> Query:
+    def _read(self, X: TableLike, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None) -> Table:
+        """A user's table as the fitted model reads it."""
         check_is_fitted(self, "module_")
         own = self._parameter_constraints
         constraints = {name: own[name] for name in self._parameters_of_answers & own.keys()}
@@ -364,19 +368,29 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         X, conditioning = self._validate(X, reset=False)
         unknown = self._settings().unknown_covariate
         design = self._reader_.design(conditioning, covariates, X.shape[0], unknown=unknown)
-        if not is_sparse(X):
-            empty = rows_without_entries(X)
+        sizes = self._sizes_of(size_factors, self._config_["likelihood"]["name"])
+        return self._reader_.read(X, size_factors=sizes, context=RowContext(covariates=design))
+
+    def _dtype_of(self, X: TableLike, **facts: Any) -> np.dtype:
+        """The dtype in which a table is read; raises where its columns or facts do not suit the fitted model."""
+        return self._read(X, **facts).values.dtype
+
+    def _for_inference(
+        self, X: TableLike, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> Query:
+        table = self._read(X, size_factors, covariates)
+        if not is_sparse(table.values):
+            empty = rows_without_entries(table.values)
             if len(empty):
                 warn_user(
                     f"{len(empty)} rows have no observed entry (the first is row {empty[0]}): their latent is the "
                     "prior's."
                 )
-            self._reader_.units.check_reach(X, self._feature_names())
+            self._reader_.units.check_reach(table.values, self._feature_names())
         inference = self._inference()
-        sizes = self._sizes_of(size_factors, self._config_["likelihood"]["name"])
-        table = self._reader_.read(X, size_factors=sizes, context=RowContext(covariates=design))
         return Query(table, table.source(float64_like(inference.model)), inference)
 
+    @answers_by_rows(n_columns=attrgetter("_n_features_out"), names=methodcaller("get_feature_names_out"))
     def transform(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -431,6 +445,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return cast(Any, self).fit(X, y, **facts).transform(X, **of_rows)
 
     @available_if(require_density)
+    @needs_all_rows(_POSTERIOR_BY_BLOCK)
     @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
     def posterior(
         self,
@@ -471,6 +486,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return Posterior(mean, sd, lower, upper, beyond)
 
     @available_if(require_density)
+    @answers_by_rows(dtype=np.float64)
     def score_samples(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -504,6 +520,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return nats
 
     @available_if(require_density)
+    @averages_rows
     def score(
         self,
         X: TableLike,
@@ -535,6 +552,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return float(np.average(values, weights=checked_weights(sample_weight, values)))
 
     @available_if(require_density)
+    @averages_rows
     def elbo(self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None) -> float:
         """Evidence lower bound of the data, in nats per sample, without the divergence of the feature clusters.
 
@@ -554,6 +572,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         table, source, inference = self._for_inference(X, size_factors, covariates)
         return float(in_finite_nats(table, inference.bound(source)).mean())
 
+    @averages_rows
     def conditional_log_likelihood(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> float:
@@ -575,6 +594,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         values = inference.conditional_log_likelihood(source, inference.mean(source))
         return float(in_finite_nats(table, values).mean())
 
+    @answers_by_rows(n_columns=lambda estimator: len(estimator.modelled_columns_), may_be_sparse=True)
     def adjust(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> Values:

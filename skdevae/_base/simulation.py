@@ -23,7 +23,8 @@ from ..table.size_factors import check_without_sizes
 from ..table.table import TableReader
 from ..table.validation import named_entries
 from ..training.seeds import generator_from, spawn_seeds
-from .tables_out import TablesOutMixin
+from .lazy_answers import LazyAnswersMixin, answers_by_rows
+from .tables_out import TablesOutMixin, modelled_names_of
 
 SAMPLING_CONSTRAINTS = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
@@ -69,7 +70,7 @@ def float64_like(module: GenerativeModel) -> Tensor:
     return torch.zeros((), dtype=torch.float64, device=next(module.parameters()).device)
 
 
-class SimulationMixin(TablesOutMixin):
+class SimulationMixin(LazyAnswersMixin, TablesOutMixin):
     """What a fitted model says of the table, given latents: expected values, their slopes, and simulated rows."""
 
     _reader_: TableReader
@@ -183,6 +184,11 @@ class SimulationMixin(TablesOutMixin):
         module = self._float64_module()
         return module, torch.from_numpy(points).to(float64_like(module))
 
+    @answers_by_rows(
+        n_columns=lambda estimator: len(estimator.modelled_columns_),
+        names=modelled_names_of,
+        checked="_dtype_of_latents",
+    )
     def inverse_transform(
         self, Z: ArrayLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -209,16 +215,26 @@ class SimulationMixin(TablesOutMixin):
         ValueError
             If a latent is so far out that an expected value is not a finite number, in the precision of Z.
         """
+        latents, context = self._read_latents(Z, size_factors, covariates)
+        module, positions = self._at_positions(latents)
+        expected = self._expected(module, positions, context, self._deviations_at(positions, context))
+        with np.errstate(over="ignore"):
+            return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
+
+    def _read_latents(
+        self, Z: ArrayLike, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> tuple[np.ndarray, RowContext[np.ndarray]]:
+        """A user's latents (N, Q) as an array of floats, and what its rows carry."""
         check_is_fitted(self, "module_")
         with named_entries(Z, "Z"):
             latents: np.ndarray = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
         if latents.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {latents.shape[1]} columns, but the latent has {self._n_features_out}.")
-        module, positions = self._at_positions(latents)
-        context = self._context_at(latents, size_factors, covariates)
-        expected = self._expected(module, positions, context, self._deviations_at(positions, context))
-        with np.errstate(over="ignore"):
-            return _require_finite(expected.astype(latents.dtype, copy=False), latents, self._reader_.columns)
+        return latents, self._context_at(latents, size_factors, covariates)
+
+    def _dtype_of_latents(self, Z: ArrayLike, **facts: Any) -> np.dtype:
+        """The dtype in which latents are read; raises where their columns or facts do not suit the fitted model."""
+        return self._read_latents(Z, **facts)[0].dtype
 
     def _context_at(
         self, Z: np.ndarray, size_factors: ArrayLike | None, covariates: CovariatesLike

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from numbers import Integral
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._base.estimator import LatentEstimator
+from .._base.lazy_answers import answers_by_rows
 from .._base.posterior import Posterior
 from .._base.simulation import SAMPLING_CONSTRAINTS
 from .._sklearn import Interval, validate_params
@@ -60,6 +62,7 @@ class RepresentationEstimator(LatentEstimator):
         """
         return super().transform(X, size_factors=size_factors, covariates=covariates)
 
+    @answers_by_rows(dtype=np.intp)
     def predict(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -79,6 +82,7 @@ class RepresentationEstimator(LatentEstimator):
         """
         return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
+    @answers_by_rows(n_columns=attrgetter("n_clusters_"), dtype=np.float64)
     def predict_proba(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClusterMixin
 
+from .._base.lazy_answers import answers_by_rows
 from .._base.simulation import require_density
 from .._base.training_table import TrainingTable
 from .._sklearn import Interval, available_if
@@ -452,6 +453,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         return self.fit(X, **facts).labels_
 
     @available_if(require_density)
+    @answers_by_rows(dtype=np.intp)
     def predict(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -472,6 +474,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
     @available_if(require_density)
+    @answers_by_rows(n_columns=lambda estimator: estimator._n_merged(len(estimator.mixture_weights_)), dtype=np.float64)
     def predict_proba(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -503,13 +506,18 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         responsibilities = inference.prior_responsibilities(source).cpu().numpy()
         if self.n_clusters is None:
             return responsibilities
-        n_most = responsibilities.shape[1]
+        n_clusters = self._n_merged(responsibilities.shape[1])
+        mixture = PriorMixture.of(inference.model.latent_prior())
+        labels = merge_components(mixture.weights, mixture.means, n_clusters)
+        return responsibilities @ np.eye(n_clusters)[labels]
+
+    def _n_merged(self, n_most: int) -> int:
+        """Number of clusters of samples, of a prior with so many components."""
+        if self.n_clusters is None:
+            return n_most
         if not isinstance(self.n_clusters, Integral) or self.n_clusters not in range(1, n_most + 1):
             raise ValueError(
                 f"n_clusters={self.n_clusters!r}, but clusters are merged from the prior's components, of which there "
                 f"are {n_most}: give a whole number between 1 and {n_most}, or fit a prior with more components."
             )
-        n_clusters = int(self.n_clusters)
-        mixture = PriorMixture.of(inference.model.latent_prior())
-        labels = merge_components(mixture.weights, mixture.means, n_clusters)
-        return responsibilities @ np.eye(n_clusters)[labels]
+        return int(self.n_clusters)

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._base.fitting import LatentVariableModel
 from .._base.given_axis import GivenAxisMixin
+from .._base.lazy_answers import needs_all_rows
 from .._base.level_curves import LevelCurvesMixin
 from .._base.partial_fit import StreamingMixin
 from .._base.uncertain_curves import UncertainCurvesMixin
@@ -23,6 +24,11 @@ from ..metrics import coclustering_matrix
 from ..nn.cluster_prior import ASSIGNMENTS
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
+
+_ROWS_IN_MEMORY = (
+    "It judges each column on all rows together. Pass rows in memory, X.compute() or a sample of them, as in "
+    "X.blocks[:1].compute() or X.sample(frac=0.1).compute()."
+)
 
 
 class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
@@ -94,6 +100,7 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
 
     # ---- clusters of the columns ------------------------------------------------------------------------------------
 
+    @needs_all_rows(_ROWS_IN_MEMORY)
     def predict_proba(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -120,6 +127,7 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         probabilities = softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
         return self._with_constants(probabilities)
 
+    @needs_all_rows(_ROWS_IN_MEMORY)
     def predict(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:

@@ -1,0 +1,223 @@
+"""Lazy answers: what a fitted model says of the rows of a Dask table, block by block and when it is computed.
+
+A method that answers row by row needs nothing but its mark (:func:`answers_by_rows`, :func:`averages_rows`). Given a
+table of Dask, its answer is a collection of Dask. Each block is one task, which asks the same public method. What can
+be known without computing anything is checked at once, on one row that is like those of the table.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from .._sklearn import container_adapter, inside_available_if
+from ..table.dask_blocks import RowFact, check_whole_rows, fact_of_rows, is_frame, one_row_of
+from ..table.dask_tables import is_dask, require_dask
+from ..table.weighted_rows import checked_weights
+from .block_answers import WEIGHT, ask_blocks
+from .own_settings import UnderOwnSettings, own_settings
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+#: attribute of a method: how it answers about tables of Dask
+_MARK = "_about_dask_tables"
+#: keywords that are facts of rows
+_FACTS = ("size_factors", "covariates", WEIGHT)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a method was asked about a table of Dask, after all checks that compute nothing.
+
+    Attributes
+    ----------
+    estimator : object
+    method : str
+    table : collection of Dask
+    facts : dict of RowFact
+        By name.
+    dtype : dtype
+        In which the estimator reads the table.
+    """
+
+    estimator: Any
+    method: str
+    table: Any
+    facts: dict[str, RowFact]
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, estimator: Any, method: Callable, arguments: Mapping[str, Any], checked: str) -> Self:
+        """From the arguments of a method's call, the table first, and the name of the method that checks rows."""
+        name, table = next((name, value) for name, value in arguments.items() if name != "self")
+        check_whole_rows(table, name)
+        given = {name: arguments[name] for name in _FACTS if arguments.get(name) is not None}
+        facts = {name: fact_of_rows(name, fact, table) for name, fact in given.items()}
+        of_one_row = {name: fact.one_row for name, fact in facts.items() if name != WEIGHT}
+        with own_settings():
+            dtype = getattr(_lenient(estimator), checked)(one_row_of(table), **of_one_row)
+        return cls(estimator, method.__name__, table, facts, dtype)
+
+    def mapped(self, nothing: Any, *, is_average: bool = False) -> Any:
+        """The lazy answers about all blocks; see :func:`ask_blocks`."""
+        return ask_blocks(self.estimator, self.method, self.table, self.facts, nothing, is_average=is_average)
+
+
+def _lenient(estimator: Any) -> Any:
+    """The estimator as one that does not look at the values of covariates, and calls no function of the user's."""
+    twin = estimator._twin(with_fitted_state=True)
+    if hasattr(twin, "unknown_covariate"):
+        twin.unknown_covariate = "average"
+    if callable(getattr(twin, "size_factors", None)):
+        twin.size_factors = _ones
+    return twin
+
+
+def _ones(X: Any) -> np.ndarray:
+    return np.ones(X.shape[0])
+
+
+@dataclass(frozen=True)
+class ByRows:
+    """How a method answers row by row.
+
+    Attributes
+    ----------
+    n_columns : callable, optional
+        Gives the number of columns of an estimator's answer; None for one number a row.
+    names : callable, optional
+        Gives their names. Answers with names are data frames where ``set_output`` asks for them.
+    dtype : dtype, optional
+        None for that of the table.
+    may_be_sparse : bool
+        Whether sparse tables have sparse answers.
+    checked : str
+        Method of the estimator that checks rows and their facts, and gives the dtype in which it reads them.
+    """
+
+    n_columns: Callable[[Any], int] | None = None
+    names: Callable[[Any], Sequence[str]] | None = None
+    dtype: Any = None
+    may_be_sparse: bool = False
+    checked: str = "_dtype_of"
+
+    def answer(self, estimator: Any, method: Callable, arguments: Mapping[str, Any]) -> Any:
+        """The lazy answer of a method to its arguments."""
+        request = Request.of(estimator, method, arguments, self.checked)
+        adapter = None if self.names is None else container_adapter(estimator)
+        if adapter is not None and adapter.container_lib != "pandas":
+            raise ValueError(
+                f"set_output asks for tables of {adapter.container_lib}, which Dask has none of: choose "
+                "set_output(transform='pandas') for a data frame of Dask, or 'default' for an array."
+            )
+        nothing = self._nothing(request)
+        if adapter is None:
+            return request.mapped(nothing)
+        names = list(self.names(estimator))  # type: ignore[misc]  # there is an adapter only where there are names
+        if is_frame(request.table):
+            return request.mapped(pd.DataFrame(nothing, columns=names, index=request.table._meta.index))
+        return require_dask("dask.dataframe").from_dask_array(request.mapped(nothing), columns=names)
+
+    def _nothing(self, request: Request) -> Any:
+        """The answer about no rows."""
+        columns = () if self.n_columns is None else (self.n_columns(request.estimator),)
+        nothing = np.empty((0, *columns), dtype=request.dtype if self.dtype is None else self.dtype)
+        is_sparse = self.may_be_sparse and sp.issparse(request.table._meta)
+        return sp.csr_array(nothing) if is_sparse else nothing
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """How a method answers with an average over rows: it is computed at once, a block at a time."""
+
+    checked: str = "_dtype_of"
+
+    def answer(self, estimator: Any, method: Callable, arguments: Mapping[str, Any]) -> float:
+        """The average that a method gives for its arguments."""
+        request = Request.of(estimator, method, arguments, self.checked)
+        averages, weights = request.mapped(np.empty((0, 2)), is_average=True).compute().T
+        if not weights.any():
+            if WEIGHT in request.facts:
+                checked_weights(np.zeros(1), np.zeros((1, 1)))
+            raise ValueError("Found array with 0 sample(s): no block of X has a row, so there is nothing to average.")
+        return float(np.average(averages, weights=weights))
+
+
+@dataclass(frozen=True)
+class AllRows:
+    """How a method answers that needs all rows at once: not at all."""
+
+    advice: str
+
+    def answer(self, estimator: Any, method: Callable, arguments: Mapping[str, Any]) -> Any:
+        """Raise, with advice."""
+        raise TypeError(
+            f"{type(estimator).__name__}.{method.__name__} does not answer about tables of Dask. {self.advice}"
+        )
+
+
+def answers_by_rows(**how: Any) -> Callable[[_Function], _Function]:
+    """Mark of methods that answer row by row; see :class:`ByRows`."""
+    return functools.partial(_marked, ByRows(**how))
+
+
+def averages_rows(method: _Function) -> _Function:
+    """Mark of methods that answer with an average over rows."""
+    return _marked(Averaged(), method)
+
+
+def needs_all_rows(advice: str) -> Callable[[_Function], _Function]:
+    """Mark of methods that do not answer about Dask tables; with advice what to do instead."""
+    return functools.partial(_marked, AllRows(advice))
+
+
+def _marked(mark: Any, method: _Function) -> _Function:
+    setattr(method, _MARK, mark)
+    return method
+
+
+class LazyAnswersMixin(UnderOwnSettings):
+    """Base of classes, mixins too, whose marked methods answer about tables of Dask.
+
+    An override keeps the mark of what it overrides. Methods are wrapped outside of all else: what is inside, as
+    scikit-learn's ``set_output``, sees blocks in memory.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, attribute in list(vars(cls).items()):
+            marks = (getattr(vars(base).get(name), _MARK, None) for base in cls.__mro__)
+            mark = None if name.startswith("_") else next((mark for mark in marks if mark is not None), None)
+            if mark is not None:
+                wrap = functools.partial(_answering, mark=mark)
+                setattr(cls, name, wrap(attribute) if callable(attribute) else inside_available_if(attribute, wrap))
+
+    def __dask_tokenize__(self) -> Any:
+        """By what Dask knows that an estimator is the same: all that it holds, but for how long its epochs took."""
+        state = {name: value for name, value in cast(Any, self).__getstate__().items() if name != "history_"}
+        return require_dask("dask.base").normalize_token((type(self), state))
+
+
+def _answering(method: Callable, mark: Any) -> Callable:
+    """A method that answers about tables of Dask as its mark says."""
+    signature = inspect.signature(method)
+    table = list(signature.parameters)[1]
+
+    @functools.wraps(method)
+    def answer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_of_dask(args[0] if args else kwargs.get(table)):
+            return method(self, *args, **kwargs)
+        return mark.answer(self, method, signature.bind(self, *args, **kwargs).arguments)
+
+    return answer
+
+
+def _is_of_dask(X: Any) -> bool:
+    """Whether a table is a collection of Dask, or a list of such."""
+    return is_dask(X) or (isinstance(X, list | tuple) and len(X) > 0 and is_dask(X[0]))
