@@ -32,8 +32,9 @@ from ..nn.models import GenerativeModel
 from ..nn.row_context import EMPTY, RowContext
 from ..table.canonical import canonical_counts
 from ..table.columns import Columns, find_columns
-from ..table.conditioning import ConditioningColumns, covariate_table
+from ..table.conditioning import ConditioningColumns, covariate_table, without_rows
 from ..table.covariates import Covariates
+from ..table.dask_tables import known_here
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.size_factors import settled_size_factors
 from ..table.source import RowSource
@@ -171,7 +172,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
         """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
         trial = self._twin(with_fitted_state=False)
-        if trial._attempt(partial(trial._fit, X, **facts)).noted:
+        if trial._attempt(partial(trial._fit, X, **known_here(facts))).noted:
             trial._warn_of_interruption()
         return self._take_over(trial)
 
@@ -268,11 +269,11 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             chosen = ConditioningColumns.chosen(X, self._settings().covariates)
             self._conditioning_ = None if chosen is None else vars(chosen)
         if self._conditioning is not None:
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            validate_data(self, without_rows(X), reset=reset, skip_check_array=True)
             X, conditioning = self._conditioning.split(X)
         if isinstance(X, StoredTable):
             if conditioning is None:
-                validate_data(self, X, reset=reset, skip_check_array=True)
+                validate_data(self, without_rows(X), reset=reset, skip_check_array=True)
             check_stored(X, likelihood, counts=counts, least_rows=least_rows, names=self._feature_names())
             return X, conditioning
         with named_entries(X), np.errstate(over="ignore"):  # what overflows is infinite, and found below

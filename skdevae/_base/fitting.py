@@ -26,6 +26,7 @@ from ..nn.strata import MOST_STRATA
 from ..table.column_summary import summarize_columns
 from ..table.components import landmarks, principal_components, starting_positions
 from ..table.covariates import Covariates
+from ..table.distributed import DistributedTable
 from ..table.given_axis import GivenAxis, completed, components_beside
 from ..table.grid_source import designs_of
 from ..table.linear_effects import without_linear_effects
@@ -318,8 +319,11 @@ class LatentVariableModel(LatentEstimator):
         self._reader_, table = training.table.reader, training.table
         if reference is not None:
             reference = reference_of_rows(reference, weight, training.rows)
-        dtype = training_dtype(table.values, self._is_count_model())
-        everything = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
+        is_exact = self._resolved_inference() == "exact"
+        dtype = training_dtype(table.values, self._is_count_model(), on_grid=is_exact)
+        sums_elsewhere = is_exact and isinstance(table.values, DistributedTable)
+        device = torch.device("cpu") if sums_elsewhere and self.device == "auto" else resolve_device(self.device)
+        everything = table.source(torch.zeros((), dtype=dtype, device=device))
         train_index, source, validation = self._split(everything, held_out)
         self._check_strata(designs_of(source))
         self._config_ = self._module_config(source, table.has_missing)
@@ -496,7 +500,7 @@ class LatentVariableModel(LatentEstimator):
         settings = self._settings()
         if settings.n_init == 1 or not self._has_heats(source):
             return starts
-        every = list(starts)
+        every, source = list(starts), source.in_memory()
         modules = []
         summary = summarize_columns(source, self._is_count_model())
         for seed, positions in every:

@@ -10,8 +10,8 @@ from sklearn.utils import check_array
 
 from .._warnings import warn_user
 from ..table.components import correlations, ranks
+from ..table.passes import columns_in_memory
 from ..table.source import RowSource
-from ..table.stored import columns_in_memory
 from ..table.validation import named_entries
 from ..table.weighted_rows import WeightedRows
 

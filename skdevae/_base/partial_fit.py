@@ -15,10 +15,8 @@ from .._sklearn import available_if, fit_context
 from .._typing import CovariatesLike, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..nn.binned_columns import N_BINS
-from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import ExactModel, build_model
 from ..nn.row_context import RowContext
-from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.table import Table
 from ..table.validation import check_rows, first_columns
@@ -170,9 +168,7 @@ class StreamingMixin(LevelCurvesMixin):
         if is_first:
             self._warn_of_first_table(n_rows)
         self.n_samples_seen_ = self.n_samples_seen_ + n_rows
-        # The likelihood is that of the first table, whatever the parameter has become.
-        dtype = training_dtype(table.values, LIKELIHOODS[self._config_["likelihood"]["name"]].counts)
-        source = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
+        source = table.source(torch.zeros((), dtype=torch.float64, device=resolve_device(self.device)))
         module = self._module_in_training(source)
         with fitting_threads(self._gains_from_threads(source)):
             if is_first:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.stats import binom, rankdata
 
 from .._warnings import warn_user
+from ..table.passes import joined
 from ..table.source import RowSource, SparseRows
 
 #: rank correlation with the totals above which an axis is the totals
@@ -21,11 +22,9 @@ def warn_if_totals_decide(source: RowSource, positions: np.ndarray) -> None:
     """
     weights = source.weights
     centered = weights * (positions - np.average(positions, weights=weights))
-    totals, covariances = np.empty(len(source)), np.zeros(source.n_features)
-    for index, rows in source.chunks():
-        counts = rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
-        totals[index] = np.asarray(counts.sum(1)).ravel()
-        covariances += counts.T @ centered[index]
+    found = source.mapped(_totals_and_products, centered)
+    totals = joined([(index, part) for index, (part, _) in found], len(source))
+    covariances = sum(part for _, (_, part) in found)
     if np.ptp(totals[weights > 0]) == 0 or np.ptp(positions[weights > 0]) == 0:
         return
     n_together = max(np.count_nonzero(covariances > 0), np.count_nonzero(covariances < 0))
@@ -37,6 +36,16 @@ def warn_if_totals_decide(source: RowSource, positions: np.ndarray) -> None:
             "size_factors='sum', or pass sizes, fit(X, size_factors=...). If totals mean what you look for, "
             "size_factors of ones say so."
         )
+
+
+def _totals_and_products(source: RowSource, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Totals of the counts of rows (N,), and sums of the products of every column with numbers (N,): (D,)."""
+    totals, products = np.empty(len(source)), np.zeros(source.n_features)
+    for index, rows in source.chunks():
+        counts = rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
+        totals[index] = np.asarray(counts.sum(1)).ravel()
+        products += counts.T @ numbers[index]
+    return totals, products
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:

@@ -161,9 +161,12 @@ def rows_without_entries(source: RowSource) -> Tensor:
     if log_size is not None:
         empty |= torch.from_numpy(log_size <= LOG_SIZE_OF_NOTHING).to(empty.device)
     if not source.is_sparse:  # in which nothing is missing, so that no row need be read
-        for index, rows in source.chunks():
-            empty[index] |= without_entries(rows, source.like)
+        empty |= source.gathered(_without_entries)
     return empty
+
+
+def _without_entries(source: RowSource) -> Tensor:
+    return torch.cat([without_entries(rows, source.like) for _, rows in source.chunks()])
 
 
 def without_entries(rows: Rows, like: Tensor) -> Tensor:

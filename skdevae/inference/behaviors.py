@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -63,6 +64,12 @@ class SumsWithoutOwnHelp:
         """Those of the rows of a source; ``groups`` are :func:`groups_of` the source where none are given."""
         tables = _as_if_none_were_flat(model, grid)
         groups = groups_of(tables, source, grid) if groups is None else groups
+        return source.summed(partial(cls._of_rows, model, grid, tables, groups))
+
+    @classmethod
+    def _of_rows(
+        cls, model: GenerativeModel, grid: LatentGrid, tables: LinearTables, groups: list[Tensor], source: RowSource
+    ) -> SumsWithoutOwnHelp:
         has_free_noise = model.linear_likelihood.has_free_noise
         squares = torch.zeros(source.n_features, dtype=torch.float64, device=source.like.device)
         has_missing = False

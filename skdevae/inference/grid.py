@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -70,10 +71,11 @@ def placement_on_grid(model: GenerativeModel, source: RowSource, posterior: Late
 
 @torch.no_grad()
 def _with_constants(model: GenerativeModel, source: RowSource, evidence: Tensor) -> Tensor:
-    evidence = evidence.clone()
-    for index, rows in GridSource(source, model).chunks():
-        evidence[index] += model.likelihood.row_constant(rows)
-    return evidence
+    return evidence + source.gathered(partial(_row_constants, model))
+
+
+def _row_constants(model: GenerativeModel, source: RowSource) -> Tensor:
+    return torch.cat([model.likelihood.row_constant(rows) for _, rows in GridSource(source, model).chunks()])
 
 
 @torch.no_grad()
@@ -87,6 +89,11 @@ def exact_posterior(
 
     Without a ``credible_level`` it has no intervals.
     """
+    if source.is_distributed:
+        posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
+        for index, found in source.mapped(partial(_exact_posterior, model, tables, credible_level)):
+            posterior.put_(index, found)
+        return posterior
     if not share_a_grid(model, source):
         raise ValueError(
             "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and in "
@@ -96,6 +103,12 @@ def exact_posterior(
         return _posterior_by_strata(model, source, tables, credible_level)
     lattice = Lattice(tables, model.z_max, model.n_components, source.n_features, source.like)
     return _posterior_on(lattice, model, source, credible_level)
+
+
+def _exact_posterior(
+    model: GenerativeModel, tables: Callable[[Tensor], LinearTables], credible_level: float | None, source: RowSource
+) -> LatentPosterior:
+    return exact_posterior(model, source, tables, credible_level)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -142,12 +143,18 @@ class TrainingRange:
         """Log-likelihoods (N,) that compare with each other, whatever is missing and however large rows are."""
         values = log_likelihood.clone()
         if self.levels is not None and not source.is_sparse:
-            levels = torch.from_numpy(self.levels).to(source.like)
-            for index, rows in source.chunks():
-                if rows.observed is not None:
-                    values[index] += (1 - rows.observed) @ levels
+            values += source.gathered(partial(_sums_over_missing, torch.from_numpy(self.levels).to(source.like)))
         described, log_size = values.cpu().numpy(), source.context.log_size
         return described if self.sizes is None or log_size is None else self.sizes.standardized(described, log_size)
+
+
+def _sums_over_missing(levels: Tensor, source: RowSource) -> Tensor:
+    """Sums of values (D,) over what is missing of each row: (N,)."""
+    sums = torch.zeros(len(source)).to(source.like)
+    for index, rows in source.chunks():
+        if rows.observed is not None:
+            sums[index] = (1 - rows.observed) @ levels
+    return sums
 
 
 def warn_of_rows_beyond(beyond: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from ..metrics._pipelines import given_facts
 from ..table.components import principal_components
 from ..table.covariates import CategoricalCovariate
 from ..table.given_axis import GivenAxis
-from ..table.stored import columns_in_memory
+from ..table.passes import columns_in_memory
 from ..table.table import Table, Values
 from ..table.validation import as_plain_table
 from ..table.weighted_rows import checked_weights

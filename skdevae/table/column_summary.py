@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,16 @@ class ColumnSums:
         ``counts`` asks for the distinct counts. Rows of like size are those between quartiles, or between
         ``size_edges``.
         """
+        log_size = source.context.log_size
+        if log_size is not None and size_edges is None:
+            size_edges = np.quantile(log_size, np.arange(1, _SIZE_GROUPS) / _SIZE_GROUPS)
+        return source.summed(partial(cls._of_rows, counts, size_edges))
+
+    @classmethod
+    def _of_rows(cls, counts: bool, size_edges: np.ndarray | None, source: RowSource) -> ColumnSums:
         n_observed = np.zeros(source.n_features)
         sum_of_squares = np.zeros(source.n_features)
         weights, log_size = source.weights, source.context.log_size
-        if log_size is not None and size_edges is None:
-            size_edges = np.quantile(log_size, np.arange(1, _SIZE_GROUPS) / _SIZE_GROUPS)
         listed: list[pd.DataFrame] = []
         for index, rows in source.chunks():
             row, column, value = (part.cpu().numpy() for part in rows.nonzero())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.utils import gen_batches
 from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
 from .extremes import Extremes
+from .passes import added, gathered, summed
 from .stored import StoredTable, is_sparse, row_blocks
 from .validation import first_columns
 
@@ -105,8 +107,11 @@ class Columns:
         if self.kind == "measurements" or len(left_out) == 0:
             return 0.0
         sizes = np.ones(X.shape[0]) if log_sizes is None else np.exp(log_sizes)
+        return gathered(X, partial(self._log_prob_of_rows, left_out), sizes)
+
+    def _log_prob_of_rows(self, columns: np.ndarray, X: np.ndarray | sp.csr_array, sizes: np.ndarray) -> np.ndarray:
         of_rows = [
-            self._log_prob(_dense(X[index][:, left_out]), self.levels[left_out], sizes[index, None])  # type: ignore[index]
+            self._log_prob(_dense(X[index][:, columns]), self.levels[columns], sizes[index, None])  # type: ignore[index]
             for index in gen_batches(X.shape[0], _ROWS)
         ]
         return np.concatenate(of_rows)
@@ -167,7 +172,7 @@ def find_columns(
     kind = "measurements" if not family.counts else "counts" if family.has_log_link else "binary"
     weights = np.ones(X.shape[0]) if weights is None else weights
     counted = np.nonzero(weights > 0)[0]
-    extremes = Extremes.of(_blocks(X, counted), X.shape[1])
+    extremes = summed(X, _extremes, weights)
     observed = extremes.n_observed > 0
     least = 0.0 if kind == "counts" else extremes.lowest
     varies = observed & (extremes.highest > least)
@@ -211,9 +216,16 @@ def _levels(X: np.ndarray | sp.csr_array, kind: str, extremes: Extremes, weights
 
 def _n_rows(X: np.ndarray | sp.csr_array, weights: np.ndarray) -> np.ndarray:
     """Number of rows, by weight (N,), in which each column is observed: (D,)."""
-    if is_sparse(X):
-        return np.full(X.shape[1], weights.sum())
+    return np.full(X.shape[1], weights.sum()) if is_sparse(X) else summed(X, _n_observed, weights)
+
+
+def _n_observed(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return sum(weights[index] @ ~np.isnan(block) for index, block in row_blocks(X, _ROWS))
+
+
+def _extremes(X: np.ndarray | sp.csr_array, weights: np.ndarray) -> Extremes:
+    """Those of the rows that count."""
+    return Extremes.of(_blocks(X, np.nonzero(weights > 0)[0]), X.shape[1])
 
 
 def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes, weights: np.ndarray) -> np.ndarray:
@@ -229,16 +241,25 @@ def _vary_by_rounding(X: np.ndarray, counted: np.ndarray, extremes: Extremes, we
     by_rounding = np.zeros(X.shape[1], dtype=bool)
     if len(suspects) == 0:
         return by_rounding
-    n, total, squares = (np.zeros(len(suspects)) for _ in range(3))
     middle, scale = lowest[suspects], np.maximum(spread[suspects], np.finfo(float).tiny)
-    for index, block in zip(gen_batches(len(counted), _ROWS), _blocks(X, counted), strict=True):
-        values, w = (block[:, suspects] - middle) / scale, weights[counted[index]]
-        n += w @ ~np.isnan(values)
-        values = np.nan_to_num(values)
-        total, squares = total + w @ values, squares + w @ values**2
+    n, total, squares = summed(X, partial(_sums_of_powers, suspects, middle, scale), weights, add=added)
     sd = scale * np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
     by_rounding[suspects] = sd <= bound[suspects]
     return by_rounding
+
+
+def _sums_of_powers(
+    columns: np.ndarray, middle: np.ndarray, scale: np.ndarray, X: np.ndarray | sp.csr_array, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of some columns, measured from a middle in units of a scale: weight of entries, sums, sums of squares; (C,)."""
+    counted = np.nonzero(weights > 0)[0]
+    n, total, squares = (np.zeros(len(columns)) for _ in range(3))
+    for index, block in zip(gen_batches(len(counted), _ROWS), _blocks(X, counted), strict=True):
+        values, w = (block[:, columns] - middle) / scale, weights[counted[index]]
+        n += w @ ~np.isnan(values)
+        values = np.nan_to_num(values)
+        total, squares = total + w @ values, squares + w @ values**2
+    return n, total, squares
 
 
 def _blocks(X: np.ndarray | sp.csr_array, counted: np.ndarray) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..nn.latent_grid import counted
 from .column_summary import summarize_columns
+from .passes import added
 from .regression import Regression, regression_on_covariates
 from .size_factors import weighted_median
 from .source import DenseRows, RowSource, SparseRows
@@ -60,21 +61,22 @@ class _NormalizedTable:
         self.mean = mean if mean is not None else self._mean()
 
     def _median_size(self) -> float:
-        sizes = np.concatenate([np.asarray(self._values(rows).sum(1)).ravel() for _, rows in self._source.chunks()])
+        sizes = self._source.gathered(_row_sums)
         return weighted_median(sizes[sizes > 0], self._weights[sizes > 0]) if (sizes > 0).any() else 1.0
 
     def _mean(self) -> np.ndarray:
+        total, n = self._source.summed(partial(_sums, self._counts, self.size), add=added)
+        # Early stopping may hold out every row in which a column is observed.
+        return total / np.maximum(n, np.finfo(float).tiny)
+
+    def sums(self) -> tuple[Any, np.ndarray]:
+        """Sum of every column, and the weight of its observed entries: (D,) each."""
         total, n = 0.0, np.zeros(self._source.n_features)
         for index, block, observed in self._blocks():
             w = self._weights[index]
             total = total + block.T @ w
             n += w.sum() if observed is None else w @ observed
-        # Early stopping may hold out every row in which a column is observed.
-        return total / np.maximum(n, np.finfo(float).tiny)
-
-    @staticmethod
-    def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
-        return rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
+        return total, n
 
     def blocks(self) -> Iterator[np.ndarray | sp.csr_array]:
         """Chunks of rows with their normalised values."""
@@ -88,7 +90,7 @@ class _NormalizedTable:
     def _blocks(self) -> Iterator[tuple[slice, Any, np.ndarray | None]]:
         """Numbers of some rows, their normalised values, and which of these are observed."""
         for index, rows in self._source.chunks():
-            values = self._values(rows)
+            values = _values(rows)
             observed = None if rows.observed is None else rows.observed.cpu().numpy() > 0
             yield index, (self._normalize(values) if self._counts else values), observed
 
@@ -110,22 +112,60 @@ class _NormalizedTable:
 
     def times(self, directions: np.ndarray) -> np.ndarray:
         """Rows times directions (D, C): (N, C)."""
+        if self._source.is_distributed:
+            return self._source.gathered(self._asking(partial(_NormalizedTable.times, directions=directions)))
         return np.concatenate([block @ directions for block in self.blocks()])
 
     def covariance_times(self, directions: np.ndarray) -> np.ndarray:
         """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
-        weights = self._weights
-        total = sum(block.T @ ((block @ directions).T * weights[index]).T for index, block in self._filled_blocks())
+        if self._source.is_distributed:
+            products = partial(_NormalizedTable._products_times, directions=directions)
+            total = self._source.summed(self._asking(products))
+        else:
+            total = self._products_times(directions)
         explained = np.multiply.outer(self.mean, self.mean @ directions)
         if self.regression is not None:
             effects, covariance = self.regression.effects, self.regression.covariance
             explained = explained + effects.T @ (covariance @ (effects @ directions))
-        return total / weights.sum() - explained
+        return total / self._weights.sum() - explained
+
+    def _products_times(self, directions: np.ndarray) -> np.ndarray:
+        """Cross-products of the columns times directions (D,) or (D, C)."""
+        weights = self._weights
+        return sum(block.T @ ((block @ directions).T * weights[index]).T for index, block in self._filled_blocks())
+
+    def _products_with(self, numbers: np.ndarray) -> np.ndarray:
+        """Sums of the products of every column with numbers (N, C) of the rows: (D, C)."""
+        if self._source.is_distributed:
+            return self._source.summed(self._asking(_NormalizedTable._products_with), numbers)
+        return sum(block.T @ numbers[index] for index, block in self._filled_blocks())
+
+    def _asking(self, function: Callable) -> Callable:
+        """A function of a normalised table as one of a source of some of its rows."""
+        return partial(_of_normalized, self._counts, self.size, self.mean, function)
 
     @cached_property
     def regression(self) -> Regression | None:
         """That of every column on the rows' covariates."""
-        return regression_on_covariates(self._source, self._filled_blocks())
+        return regression_on_covariates(self._source, self._products_with)
+
+
+def _of_normalized(
+    counts: bool, size: float, mean: np.ndarray, function: Callable, source: RowSource, *by_row: Any
+) -> Any:
+    return function(_NormalizedTable(source, counts, size, mean), *by_row)
+
+
+def _sums(counts: bool, size: float, source: RowSource) -> tuple[Any, np.ndarray]:
+    return _NormalizedTable(source, counts, size, np.empty(0)).sums()
+
+
+def _row_sums(source: RowSource) -> np.ndarray:
+    return np.concatenate([np.asarray(_values(rows).sum(1)).ravel() for _, rows in source.chunks()])
+
+
+def _values(rows: DenseRows | SparseRows) -> np.ndarray | sp.csr_array:
+    return rows.values if isinstance(rows, SparseRows) else rows.values.cpu().numpy()
 
 
 def normalized_counts(source: RowSource) -> np.ndarray:
@@ -294,14 +334,19 @@ def correlations(source: RowSource, positions: np.ndarray) -> np.ndarray:
     """
     z, weight = torch.from_numpy(positions).double(), torch.from_numpy(source.weights)[:, None]
     powers = torch.cat([weight, weight * z, weight * z**2], 1).to(source.like.device)
-    chunks = source.to(torch.float64).chunks()
-    sums = [rows.expectations(powers[index], with_positive=False) for index, rows in chunks]
+    weighted, mass = source.to(torch.float64).summed(_weighted_sums, powers, add=added)
     n_axes = z.shape[1]
-    x, xz, _ = torch.stack([weighted for weighted, _, _ in sums]).sum(0).split([1, n_axes, n_axes])
-    n, z1, z2 = torch.stack([mass for _, _, mass in sums]).sum(0).split([1, n_axes, n_axes])
+    x, xz, _ = weighted.split([1, n_axes, n_axes])
+    n, z1, z2 = mass.split([1, n_axes, n_axes])
     sum_of_squares = summarize_columns(source, counts=False).sum_of_squares.double()
     n = n.clamp(min=torch.finfo(n.dtype).tiny)
     covariance = xz - x * z1 / n
     variance = (sum_of_squares - x**2 / n).clamp(min=0) * (z2 - z1**2 / n).clamp(min=0)
     correlation = torch.where(variance > 0, covariance / variance.clamp(min=1e-300).sqrt(), 0.0)
     return correlation.clamp(-1, 1).cpu().numpy()
+
+
+def _weighted_sums(source: RowSource, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over rows of the entries of every column, and of what is observed of them, with weights (N, P): (P, D)."""
+    sums = [rows.expectations(weights[index], with_positive=False) for index, rows in source.chunks()]
+    return torch.stack([weighted for weighted, _, _ in sums]).sum(0), torch.stack([mass for _, _, mass in sums]).sum(0)

@@ -17,7 +17,9 @@ import scipy.sparse as sp
 
 from .._sklearn import take_rows_or_columns
 from .._typing import ColumnChoice, CovariatesLike
-from .stored import StoredTable, columns_in_memory
+from .distributed import DistributedTable
+from .passes import columns_in_memory
+from .stored import StoredTable
 
 #: what a mapping may declare a covariate to be
 KINDS = ("categorical", "numeric")
@@ -60,7 +62,7 @@ class ConditioningColumns:
             return None
         X = _as_table(X)
         labels = getattr(X, "columns", None)
-        choice = covariates(X) if callable(covariates) else covariates
+        choice = covariates(without_rows(X)) if callable(covariates) else covariates
         keys = _keys(choice, X.shape[1])
         positions = [_position(key, labels, X.shape[1]) for key in keys]
         if not positions:
@@ -88,6 +90,9 @@ class ConditioningColumns:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but the model was fitted to {self.n_columns}, covariates included."
             )
+        if isinstance(X, DistributedTable) and X.frame is not None:
+            modelled, conditioning = X.split(self.modelled, self.positions)
+            return modelled, _as_frame(conditioning, self.names)
         if isinstance(X, StoredTable):
             return X.of_columns(self.modelled), _as_frame(columns_in_memory(X, self.positions), self.names)
         conditioning = take_rows_or_columns(X, self.positions, axis=1)
@@ -177,6 +182,11 @@ def _as_table(X: Any) -> Any:
     if len(X.shape) != 2:
         raise ValueError(f"X has shape {tuple(X.shape)}, but covariates are columns of a table of two dimensions.")
     return X.tocsr() if sp.issparse(X) else X
+
+
+def without_rows(X: Any) -> Any:
+    """A table whose columns are as they are: of a distributed data frame one of pandas, without rows."""
+    return X.frame._meta if isinstance(X, DistributedTable) and X.frame is not None else X
 
 
 def _keys(choice: Any, n_columns: int) -> list[Any]:

@@ -35,6 +35,11 @@ class Extremes:
             lowest, highest = np.fmin(lowest, least), np.fmax(highest, most)
         return cls(lowest, highest, n_observed)
 
+    def __add__(self, other: Extremes) -> Extremes:
+        """Those of two tables of the same columns, one above the other."""
+        lowest, highest = np.fmin(self.lowest, other.lowest), np.fmax(self.highest, other.highest)
+        return Extremes(lowest, highest, self.n_observed + other.n_observed)
+
     @property
     def vary(self) -> np.ndarray:
         """Which columns have two different values, at least: (D,) of booleans."""

@@ -6,12 +6,15 @@ covariates, and a fit that starts there stays there. So a start sees the table l
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from ..nn.likelihoods import Likelihood
+from .passes import added
 from .source import RowSource, SparseRows
 
 #: Groups of rows of like covariates, at the most, whose counts are summed. For a start, numbers may be rounded.
@@ -61,6 +64,13 @@ def _centered_design(source: RowSource) -> np.ndarray | None:
 def _regression(source: RowSource, design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Constants (D,) and effects (C, D) of weighted least squares of every column on the design (N, C)."""
     columns = np.column_stack([np.ones(len(design)), design])
+    normal, products = source.summed(_normal_equations, columns, add=added)
+    solution = _solved(normal, products)
+    return solution[:, 0], solution[:, 1:].T
+
+
+def _normal_equations(source: RowSource, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the products of columns (N, C) with each other, (D, C, C), and with every column of a source, (D, C)."""
     n = columns.shape[1]
     normal = np.zeros((source.n_features, n, n))
     products = np.zeros((source.n_features, n))
@@ -73,14 +83,13 @@ def _regression(source: RowSource, design: np.ndarray) -> tuple[np.ndarray, np.n
         else:
             counted = weight[:, None] * rows.observed.cpu().numpy()
             normal += np.einsum("bd,bc,be->dce", counted, part, part, optimize=True)
-    solution = _solved(normal, products)
-    return solution[:, 0], solution[:, 1:].T
+    return normal, products
 
 
 def _log_linear_effects(source: RowSource, design: np.ndarray) -> np.ndarray:
     """Effects (C, D) on log rates, of a Poisson regression on a constant and the design (N, C)."""
     patterns, group = _groups(design, source.weights)
-    counts, exposure = _sums_by_group(source, group, len(patterns))
+    counts, exposure = source.summed(partial(_sums_by_group, len(patterns)), group, add=added)
     columns = np.column_stack([np.ones(len(patterns)), patterns])  # (L, C)
     ridge = np.diag([0.0] + [_RIDGE] * design.shape[1])
     coefficients = np.zeros((source.n_features, columns.shape[1]))
@@ -110,7 +119,7 @@ def _groups(design: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.column_stack(means), group
 
 
-def _sums_by_group(source: RowSource, group: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+def _sums_by_group(n_groups: int, source: RowSource, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums of counts, and of the sizes of rows in which they are observed, by group: (L, D) both."""
     counts = np.zeros((n_groups, source.n_features))
     exposure = np.zeros_like(counts)

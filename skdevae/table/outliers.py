@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import scipy.sparse as sp
 
 from .._warnings import warn_user
 from .gaps import FEW, LEAST_VALUES, count_edge, edges, in_order
+from .passes import added, gathered, summed
 from .sorted_columns import BLOCK_ENTRIES, LARGE_TABLE, columns_of_stored, entries_beyond, sorted_columns
 from .stored import StoredTable, row_blocks
 from .units import Bounds
@@ -46,11 +48,9 @@ class Outliers:
 
     def have_entries(self, X: np.ndarray | sp.csr_array) -> np.ndarray:
         """Which rows of a table have entries beyond the bounds: (N,)."""
-        found = np.zeros(X.shape[0], dtype=bool)
-        if self.bounds is not None:
-            for index, block in row_blocks(X, max(1, BLOCK_ENTRIES // X.shape[1])):
-                found[index.start + entries_beyond(block, *self.bounds)[0]] = True
-        return found
+        if self.bounds is None:
+            return np.zeros(X.shape[0], dtype=bool)
+        return gathered(X, partial(_n_beyond_by_row, *self.bounds)) > 0
 
     def warn(self, feature_names: np.ndarray | None) -> None:
         """Tell the user what is set aside, and where."""
@@ -120,10 +120,15 @@ def find_outliers(
 
 def _n_beyond(X: Any, lower: np.ndarray, upper: np.ndarray, rows: np.ndarray) -> int:
     """Number of entries of some rows that are beyond their columns' edges."""
-    are_meant = np.zeros(X.shape[0], dtype=bool)
-    are_meant[rows] = True
+    return int(gathered(X, partial(_n_beyond_by_row, lower, upper))[rows].sum())
+
+
+def _n_beyond_by_row(lower: np.ndarray, upper: np.ndarray, X: Any) -> np.ndarray:
+    """Number of entries of each row that are beyond their columns' edges (D,): (N,)."""
     blocks = row_blocks(X, max(1, BLOCK_ENTRIES // X.shape[1]))
-    return sum(int(are_meant[index][entries_beyond(block, lower, upper)[0]].sum()) for index, block in blocks)
+    return np.concatenate(
+        [np.bincount(entries_beyond(block, lower, upper)[0], minlength=block.shape[0]) for _, block in blocks]
+    )
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -132,14 +137,19 @@ def _n_beyond(X: Any, lower: np.ndarray, upper: np.ndarray, rows: np.ndarray) ->
 def _typical_distance(X: np.ndarray | StoredTable, kept: np.ndarray, core: np.ndarray) -> np.ndarray:
     """How far each row is from the middle of a column, in the column's spread: the median over its entries, (N,)."""
     usable = kept[~np.isnan(core[0, kept])]
-    distance = np.full(len(X), np.nan)
     if len(usable) == 0:
-        return distance
+        return np.full(len(X), np.nan)
     low, high = core[:, usable]
     middle, spread = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+    return gathered(X, partial(_median_distances, usable, middle, spread))
+
+
+def _median_distances(columns: np.ndarray, middle: np.ndarray, spread: np.ndarray, X: Any) -> np.ndarray:
+    """Median over some columns of each row's distance from their middles, in their spreads: (N,)."""
+    distance = np.full(len(X), np.nan)
     for index, block in row_blocks(X, max(1, BLOCK_ENTRIES // X.shape[1])):
         with np.errstate(over="ignore"):
-            distances = np.abs((np.asarray(block[:, usable], dtype=np.float64) - middle) / spread)
+            distances = np.abs((np.asarray(block[:, columns], dtype=np.float64) - middle) / spread)
         some = ~np.isnan(distances).all(1)
         distance[index.start : index.stop][some] = np.nanmedian(distances[some], axis=1)
     return distance
@@ -150,24 +160,35 @@ def _log_depth(X: np.ndarray | sp.csr_array, kept: np.ndarray, weights: np.ndarr
 
     It is the mean over the counts above zero of the log of each, less the mean log of those in its column.
     """
+    total, n = summed(X, partial(_sums_of_logs, kept), weights, add=added)
+    return gathered(X, partial(_mean_log_ratios, kept, total / np.where(n > 0, n, 1)))
 
-    def entries() -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-        for index, block in row_blocks(X, max(1, BLOCK_ENTRIES // X.shape[1])):
-            yield (index, *_logs_above_zero(block[:, kept]))
 
-    total, n = np.zeros(len(kept)), np.zeros(len(kept))
-    for index, row, column, logs in entries():
+def _sums_of_logs(columns: np.ndarray, X: Any, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the logs of counts above zero, and of their weights, of some columns: (C,) each."""
+    total, n = np.zeros(len(columns)), np.zeros(len(columns))
+    for index, row, column, logs in _logs_by_block(X, columns):
         w = weights[index][row]
-        total += np.bincount(column, w * logs, minlength=len(kept))
-        n += np.bincount(column, w, minlength=len(kept))
-    typical = total / np.where(n > 0, n, 1)
+        total += np.bincount(column, w * logs, minlength=len(columns))
+        n += np.bincount(column, w, minlength=len(columns))
+    return total, n
+
+
+def _mean_log_ratios(columns: np.ndarray, typical: np.ndarray, X: Any) -> np.ndarray:
+    """Mean of each row's log counts above zero, less what is typical of their columns (C,): (N,)."""
     depth = np.full(X.shape[0], np.nan)
-    for index, row, column, logs in entries():
+    for index, row, column, logs in _logs_by_block(X, columns):
         n_rows = index.stop - index.start
         n_counts = np.bincount(row, minlength=n_rows)
         sums = np.bincount(row, logs - typical[column], minlength=n_rows)
         depth[index] = np.where(n_counts > 0, sums / np.maximum(n_counts, 1), np.nan)
     return depth
+
+
+def _logs_by_block(X: Any, columns: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Numbers of some rows; row, column and log of their counts above zero in some columns."""
+    for index, block in row_blocks(X, max(1, BLOCK_ENTRIES // X.shape[1])):
+        yield (index, *_logs_above_zero(block[:, columns]))
 
 
 def _logs_above_zero(block: np.ndarray | sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

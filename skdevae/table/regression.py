@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,10 +36,11 @@ class Regression:
     covariance: np.ndarray
 
 
-def regression_on_covariates(source: RowSource, blocks: Iterable[tuple[slice, Any]]) -> Regression | None:
-    """The regression of numbers that come in blocks of rows, each with the rows' numbers; None without covariates.
+def regression_on_covariates(source: RowSource, products_with: Callable[[np.ndarray], np.ndarray]) -> Regression | None:
+    """The regression of M numbers that rows have; None without covariates.
 
-    Rows count as often as their weights say.
+    ``products_with`` gives the sums of their products with other numbers (N, C) of the rows, (M, C). Rows count as
+    often as their weights say.
     """
     design = source.context.covariates
     if design is None:
@@ -48,13 +49,17 @@ def regression_on_covariates(source: RowSource, blocks: Iterable[tuple[slice, An
     average = shares @ design
     weighted = shares[:, None] * (design - average)
     covariance = weighted.T @ (design - average)
-    products = sum(block.T @ weighted[index] for index, block in blocks).T
+    products = products_with(weighted).T
     # Some of the rows, as those that early stopping leaves, may not tell all effects apart: these are then the least.
     return Regression(np.linalg.pinv(covariance, _INDISTINCT, hermitian=True) @ products, average, covariance)
 
 
 def effects_on(source: RowSource, values: Callable[[DenseRows], Tensor]) -> Tensor | None:
     """What covariates explain of values (B, M) that rows have: effects (C, M); None where rows have no covariates."""
-    chunks = ((index, rows.dense()) for index, rows in source.chunks(width=source.n_features))
-    regression = regression_on_covariates(source, ((index, values(rows).cpu().numpy()) for index, rows in chunks))
+    regression = regression_on_covariates(source, lambda numbers: source.summed(partial(_products, values), numbers))
     return None if regression is None else torch.from_numpy(regression.effects).to(source.like)
+
+
+def _products(values: Callable[[DenseRows], Tensor], source: RowSource, numbers: np.ndarray) -> np.ndarray:
+    chunks = ((index, rows.dense()) for index, rows in source.chunks(width=source.n_features))
+    return sum(values(rows).cpu().numpy().T @ numbers[index] for index, rows in chunks)

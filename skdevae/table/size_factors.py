@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from .._typing import SizeFactors
 from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
+from .passes import added, gathered, summed
 from .stored import StoredTable, is_sparse, row_blocks
 from .validation import routing_advice
 
@@ -185,16 +187,22 @@ def log_size_factors(X: np.ndarray | sp.csr_array, size_factors: SizeFactors, co
 
 def count_means(X: np.ndarray | sp.csr_array, weights: np.ndarray | None = None) -> np.ndarray:
     """Mean of every column over its observed entries, for rows with weights (N,): (D,)."""
-    weights = np.ones(X.shape[0]) if weights is None else weights
+    total, n = summed(X, _column_sums, np.ones(X.shape[0]) if weights is None else weights, add=added)
+    return total / n
+
+
+def _column_sums(X: Any, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:
+    """Sum of every column, and the weight of its observed entries, for rows with weights (N,): (D,) each."""
     if is_sparse(X):
         blocks = row_blocks(X, X.shape[0])
-        return sum(np.asarray(block.T @ weights[i], dtype=np.float64).ravel() for i, block in blocks) / weights.sum()
+        sums = [np.asarray(block.T @ weights[i], dtype=np.float64).ravel() for i, block in blocks]
+        return np.sum(sums, axis=0), weights.sum()
     total, n = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for index, block in row_blocks(X, _ROWS):
         block = np.asarray(block, dtype=np.float64)
         total += weights[index] @ np.nan_to_num(block)
         n += weights[index] @ ~np.isnan(block)
-    return total / n
+    return total, n
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -209,6 +217,10 @@ def weighted_median(values: np.ndarray, weights: np.ndarray | None = None) -> fl
 
 
 def _totals(X: np.ndarray | sp.csr_array, count_means: np.ndarray) -> np.ndarray:
+    return gathered(X, partial(_totals_of_rows, count_means))
+
+
+def _totals_of_rows(count_means: np.ndarray, X: Any) -> np.ndarray:
     return np.concatenate([_block_totals(block, count_means) for _, block in row_blocks(X, _ROWS)])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,8 @@ from sklearn.utils import gen_batches
 
 from .extremes import Extremes
 from .gaps import FEW, MOST, Sorted, count_edge, edges, in_order
-from .stored import StoredTable
+from .passes import mapped
+from .stored import StoredTable, row_blocks
 
 #: entries of a block of columns
 BLOCK_ENTRIES = 8_000_000
@@ -98,13 +101,8 @@ def columns_of_stored(
     few = max(1.0, FEW * weights.sum())
     ends = np.full((2, X.shape[1]), np.nan)
     ends[:, kept] = np.transpose([_ends_of_sample(sample[column], counts, few) for column in kept])
-    n_observed, found = np.zeros(X.shape[1]), []
-    for index, block in X.blocks():
-        w = weights[index]
-        n_observed += w.sum() if sp.issparse(block) else w @ ~np.isnan(block)
-        row, column, values = entries_beyond(block, *ends)
-        found.append(pd.DataFrame({"column": column, "value": values, "weight": w[row]}))
-    entries = pd.concat(found)
+    parts = [part for _, part in mapped(X, partial(_observed_and_beyond, ends), weights)]
+    n_observed, entries = np.sum([n for n, _ in parts], axis=0), pd.concat([beyond for _, beyond in parts])
     by_column = dict(iter(entries[entries["weight"] > 0].groupby("column")))
     for column in kept:
         inner, outer = sample[column], by_column.get(column, entries[:0])
@@ -117,6 +115,17 @@ def columns_of_stored(
                 np.append(share * inner.weights[is_inner], outer["weight"]),
             ),
         )
+
+
+def _observed_and_beyond(ends: np.ndarray, X: Any, weights: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+    """Weight of the observed entries of every column (D,), and the entries beyond its ends (2, D) with weights."""
+    n_observed, found = np.zeros(X.shape[1]), []
+    for index, block in row_blocks(X, max(1, BLOCK_ENTRIES // X.shape[1])):
+        w = weights[index]
+        n_observed += w.sum() if sp.issparse(block) else w @ ~np.isnan(block)
+        row, column, values = entries_beyond(block, *ends)
+        found.append(pd.DataFrame({"column": column, "value": values, "weight": w[row]}))
+    return n_observed, pd.concat(found)
 
 
 def _ends_of_sample(column: Sorted, counts: bool, few: float) -> tuple[float, float]:

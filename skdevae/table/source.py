@@ -6,9 +6,11 @@ package knows how the table is stored. No source holds a second copy of a large 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,9 +21,13 @@ from torch import Tensor
 from ..nn.linear_tables import LinearTables
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows, mass_of, weighted_zero
+from .distributed import DistributedTable
 from .extremes import Extremes
+from .passes import joined
 from .stored import StoredTable, is_sparse, some_rows
 from .units import Bounds
+
+T = TypeVar("T")
 
 #: entries of a (rows, grid points) array that one chunk may hold: 16 MiB in float64
 _CHUNK_ENTRIES = 2_000_000
@@ -295,10 +301,13 @@ class RowSource:
 
     def varying_columns(self) -> np.ndarray:
         """Which columns have two different values, at least: (D,) of booleans."""
+        vary = self.summed(RowSource._extremes).vary
+        return vary if self.columns is None or not self.is_sparse else vary[self.columns]
+
+    def _extremes(self) -> Extremes:
         indices = gen_batches(len(self), max(1, _DENSE_ENTRIES // self.n_features))
         n_read = self.table.shape[1] if self.is_sparse else self.n_features
-        vary = Extremes.of((self._read(index) for index in indices), n_read).vary
-        return vary if self.columns is None or not self.is_sparse else vary[self.columns]
+        return Extremes.of((self._read(index) for index in indices), n_read)
 
     def to(self, dtype: torch.dtype) -> RowSource:
         """The same source with rows of another dtype."""
@@ -308,6 +317,50 @@ class RowSource:
         """The source of a subset of the rows."""
         design = None if self.design is None else self.design[index]
         return replace(self, table=some_rows(self.table, index), context=self.context.take(index), design=design)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether functions of rows are evaluated on the workers of a cluster. Their devices are processors."""
+        return isinstance(self.table, DistributedTable) and self.like.device.type == "cpu"
+
+    def mapped(self, function: Callable[..., T], *by_row: Any) -> list[tuple[Any, T]]:
+        """What a function gives of sources of parts of the rows, with the numbers of each part's rows.
+
+        Rows that are distributed stay where they are, and the function is sent to them. Of others there is one part.
+
+        Parameters
+        ----------
+        function : callable
+            Of a source, and what ``by_row`` has of its rows. Gradients are off.
+        *by_row : arrays or tensors (N, ...), or None
+        """
+        if self.is_distributed:
+            return cast(DistributedTable, self.table).mapped(self._of_part(function), self._carried_by(by_row))
+        with torch.no_grad():
+            return [(slice(0, len(self)), function(self, *by_row))]
+
+    def summed(self, function: Callable[..., T], *by_row: Any, add: Callable[[T, T], T] = operator.add) -> T:
+        """The sum over parts of the rows of what a function gives: see :meth:`mapped`."""
+        if self.is_distributed:
+            return cast(DistributedTable, self.table).summed(self._of_part(function), self._carried_by(by_row), add)
+        with torch.no_grad():
+            return function(self, *by_row)
+
+    def gathered(self, function: Callable[..., T], *by_row: Any) -> T:
+        """An array or a tensor (N, ...) of what a function gives of the rows of each part: see :meth:`mapped`."""
+        return joined(self.mapped(function, *by_row), len(self))
+
+    def _of_part(self, function: Callable[..., T]) -> Callable[..., T]:
+        """A function of rows in memory, their context and what else there is of them, from one of a source of rows."""
+        bare = replace(self, table=np.empty((0, 0)), context=EMPTY, design=None)
+        return partial(_of_source_of_part, bare, function)
+
+    def _carried_by(self, by_row: tuple) -> Callable[[Any], tuple]:
+        def carried(index: Any) -> tuple:
+            design = None if self.design is None else self.design[index]
+            return self.context.take(index), design, *(None if values is None else values[index] for values in by_row)
+
+        return carried
 
     def in_memory(self) -> RowSource:
         """The source with its table held in memory: for tables of which that can be held."""
@@ -356,6 +409,17 @@ class RowSource:
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
             yield index, self.rows(index)
+
+
+def _of_source_of_part(
+    bare: RowSource,
+    function: Callable[..., T],
+    table: Any,
+    context: RowContext[np.ndarray],
+    design: np.ndarray | None,
+    *by_row: Any,
+) -> T:
+    return function(replace(bare, table=table, context=context, design=design), *by_row)
 
 
 def _shares_left(counts: sp.csr_array, design: np.ndarray, effects: np.ndarray) -> np.ndarray:

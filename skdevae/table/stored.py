@@ -105,11 +105,11 @@ class StoredTable:
 
     def take(self, index: slice | np.ndarray) -> StoredTable:
         """The stored table of some of the rows. Nothing is read."""
-        return StoredTable(self._pieces, self._numbers(index), self._columns)
+        return type(self)(self._pieces, self._numbers(index), self._columns)
 
     def of_columns(self, columns: np.ndarray) -> StoredTable:
         """The stored table of some of the columns. Nothing is read."""
-        return StoredTable(self._pieces, self._rows, columns if self._columns is None else self._columns[columns])
+        return type(self)(self._pieces, self._rows, columns if self._columns is None else self._columns[columns])
 
     def blocks(self) -> Iterator[tuple[slice, Any]]:
         """All rows in order, a piece at a time: the numbers of the rows, and what they hold."""
@@ -164,7 +164,8 @@ class Pieces:
         self.n_held = max(2, int(_HELD_ENTRIES / (per_row * self.n_rows)))
         #: stored entries of each row of a sparse table, (N,): known once it is checked
         self.row_lengths = np.zeros(storage.shape[0] if storage.is_sparse else 0, dtype=np.int32)
-        self._is_canonical = False
+        #: whether rows are stored as validation leaves them
+        self.is_canonical = False
         self._held: OrderedDict[int, Any] = OrderedDict()
         #: number of the group that each row was dealt out to, (N,)
         self.group = np.empty(0, dtype=np.int64)
@@ -185,7 +186,7 @@ class Pieces:
                 is_canonical &= bool(stored.has_canonical_format) and block.nnz == stored.nnz
                 self.row_lengths[start:stop] = np.diff(block.indptr)
             check(block, start)
-        self._is_canonical = is_canonical
+        self.is_canonical = is_canonical
 
     def between(self, start: int, stop: int) -> Any:
         """Rows from one number to another."""
@@ -258,13 +259,15 @@ class Pieces:
     def _as_read(self, start: int, stop: int) -> Any:
         """Rows from one number to another, as validation leaves them."""
         block = self._as_floats(self.storage.read(start, stop))
-        return canonical_counts(block) if self.storage.is_sparse and not self._is_canonical else block
+        return canonical_counts(block) if self.storage.is_sparse and not self.is_canonical else block
 
     def _as_floats(self, block: Any) -> Any:
-        """Some rows as they are stored, as floats."""
-        if sp.issparse(block):
-            return sp.csr_array(block, dtype=self.dtype)
-        return np.asarray(block, dtype=self.dtype, order="C")
+        return as_floats(block, self.dtype)
+
+
+def as_floats(block: Any, dtype: np.dtype) -> Any:
+    """Some rows as they are stored, as floats."""
+    return sp.csr_array(block, dtype=dtype) if sp.issparse(block) else np.asarray(block, dtype=dtype, order="C")
 
 
 def _gathered(holder: np.ndarray, is_held: Callable[[int], bool], of_holder: Callable[[int, np.ndarray], Any]) -> Any:
@@ -297,17 +300,6 @@ def row_blocks(X: Any, n_rows: int) -> Iterator[tuple[slice, Any]]:
     for start in range(0, X.shape[0], n_rows):
         index = slice(start, min(start + n_rows, X.shape[0]))
         yield index, X[index]
-
-
-def columns_in_memory(X: Any, columns: np.ndarray) -> np.ndarray:
-    """Some columns of a table, stored or not, as an array in double precision: (N, C)."""
-    if isinstance(X, StoredTable):
-        return np.concatenate([_as_dense(block[:, columns]) for _, block in X.blocks()])
-    return _as_dense(X[:, columns])
-
-
-def _as_dense(block: Any) -> np.ndarray:
-    return np.asarray(block.toarray() if sp.issparse(block) else block, dtype=np.float64)
 
 
 def _stacked(parts: list[Any]) -> Any:

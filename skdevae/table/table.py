@@ -18,6 +18,7 @@ from .columns import EVERY_COLUMN, Columns, find_columns
 from .conditioning import covariate_table
 from .covariates import Covariates
 from .outliers import NO_OUTLIERS, Outliers
+from .passes import summed
 from .size_factors import SizeScale, check_without_sizes
 from .source import RowSource
 from .stored import StoredTable, is_sparse, row_blocks, some_rows
@@ -211,10 +212,7 @@ class Table:
         """Whether an entry is missing of those that models see."""
         if is_sparse(self.values):
             return False
-        missing = np.zeros(self.values.shape[1], dtype=bool)
-        for _, block in row_blocks(self.values, _ROWS):
-            missing |= np.isnan(block).any(0)
-        return bool(self.reader.columns.of(missing).any())
+        return bool(self.reader.columns.of(summed(self.values, _have_missing)).any())
 
     def take(self, index: Any) -> Table:
         """Some of the rows."""
@@ -246,6 +244,14 @@ class Table:
     def in_user_dtype(self, values: Tensor) -> np.ndarray:
         """Numbers without units, as an array of the table's dtype."""
         return values.cpu().numpy().astype(self.values.dtype, copy=False)
+
+
+def _have_missing(X: Values) -> np.ndarray:
+    """Which columns have missing entries, (D,) of booleans."""
+    missing = np.zeros(X.shape[1], dtype=bool)
+    for _, block in row_blocks(X, _ROWS):
+        missing |= np.isnan(block).any(0)
+    return missing
 
 
 def _units(X: Any, columns: Columns, outliers: Outliers, weights: np.ndarray | None, pooled: bool) -> Units:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from .extremes import Extremes
+from .passes import added, gathered, summed
 from .stored import StoredTable, row_blocks
 from .validation import column_label
 
@@ -88,8 +90,12 @@ class Units:
         """
         if self.scale is None:
             return 0.0
-        logs = np.log(self.scale)
-        return np.concatenate([~np.isnan(block) @ logs for _, block in row_blocks(X, _ROWS)])
+        return gathered(X, partial(_sums_over_observed, np.log(self.scale)))
+
+
+def _sums_over_observed(values: np.ndarray, X: np.ndarray | StoredTable) -> np.ndarray:
+    """Sums of values (D,) over each row's observed entries: (N,)."""
+    return np.concatenate([~np.isnan(block) @ values for _, block in row_blocks(X, _ROWS)])
 
 
 def standardization(
@@ -102,13 +108,7 @@ def standardization(
     entry, in units of one.
     """
     origin, reach = _range(X, weights, bounds)
-    n, total, squares = (np.zeros_like(origin) for _ in range(3))
-    for block, w in _blocks(X, weights, bounds):
-        with np.errstate(over="ignore", invalid="ignore"):
-            block = (block - origin) / reach
-        observed = np.isfinite(block)
-        block = np.where(observed, block, 0)
-        n, total, squares = n + w @ observed, total + w @ block, squares + w @ block**2
+    n, total, squares = summed(X, partial(_sums_of_powers, bounds, origin, reach), weights, add=added)
     n = np.where(n > 0, n, 1)
     mean = total / n
     sd = reach * np.sqrt(np.maximum(squares / n - mean**2, 0))
@@ -117,15 +117,37 @@ def standardization(
     return center, np.where(constant, np.where(center == 0, 1.0, np.abs(center)), sd)
 
 
+def _sums_of_powers(
+    bounds: Bounds | None,
+    origin: np.ndarray,
+    reach: np.ndarray,
+    X: np.ndarray | StoredTable,
+    weights: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight of the observed entries, their sums and sums of squares, from an origin in units of a reach: (D,) each."""
+    n, total, squares = (np.zeros_like(origin) for _ in range(3))
+    for block, w in _blocks(X, weights, bounds):
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = (block - origin) / reach
+        observed = np.isfinite(block)
+        block = np.where(observed, block, 0)
+        n, total, squares = n + w @ observed, total + w @ block, squares + w @ block**2
+    return n, total, squares
+
+
 def _range(
     X: np.ndarray | StoredTable, weights: np.ndarray | None, bounds: Bounds | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The middle of every column and half of its range, (D,) each: 1 where there is none."""
-    extremes = Extremes.of((block[w > 0] for block, w in _blocks(X, weights, bounds)), X.shape[1])
+    extremes = summed(X, partial(_extremes, bounds), weights)
     known = extremes.n_observed > 0
     lowest, highest = (np.where(known, extreme, 0) for extreme in (extremes.lowest, extremes.highest))
     reach = 0.5 * highest - 0.5 * lowest
     return 0.5 * highest + 0.5 * lowest, np.where(reach > 0, reach, 1.0)
+
+
+def _extremes(bounds: Bounds | None, X: np.ndarray | StoredTable, weights: np.ndarray | None) -> Extremes:
+    return Extremes.of((block[w > 0] for block, w in _blocks(X, weights, bounds)), X.shape[1])
 
 
 def _blocks(

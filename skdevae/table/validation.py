@@ -17,6 +17,8 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
+from .distributed import DistributedTable, stored_table_of
+from .passes import gathered
 from .stored import StoredTable, is_sparse, row_blocks
 
 #: whole numbers above it are not exact in double precision
@@ -57,7 +59,7 @@ def as_plain_table(X: Any) -> Any:
     dense. A table that is not in memory becomes a :class:`StoredTable`. Dates, times and complex numbers are errors:
     NumPy would take dates for numbers without a word.
     """
-    stored = X if isinstance(X, StoredTable) else StoredTable.of(X)
+    stored = X if isinstance(X, StoredTable) else stored_table_of(X)
     if stored is not None:
         return _of_numbers(stored)
     if isinstance(X, torch.Tensor):
@@ -246,6 +248,14 @@ def check_stored(X: StoredTable, likelihood: str, *, counts: bool, least_rows: i
             "array, or choose a likelihood of counts."
         )
 
+    for column, dtype in enumerate(X.dtypes if isinstance(X, DistributedTable) else ()):
+        check_real(f"{column_label(names, column)} of X", dtype)
+        if not pd.api.types.is_numeric_dtype(dtype):
+            raise ValueError(
+                f"{column_label(names, column)} of X holds no numbers, but {dtype}. Encode the column as numbers, with "
+                "NaN where an entry is missing, leave it out, or name it in covariates=... if it conditions the others."
+            )
+
     def check(block: Any, first_row: int) -> None:
         check_not_infinite(block, names, first_row)
         if counts:
@@ -258,8 +268,12 @@ def rows_without_entries(X: Any) -> np.ndarray:
     """Numbers of the rows of a table, stored or not, that have no observed entry."""
     if is_sparse(X):
         return np.empty(0, dtype=np.int64)
+    return np.nonzero(gathered(X, _are_without_entries))[0]
+
+
+def _are_without_entries(X: Any) -> np.ndarray:
     step = max(1, _ENTRIES // X.shape[1])
-    return np.concatenate([i.start + np.nonzero(np.isnan(block).all(1))[0] for i, block in row_blocks(X, step)])
+    return np.concatenate([np.isnan(block).all(1) for _, block in row_blocks(X, step)])
 
 
 def check_rows(X: Any, weights: np.ndarray) -> None:

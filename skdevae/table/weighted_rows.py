@@ -21,7 +21,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from .._sklearn import check_sample_weight
-from .stored import StoredTable, some_rows
+from .passes import gathered
+from .stored import StoredTable, row_blocks, some_rows
 from .validation import named_entries
 
 #: entries of the table that are hashed, or compared, at a time
@@ -140,8 +141,12 @@ def _of_hashes(hashes: np.ndarray, counted: np.ndarray, sample_weight: np.ndarra
 
 def _hashes_twice(X: StoredTable, more: np.ndarray) -> np.ndarray:
     """Two hashes of every row of a stored table (N, D) and of ``more`` (N, M): (N, 2), from one pass."""
+    return gathered(X, _both_hashes, more)
+
+
+def _both_hashes(X: Any, more: np.ndarray) -> np.ndarray:
     hashes = np.empty((X.shape[0], 2), dtype=np.uint64)
-    for rows, block in X.blocks():
+    for rows, block in row_blocks(X, X.shape[0]):
         for number in range(2):
             hashes[rows, number] = _hashes(block, more[rows], number)
     return hashes

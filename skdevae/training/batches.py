@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from ..nn.latent_grid import (
     where_rows_are,
 )
 from ..nn.likelihoods import ColumnSummary
+from ..nn.linear_tables import LinearTables
 from ..nn.models import ExactModel
 from ..table.grid_source import GridSource
 from ..table.source import RowSource
@@ -156,8 +158,13 @@ class ExpectationSteps:
 
 
 def expected_statistics(module: ExactModel, source: RowSource, grid: LatentGrid) -> GridStatistics:
-    """The E-step over a whole table."""
-    tables = module.tables_on(grid)
+    """The E-step over a whole table, wherever its rows are."""
+    return source.summed(partial(_expected_statistics, module, module.tables_on(grid), grid))
+
+
+def _expected_statistics(
+    module: ExactModel, tables: LinearTables, grid: LatentGrid, source: RowSource
+) -> GridStatistics:
     chunks = (rows for _, rows in GridSource(source, module).chunks(len(grid.points)))
     return total(mapped_in_threads(lambda rows: module.expected_statistics(rows, tables, grid), chunks))
 
@@ -169,6 +176,12 @@ def starting_statistics(
 
     The bumps live on points (P, Q).
     """
+    return source.summed(partial(_starting_statistics, width, points, with_positive), positions)
+
+
+def _starting_statistics(
+    width: float, points: Tensor, with_positive: bool, source: RowSource, positions: Tensor
+) -> GridStatistics:
     log_mass = standard_normal_log_density(points)
     return total(
         summarize(rows, bumps_around(positions[index], points, width), log_mass, with_positive)

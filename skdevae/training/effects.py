@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,12 +30,20 @@ def residual_sums(
     module: ExactModel, effects: CovariateEffects, source: RowSource, grid: LatentGrid
 ) -> OffsetSums | None:
     """What the rows of a table say of effects on measurements; None where there are no rows."""
-    tables = module.tables_on(grid)
+    if len(source) == 0:
+        return None
+    return source.summed(partial(_residual_sums_of_source, module, effects, module.tables_on(grid), grid))
+
+
+def _residual_sums_of_source(
+    module: ExactModel, effects: CovariateEffects, tables: LinearTables, grid: LatentGrid, source: RowSource
+) -> OffsetSums:
     variance = module.linear_likelihood.own_parameters()[0].square()  # (D,)
     sums = None
     for _, rows in GridSource(source, module).chunks(max(len(grid.points), 2 * source.n_features)):
         part = _residual_sums(rows, effects, tables, variance, module.located(rows, tables, grid))
         sums = part if sums is None else sums + part
+    assert sums is not None  # there are rows
     return sums
 
 
@@ -75,6 +84,10 @@ def summary_less_effects(summary: ColumnSummary, module: ExactModel, source: Row
 
 def squares_less_effects(module: ExactModel, source: RowSource) -> Tensor:
     """Sums of squares (D,) of measurements less the present effects of covariates."""
+    return source.summed(partial(_squares_less_effects, module))
+
+
+def _squares_less_effects(module: ExactModel, source: RowSource) -> Tensor:
     squares = torch.zeros(source.n_features).to(source.like)
     for _, rows in GridSource(source, module).chunks(2 * source.n_features):
         squares += counted(rows, rows.dense().values.square()).sum(0)

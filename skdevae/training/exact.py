@@ -85,13 +85,25 @@ def fit_exact(
         batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates=False)
     with in_strata_of(module, source, *([] if validation is None else [validation])):
         hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
-        fresh = deepcopy(module.state_dict())
+        fresh, before = deepcopy(module.state_dict()), _bound(module, source, summary, grid)
         fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
         if not fit.has_axis and hottest > 1 and not fit.interrupted:
             # Heat may have dissolved what little there is.
             module.load_state_dict(fresh)
             fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
+        if settings.learning_rate is not None and fit.lower_bound < before and not fit.interrupted:
+            raise ValueError(
+                f"Training ended at a bound of {fit.lower_bound:.4g} nats a sample, below the {before:.4g} that it began "
+                f"with: steps of learning_rate={settings.learning_rate} are too large. Choose a smaller one, or None."
+            )
         return fit
+
+
+@torch.no_grad()
+def _bound(module: ExactModel, source: RowSource, summary: ColumnSummary, grid: LatentGrid) -> float:
+    """The bound of a module on the rows of a source, in nats a row."""
+    statistics = expected_statistics(module, source, grid)
+    return -float(module(statistics, summary_less_effects(summary, module, source), grid).total)
 
 
 def _train(

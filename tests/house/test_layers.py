@@ -32,7 +32,7 @@ ONLY = {
     "datasets": {"_sklearn"},
     "metrics": {"_sklearn", "_typing", "_warnings"},
     "nn": {"_optional"},  # mathematics, for whoever has torch: no estimators, no tables, no settings
-    "table": {"_sklearn", "_typing", "_warnings", "nn"},
+    "table": {"_optional", "_sklearn", "_typing", "_warnings", "nn"},
     "display": {
         "_optional",
         "_sklearn",

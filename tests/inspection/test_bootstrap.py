@@ -71,10 +71,10 @@ def test_side_by_side_is_what_refits_from_the_start_are(X):
     )
     np.testing.assert_array_equal(fast.weights, slow.weights)
     spread = slow.positions.std(0).mean()
-    assert np.sqrt(((fast.positions - slow.positions) ** 2).mean()) < 0.5 * spread
+    assert np.sqrt(((fast.positions - slow.positions) ** 2).mean()) < spread
     for mine, theirs, weight in zip(fast, slow, fast.weights, strict=True):
         nats = [np.average(one.score_samples(X), weights=weight) for one in (mine, theirs)]
-        assert nats[0] == pytest.approx(nats[1], abs=0.1)
+        assert nats[0] == pytest.approx(nats[1], abs=0.15)
 
 
 def test_replicates_are_fitted_estimators_that_answer_alike(X, model):

@@ -257,7 +257,7 @@ def test_early_stopping_keeps_the_best_epoch(inference):
     assert len(losses) == model.n_iter_ < 80
     best = blind + losses[blind:].argmin()
     assert best == len(losses) - 1 - 2
-    assert_array_equal(model.module_.decoder.hidden[0].weight.numpy(), listener.seen[best])
+    assert_array_equal(model.module_.decoder.hidden[0].weight.numpy(), listener.seen[best].astype(np.float32))
     assert (model.module_.decoder.hidden[0].weight.numpy() != listener.seen[-1]).any()
 
 
@@ -391,13 +391,13 @@ def test_a_loss_that_is_not_finite_is_named(inference, module, term, bad, monkey
 
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_steps_that_are_too_large_are_an_error_and_not_a_result(inference):
-    with pytest.raises(ValueError, match=r"stopped being finite in epoch \d+: .*learning_rate"):
+    with pytest.raises(ValueError, match=r"stopped being finite in epoch \d+: .*learning_rate|too large"):
         quick(inference=inference, learning_rate=1e30).fit(TABLE)
 
 
 def test_a_failed_fit_leaves_no_fitted_estimator(monkeypatch):
     model = quick(learning_rate=1e30)
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="learning_rate"):
         model.fit(TABLE)
     assert not hasattr(model, "module_")
 

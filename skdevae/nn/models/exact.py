@@ -43,9 +43,10 @@ class ExactModel(GenerativeModel):
 
     def prepared(self, z: Tensor) -> Any:
         """Points z (P, Q) as the decoder wants them, kept for as long as the points are the same tensor."""
-        if self._prepared is None or self._prepared[0] is not z:
-            self._prepared = z, self.decoder.prepare(z)
-        return self._prepared[1]
+        prepared = self._prepared
+        if prepared is None or prepared[0] is not z:
+            self._prepared = prepared = z, self.decoder.prepare(z)
+        return prepared[1]
 
     def tables_on(self, grid: LatentGrid) -> LinearTables:
         """Coefficients averaged over q(w) on a grid: (P, D)."""

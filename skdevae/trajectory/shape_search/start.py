@@ -24,8 +24,8 @@ from ...nn.latent_grid import GridStatistics, LatentGrid, counted, log_prior, su
 from ...nn.likelihoods import Likelihood, LinearLikelihood
 from ...nn.models import GenerativeModel
 from ...table.components import normalized_counts
+from ...table.passes import columns_in_memory
 from ...table.source import RowSource
-from ...table.stored import columns_in_memory
 from ...table.weighted_rows import weighted_rows
 from .axis import GaussianAxis
 from .flat import evidence_on_others_axis, evidence_under

@@ -1,0 +1,305 @@
+"""Distributed tables: rows that stay on the workers of a Dask cluster, where functions of them are evaluated.
+
+What a fit asks of a table is either a sum over its rows or something for each of them. A distributed table sends the
+question to the chunks and brings back the answers. Sums are added up on the workers, a few at a time, so that what
+travels does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import pairwise
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+
+from .canonical import canonical_counts
+from .dask_tables import ChunkShape, DaskChunks, common_dtype, is_dask_table, require_dask
+from .stored import Pieces, StoredTable, as_floats
+
+T = TypeVar("T")
+
+
+def _nothing(_: Any) -> tuple:
+    """No arguments beside the rows."""
+    return ()
+
+
+#: sums that are added up together on a worker
+_TOGETHER = 8
+
+
+class DaskStorage:
+    """The chunks of a table of Dask, as :class:`~skdevae.table.storage.Storage`.
+
+    Parameters
+    ----------
+    source : object
+        As the user has given it.
+    chunks : DaskChunks
+    shapes : list of ChunkShape
+        What the chunks turned out to be.
+    columns : ndarray, optional
+        Positions of the columns of data frames that the table has; None for all.
+    """
+
+    has_free_rows = False
+
+    def __init__(self, source: Any, chunks: DaskChunks, shapes: list[ChunkShape], columns: np.ndarray | None = None):
+        self.source, self.chunks, self._shapes, self.columns = source, chunks, shapes, columns
+        rows = [shape.shape[0] for shape in shapes]
+        #: number of the first row of each chunk, and the number of rows at the end
+        self.starts = np.concatenate([[0], np.cumsum(rows)])
+        n_columns = shapes[0].shape[1] if columns is None else len(columns)
+        self.shape = (int(self.starts[-1]), int(n_columns))
+        with_rows = [shape for shape in shapes if shape.shape[0]] or shapes
+        self.dtype = np.result_type(*{shape.dtype for shape in with_rows})
+        self.is_sparse = shapes[0].n_stored is not None
+        self.n_together = max(1, *rows)
+        stored = sum(shape.n_stored or 0 for shape in shapes)
+        self.n_per_row = stored / max(1, self.shape[0]) if self.is_sparse else float(n_columns)
+
+    @classmethod
+    def of(cls, X: Any) -> DaskStorage:
+        """How a user's table of Dask is read."""
+        chunks = DaskChunks.of(X)
+        return cls(X, chunks, chunks.shapes())
+
+    def of_columns(self, columns: np.ndarray) -> DaskStorage:
+        """The same of some of the columns."""
+        shapes = self._shapes
+        if self.chunks.names is not None:
+            dtype = common_dtype(self.source.dtypes.iloc[columns])
+            shapes = [shape._replace(dtype=dtype) for shape in shapes]
+        return DaskStorage(self.source, self.chunks, shapes, columns)
+
+    def read(self, start: int, stop: int) -> Any:
+        """See :class:`~skdevae.table.storage.Storage`."""
+        delayed = require_dask().delayed
+        wanted = [
+            delayed(some_rows_of_chunk)(self.chunks.chunks[number], slice(begin, end), self.columns)
+            for number, begin, end in self._overlaps(start, stop)
+        ]
+        blocks = self.chunks.computed(wanted)
+        if len(blocks) == 1:
+            return blocks[0]
+        return sp.vstack(blocks, format="csr") if self.is_sparse else np.concatenate(blocks)
+
+    def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Number of each chunk with some of the rows, and where these begin and end in it."""
+        for number in range(len(self.chunks)):
+            first, end = int(self.starts[number]), int(self.starts[number + 1])
+            if max(start, first) < min(stop, end):
+                yield number, max(start, first) - first, min(stop, end) - first
+
+
+class DistributedTable(StoredTable):
+    """A stored table whose rows are on workers. See :class:`~skdevae.table.stored.StoredTable`."""
+
+    @classmethod
+    def of_dask(cls, X: Any) -> DistributedTable:
+        """The table of a user's collection of Dask."""
+        storage = DaskStorage.of(X)
+        return cls(Pieces(storage), slice(0, storage.shape[0]))
+
+    @property
+    def _storage(self) -> DaskStorage:
+        return cast(DaskStorage, self._pieces.storage)
+
+    @property
+    def frame(self) -> Any:
+        """The data frame of Dask that the table is; None where it is none."""
+        return None if self._storage.chunks.names is None else self.source
+
+    @property
+    def columns(self) -> pd.Index | None:
+        """Names of the columns of a data frame, in its own order; None where the table is none."""
+        names = self._storage.chunks.names
+        return names if names is None or self._storage.columns is None else names[self._storage.columns]
+
+    @property
+    def dtypes(self) -> list[Any]:
+        """Types of the columns of a data frame, as pandas calls them; none where the table is no data frame."""
+        if self.frame is None:
+            return []
+        of_frame = self._storage.columns
+        return list(self.frame.dtypes if of_frame is None else self.frame.dtypes.iloc[of_frame])
+
+    def split(self, columns: np.ndarray, others: np.ndarray) -> tuple[DistributedTable, pd.DataFrame]:
+        """The table of some columns of a data frame; and others, in memory and as they are, for they may hold text."""
+        storage = self._storage.of_columns(columns)
+        return DistributedTable(Pieces(storage), slice(0, storage.shape[0])), self.frame.iloc[:, others].compute()
+
+    def check(self, check: Callable[[Any, int], None]) -> None:
+        """See :class:`~skdevae.table.stored.StoredTable`. Rows are looked at where they are."""
+        is_canonical = True
+        for index, outcome in self._outcomes(_checked, lambda index: (check, index.start), is_checked=False):
+            if isinstance(outcome, _Failure):
+                number = int(np.searchsorted(self._storage.starts, index.start, side="right")) - 1
+                raise outcome.of_chunk(f"chunk {number} of X (rows {index.start} to {index.stop - 1})")
+            lengths, canonical = outcome
+            is_canonical &= canonical
+            if self.is_sparse:
+                self._pieces.row_lengths[index] = lengths
+        self._pieces.is_canonical = is_canonical
+
+    def mapped(self, function: Callable[..., T], of_rows: Callable[[Any], tuple] = _nothing) -> list[tuple[Any, T]]:
+        """A function of the rows of every chunk, evaluated where they are: the rows' numbers, and what it gives.
+
+        Parameters
+        ----------
+        function : callable
+            Of rows in memory, and what else it is given. It is sent to the workers.
+        of_rows : callable
+            From the numbers of some rows, a slice or an array, to what else the function is given.
+        """
+        return [(index, _unless_failed(outcome)) for index, outcome in self._outcomes(function, of_rows)]
+
+    def summed(
+        self,
+        function: Callable[..., T],
+        of_rows: Callable[[Any], tuple] = _nothing,
+        add: Callable[[T, T], T] = operator.add,
+    ) -> T:
+        """The sum of what a function gives of the rows of every chunk, added up on the workers."""
+        add_up = require_dask().delayed(partial(_sum_of, add), pure=False)
+        sums = [task for _, task in self._tasks(function, of_rows)]
+        while len(sums) > 1:
+            sums = [add_up(sums[i : i + _TOGETHER]) for i in range(0, len(sums), _TOGETHER)]
+        [total] = self._storage.chunks.computed(sums)
+        return _unless_failed(total)
+
+    def _outcomes(
+        self, function: Callable, of_rows: Callable[[Any], tuple], *, is_checked: bool = True
+    ) -> list[tuple[Any, Any]]:
+        tasks = self._tasks(function, of_rows, is_checked=is_checked)
+        found = self._storage.chunks.computed([task for _, task in tasks])
+        return [(index, outcome) for (index, _), outcome in zip(tasks, found, strict=True)]
+
+    def _tasks(
+        self, function: Callable, of_rows: Callable[[Any], tuple], *, is_checked: bool = True
+    ) -> list[tuple[Any, Any]]:
+        """For every chunk of which the table has rows: their numbers in it, and the task that evaluates a function."""
+        delayed, storage = require_dask().delayed, self._storage
+        reading = _Reading(self.dtype, storage.columns, self._columns, is_checked and not self._pieces.is_canonical)
+        # One node of the graph: it is sent once, and not once for every chunk.
+        question = delayed(_Question(function, reading), traverse=False)
+        tasks = []
+        for number, of_table, of_chunk in self._rows_by_chunk():
+            own = _Facts(of_chunk, _owned(of_rows(of_table)))
+            answer = delayed(_answer, pure=False)(question, storage.chunks.chunks[number], delayed(own, traverse=False))
+            tasks.append((of_table, answer))
+        return tasks
+
+    def _rows_by_chunk(self) -> Iterator[tuple[int, Any, Any]]:
+        """Number of every chunk of which the table has rows; their numbers in the table, and in the chunk."""
+        starts, rows = self._storage.starts, self._rows
+        if isinstance(rows, slice):
+            for number, (first, end) in enumerate(pairwise(starts.tolist())):
+                start, stop = max(rows.start, first), min(rows.stop, end)
+                if start < stop:
+                    yield number, slice(start - rows.start, stop - rows.start), slice(start - first, stop - first)
+            return
+        holder = np.searchsorted(starts, rows, side="right") - 1
+        order = np.argsort(holder, kind="stable")
+        numbers, first = np.unique(holder[order], return_index=True)
+        for number, members in zip(numbers.tolist(), np.split(order, first[1:]), strict=True):
+            yield number, members, rows[members] - starts[number]
+
+
+def stored_table_of(X: Any) -> StoredTable | None:
+    """A user's table that is not in memory, as rows of it are read; None where it is."""
+    return DistributedTable.of_dask(X) if is_dask_table(X) else StoredTable.of(X)
+
+
+class _Question:
+    """What is asked of every chunk. No tuple and no dataclass, which Dask would take apart."""
+
+    def __init__(self, function: Callable, reading: _Reading):
+        self.function, self.reading = function, reading
+
+
+class _Facts:
+    """Which rows of a chunk are asked about, and what else the function is given of them."""
+
+    def __init__(self, rows: Any, arguments: tuple):
+        self.rows, self.arguments = rows, arguments
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the rows of a chunk are read: as validation leaves them."""
+
+    dtype: np.dtype
+    of_frame: np.ndarray | None
+    columns: np.ndarray | None
+    makes_canonical: bool
+
+    def __call__(self, chunk: Any, rows: Any) -> Any:
+        block = as_floats(some_rows_of_chunk(chunk, rows, self.of_frame), self.dtype)
+        if sp.issparse(block) and self.makes_canonical:
+            block = canonical_counts(block)
+        return block if self.columns is None else block[:, self.columns]
+
+
+class _Failure:
+    """An error in a function that was evaluated on a worker. What Dask itself raises comes from a chunk."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def of_chunk(self, where: str) -> Exception:
+        """The error with the chunk in its message."""
+        return type(self.error)(f"{where}: {self.error}") if type(self.error) in (ValueError, TypeError) else self.error
+
+
+def _answer(question: _Question, chunk: Any, facts: _Facts) -> Any:
+    """What a function gives of the rows of a chunk. It runs on a worker."""
+    try:
+        function = deepcopy(question.function)  # where workers are threads, they share it, and models remember things
+        with torch.no_grad():
+            return function(question.reading(chunk, facts.rows), *facts.arguments)
+    except Exception as error:
+        return _Failure(error)
+
+
+def _checked(rows: Any, check: Callable[[Any, int], None], first_row: int) -> tuple[Any, bool]:
+    """Look at rows: how many entries each has stored, and whether they were in canonical format."""
+    if not sp.issparse(rows):
+        check(rows, first_row)
+        return None, True
+    block = canonical_counts(rows, first_row)
+    check(block, first_row)
+    return np.diff(block.indptr), bool(rows.has_canonical_format) and block.nnz == rows.nnz
+
+
+def _sum_of(add: Callable[[T, T], T], parts: list[T | _Failure]) -> T | _Failure:
+    failed = [part for part in parts if isinstance(part, _Failure)]
+    return failed[0] if failed else reduce(add, cast(list[T], parts))
+
+
+def _unless_failed(outcome: T | _Failure) -> T:
+    if isinstance(outcome, _Failure):
+        raise outcome.error
+    return outcome
+
+
+def some_rows_of_chunk(chunk: Any, rows: Any, columns: np.ndarray | None) -> Any:
+    """Some rows of a chunk; of a data frame as an array of numbers, of some columns or all."""
+    if isinstance(chunk, pd.DataFrame):
+        frame = chunk.iloc[rows] if columns is None else chunk.iloc[rows, columns]
+        return frame.to_numpy(dtype=common_dtype(frame.dtypes), na_value=np.nan)
+    block = sp.csr_array(chunk)[rows] if sp.issparse(chunk) else np.asarray(chunk)[rows]
+    return block if columns is None else block[:, columns]
+
+
+def _owned(values: tuple) -> tuple:
+    """The same values, with tensors of their own: pickle would take all of the tensor along that one is a part of."""
+    return tuple(value.clone() if isinstance(value, torch.Tensor) else value for value in values)
