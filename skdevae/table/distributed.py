@@ -169,10 +169,10 @@ class DistributedTable(StoredTable):
         add: Callable[[T, T], T] = operator.add,
     ) -> T:
         """The sum of what a function gives of the rows of every chunk, added up on the workers."""
-        add_up = require_dask().delayed(partial(_sum_of, add), pure=False)
+        add_up = require_dask().delayed(_sum_of, pure=False)
         sums = [task for _, task in self._tasks(function, of_rows)]
         while len(sums) > 1:
-            sums = [add_up(sums[i : i + _TOGETHER]) for i in range(0, len(sums), _TOGETHER)]
+            sums = [add_up(add, sums[i : i + _TOGETHER]) for i in range(0, len(sums), _TOGETHER)]
         [total] = self._storage.chunks.computed(sums)
         return _unless_failed(total)
 
@@ -190,12 +190,11 @@ class DistributedTable(StoredTable):
         delayed, storage = require_dask().delayed, self._storage
         reading = _Reading(self.dtype, storage.columns, self._columns, is_checked and not self._pieces.is_canonical)
         # One node of the graph: it is sent once, and not once for every chunk.
-        question = delayed(_Question(function, reading), traverse=False)
+        question, answer = delayed(_Question(function, reading), traverse=False), delayed(_answer, pure=False)
         tasks = []
         for number, of_table, of_chunk in self._rows_by_chunk():
             own = _Facts(of_chunk, _owned(of_rows(of_table)))
-            answer = delayed(_answer, pure=False)(question, storage.chunks.chunks[number], delayed(own, traverse=False))
-            tasks.append((of_table, answer))
+            tasks.append((of_table, answer(question, storage.chunks.chunks[number], own)))
         return tasks
 
     def _rows_by_chunk(self) -> Iterator[tuple[int, Any, Any]]:
