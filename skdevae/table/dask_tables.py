@@ -166,7 +166,7 @@ def _delayed(chunk: Any, number: int) -> Any:
     if type(chunk).__module__.split(".")[1] != "delayed":
         raise ValueError(
             f"chunk {number} of X is a {type(chunk).__name__} of Dask. A list of chunks holds delayed ones, as those of "
-            "dask.delayed; join arrays with dask.array.concatenate, and data frames with dask.dataframe.concat."
+            "dask.delayed. Join arrays by dask.array.concatenate, and data frames by dask.dataframe.concat."
         )
     return chunk
 

@@ -93,8 +93,9 @@ def fit_exact(
             fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
         if settings.learning_rate is not None and fit.lower_bound < before and not fit.interrupted:
             raise ValueError(
-                f"Training ended at a bound of {fit.lower_bound:.4g} nats a sample, below the {before:.4g} that it began "
-                f"with: steps of learning_rate={settings.learning_rate} are too large. Choose a smaller one, or None."
+                f"Training ended at a bound of {fit.lower_bound:.4g} nats a sample, below the {before:.4g} that it "
+                f"began with: steps of learning_rate={settings.learning_rate} are too large. Choose a smaller one, or "
+                "None."
             )
         return fit
 
