@@ -34,7 +34,7 @@ class DenoisingMixin(LazyAnswersMixin):
         -------
         X_expected : ndarray of shape (n_samples, n_features)
             Expected value of every entry at the posterior mean of its sample's latent (and its size factor, where there
-            are any), in the units of X.
+            are any), in the units of X. A table of Dask has a lazy answer.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         return table.in_user_units(inference.expected_table(source, inference.mean(source)))

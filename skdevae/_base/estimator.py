@@ -54,16 +54,13 @@ from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
 from .adjusting import adjusted
-from .lazy_answers import answers_by_rows, averages_rows, needs_all_rows
+from .lazy_answers import answers_by_rows, averages_rows, fits_before, needs_all_rows
 from .persistence import restored, stored
-from .posterior import Posterior
+from .posterior import POSTERIOR_OF_BLOCKS, Posterior
 from .simulation import SimulationMixin, float64_like, require_density
 
 #: rows whose expected values are held at a time
 _ROWS = 1024
-_POSTERIOR_BY_BLOCK = (
-    "Ask it about blocks: of a data frame, X.map_partitions(lambda rows: pandas.DataFrame(estimator.posterior(rows)))."
-)
 
 
 class Query(NamedTuple):
@@ -407,7 +404,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            In units of a standard normal prior's standard deviation; other priors have units of their own.
+            In units of a standard normal prior's standard deviation; other priors have units of their own. A table of
+            Dask has a lazy answer: an array of Dask in the same blocks of rows, or a data frame by :meth:`set_output`.
 
         Warns
         -----
@@ -427,6 +425,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         warn_of_rows_beyond(beyond)
         return beyond
 
+    @fits_before("transform")
     def fit_transform(self, X: TableLike, y: Any = None, **facts: Any) -> np.ndarray:
         """Fit the model, and return the latents of the samples.
 
@@ -446,7 +445,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return cast(Any, self).fit(X, y, **facts).transform(X, **of_rows)
 
     @available_if(require_density)
-    @needs_all_rows(_POSTERIOR_BY_BLOCK)
+    @needs_all_rows(POSTERIOR_OF_BLOCKS)
     @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
     def posterior(
         self,
@@ -512,7 +511,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             dimensions, it is estimated from quasi-random draws around each sample's posterior mode, always the same
             ones. The estimate is a lower bound on average: too low by some hundredths of a nat where posteriors have
             several modes, as under mixture priors. Where features choose between curves, each follows its most probable
-            one.
+            one. A table of Dask has a lazy answer.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         values, placement = inference.placed_log_evidence(source)
@@ -547,7 +546,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         Returns
         -------
         score : float
-            Higher is better, among models that are given the same size factors, if any.
+            Higher is better, among models that are given the same size factors, if any. Of a table of Dask it is
+            computed at once, block by block; and so are :meth:`elbo` and :meth:`conditional_log_likelihood`.
         """
         values = self.score_samples(X, size_factors=size_factors, covariates=covariates)
         return float(np.average(values, weights=checked_weights(sample_weight, values)))
@@ -617,6 +617,7 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             size and covariates, one for a median size and average covariates. Counts are multiplied by the ratio of
             the second to the first, and to measurements their difference is added. Zeros and ones
             (``likelihood="bernoulli"``) stay as they are, and so does all else of a model without sizes and covariates.
+            A table of Dask has a lazy answer.
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         context, likelihood = table.context, LIKELIHOODS[self._config_["likelihood"]["name"]]

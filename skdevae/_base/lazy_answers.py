@@ -27,8 +27,9 @@ from .own_settings import UnderOwnSettings, own_settings
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: attribute of a method: how it answers about tables of Dask
 _MARK = "_about_dask_tables"
-#: keywords that are facts of rows
-_FACTS = ("size_factors", "covariates", WEIGHT)
+#: keywords that are facts of rows; those that methods take which have no average to make
+_OF_ROWS = ("size_factors", "covariates")
+_FACTS = (*_OF_ROWS, WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,20 @@ class AllRows:
         )
 
 
+@dataclass(frozen=True)
+class AfterFit:
+    """How a method answers that fits a table, and then asks another method about it."""
+
+    asks: str
+
+    def answer(self, estimator: Any, method: Callable, arguments: Mapping[str, Any]) -> Any:
+        """What the other method answers after a fit."""
+        given = {name: value for name, value in arguments.items() if name != "self"}
+        given |= given.pop("facts", {})
+        fitted = estimator.fit(**given)
+        return getattr(fitted, self.asks)(given["X"], **{name: given[name] for name in _OF_ROWS if name in given})
+
+
 def answers_by_rows(**how: Any) -> Callable[[_Function], _Function]:
     """Mark of methods that answer row by row; see :class:`ByRows`."""
     return functools.partial(_marked, ByRows(**how))
@@ -175,6 +190,11 @@ def averages_rows(method: _Function) -> _Function:
 def needs_all_rows(advice: str) -> Callable[[_Function], _Function]:
     """Mark of methods that do not answer about Dask tables; with advice what to do instead."""
     return functools.partial(_marked, AllRows(advice))
+
+
+def fits_before(method: str) -> Callable[[_Function], _Function]:
+    """Mark of methods that fit a table, and then answer as another method does."""
+    return functools.partial(_marked, AfterFit(method))
 
 
 def _marked(mark: Any, method: _Function) -> _Function:

@@ -208,7 +208,7 @@ class SimulationMixin(LazyAnswersMixin, TablesOutMixin):
         -------
         X : ndarray of shape (n_samples, n_features)
             In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data. Where
-            :meth:`set_output` asks for data frames it is one.
+            :meth:`set_output` asks for data frames it is one. Latents of Dask have a lazy answer.
 
         Raises
         ------

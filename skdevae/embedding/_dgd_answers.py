@@ -51,7 +51,8 @@ class RepresentationEstimator(LatentEstimator):
         Z : ndarray of shape (n_samples, n_components)
             Within about ``latent_tol`` nats of the modes. Each row's search is its own, and other rows change it by
             rounding alone. With 500 features or more a search begins in single precision. Then other rows may change
-            where within ``latent_tol`` nats of the mode it ends.
+            where within ``latent_tol`` nats of the mode it ends. A table of Dask has a lazy answer: an array of Dask in
+            the same blocks of rows, or a data frame by :meth:`set_output`.
 
         Warns
         -----
@@ -78,7 +79,7 @@ class RepresentationEstimator(LatentEstimator):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Positions in ``weights_``, and of classes in ``classes_``.
+            Positions in ``weights_``, and of classes in ``classes_``. A table of Dask has a lazy answer.
         """
         return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
@@ -99,7 +100,7 @@ class RepresentationEstimator(LatentEstimator):
         -------
         probabilities : ndarray of shape (n_samples, n_clusters_)
             ``p(k | x)``: ``p(k | z)`` averaged over the posterior of the latent, by the draws of :meth:`score_samples`.
-            Each row adds up to one.
+            Each row adds up to one. A table of Dask has a lazy answer.
         """
         _, source, inference = self._for_inference(X, size_factors, covariates)
         return cast(LaplaceInference, inference).responsibilities(source).cpu().numpy()
@@ -129,6 +130,11 @@ class RepresentationEstimator(LatentEstimator):
             With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
             ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for a linear
             gaussian decoder and one component.
+
+        Raises
+        ------
+        TypeError
+            If X is a table of Dask. Its blocks have posteriors, and the error says how to ask for them.
         """
         return super().posterior(X, size_factors=size_factors, covariates=covariates, credible_level=credible_level)
 
@@ -155,6 +161,7 @@ class RepresentationEstimator(LatentEstimator):
             found from several starts, and a few from the prior. Where they fit badly, others are taken. The estimate is
             exact for a linear gaussian decoder and one component; otherwise a lower bound on average, with 500 draws
             some thousandths of a nat too low. A warning tells if fewer than a tenth of a sample's draws are effective.
+            A table of Dask has a lazy answer.
         """
         return super().score_samples(X, size_factors=size_factors, covariates=covariates)
 

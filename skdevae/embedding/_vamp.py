@@ -469,7 +469,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Positions in the columns of :meth:`predict_proba`.
+            Positions in the columns of :meth:`predict_proba`. A table of Dask has a lazy answer.
         """
         return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
@@ -492,7 +492,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters) or (n_samples, K)
-            ``E_q(z | x) p(k | z)``. Each row adds up to one.
+            ``E_q(z | x) p(k | z)``. Each row adds up to one. A table of Dask has a lazy answer.
 
         Raises
         ------

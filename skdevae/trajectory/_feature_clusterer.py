@@ -121,6 +121,11 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         probabilities : ndarray of shape (n_features, n_clusters)
             One row for every *column* of X. Columns are in the order of the clusters. A column that was left out of the
             fit has the weights of the clusters.
+
+        Raises
+        ------
+        TypeError
+            If X is a table of Dask: columns are judged on all rows together.
         """
         _, source, inference = self._for_inference(X, size_factors, covariates)
         evidence = self._column_evidence(inference.model, source)
@@ -144,6 +149,11 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         -------
         labels : ndarray of shape (n_features,)
             Number of the cluster of every *column* of X; -1 for columns of which the fit has learned nothing.
+
+        Raises
+        ------
+        TypeError
+            If X is a table of Dask: columns are judged on all rows together.
         """
         labels = self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
         return self._labels_with_constants(self._reader_.columns.of(labels))

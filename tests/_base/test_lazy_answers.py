@@ -423,6 +423,24 @@ def test_methods_that_need_all_rows_say_so(name, method):
         getattr(fitted(name), method)(FRAME)
 
 
+def test_posteriors_are_asked_of_blocks_as_the_error_says():
+    model, X = fitted("DeVAE"), partitioned(table().astype(np.float32))
+    found = X.map_partitions(lambda rows: pd.DataFrame(model.posterior(rows)))
+    pd.testing.assert_frame_equal(found.compute(), pd.DataFrame(model.posterior(X.compute())))
+    X = chunked(table().to_numpy())
+    found = X.map_blocks(lambda rows: model.posterior(rows).sd, dtype=X.dtype, chunks=(X.chunks[0], 1))
+    assert_allclose(found[:6].compute(), model.posterior(table()).sd[:6])
+
+
+def test_fit_transform_answers_as_transform_does():
+    class Fitting(DeVAETransformer):
+        def fit(self, X, y=None, **facts):
+            return super().fit(X.compute(), y, **facts)
+
+    X, model = partitioned(), Fitting(max_epochs=2, random_state=0).set_output(transform="pandas")
+    pd.testing.assert_frame_equal(model.fit_transform(X, y=None).compute(), model.transform(X.compute()))
+
+
 def test_without_dask_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.base", None)
     with pytest.raises(ImportError, match=r'pip install "skdevae\[dask\]"'):
