@@ -90,7 +90,7 @@ class ConditioningColumns:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but the model was fitted to {self.n_columns}, covariates included."
             )
-        if isinstance(X, DistributedTable) and X.frame is not None:
+        if isinstance(X, DistributedTable) and X.dtypes is not None:
             modelled, conditioning = X.split(self.modelled, self.positions)
             return modelled, _as_frame(conditioning, self.names)
         if isinstance(X, StoredTable):
@@ -186,7 +186,7 @@ def _as_table(X: Any) -> Any:
 
 def without_rows(X: Any) -> Any:
     """A table whose columns are as they are: of a distributed data frame one of pandas, without rows."""
-    return X.frame._meta if isinstance(X, DistributedTable) and X.frame is not None else X
+    return X.without_rows() if isinstance(X, DistributedTable) else X
 
 
 def _keys(choice: Any, n_columns: int) -> list[Any]:

@@ -5,6 +5,7 @@ Dask is imported only where a table of its own comes along.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -18,8 +19,8 @@ from .._optional import import_optional
 
 #: name of the error that Dask raises where several workers have died over one task
 _DEAD_WORKERS = "KilledWorker"
-#: setting of Dask's: bytes of a graph from which on a warning says that it is large. Curves of many features are, too.
-_LARGE_GRAPH = "distributed.admin.large-graph-warning-threshold"
+#: of clusters: a graph is said to be large where it is larger than this. Curves of many features are as large as others.
+_SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}
 
 
 def is_dask(X: Any) -> bool:
@@ -45,11 +46,30 @@ def known_here(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 class ChunkShape(NamedTuple):
-    """What a chunk turned out to be: its shape, the type of its entries, and how many are stored if it is sparse."""
+    """What a chunk turned out to be.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        Of the entries; of a data frame, what they become.
+    n_stored : int or None
+        Number of stored entries, of a sparse chunk.
+    dtypes : Series or None
+        Types of the columns by name, of a data frame.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    n_stored: int | None
+    n_stored: int | None = None
+    dtypes: pd.Series | None = None
+
+    @property
+    def kind(self) -> str:
+        """What messages call it."""
+        if self.dtypes is not None:
+            return "a data frame"
+        return "a dense array" if self.n_stored is None else "sparse"
 
 
 @dataclass(frozen=True)
@@ -62,13 +82,10 @@ class DaskChunks:
         Each an array, a sparse matrix or a data frame when it is computed.
     n_rows : list of int, or None
         Rows of each chunk, where they are known beforehand.
-    names : Index or None
-        Names of the columns of a data frame.
     """
 
     chunks: list[Any]
     n_rows: list[int] | None = None
-    names: pd.Index | None = None
 
     @classmethod
     def of(cls, X: Any) -> DaskChunks:
@@ -77,7 +94,7 @@ class DaskChunks:
             return cls([_delayed(chunk, number) for number, chunk in enumerate(X)])
         kind = type(X).__module__.split(".")[1]
         if kind == "dataframe" and hasattr(X, "columns"):
-            return cls(list(X.to_delayed()), names=X.columns)
+            return cls(list(X.to_delayed()))
         if kind == "array":
             return cls._of_array(X)
         raise ValueError(
@@ -113,32 +130,38 @@ class DaskChunks:
         """What the chunks turn out to be: each is computed once. A ValueError where they make no table."""
         delayed = require_dask().delayed
         shapes: list[ChunkShape] = self.computed([delayed(_shape_of, pure=True)(chunk) for chunk in self.chunks])
-        wide = [shape for shape in shapes if len(shape.shape) == 2]
+        first = shapes[0]
         for number, shape in enumerate(shapes):
             if len(shape.shape) != 2:
                 raise ValueError(
                     f"chunk {number} of X has shape {shape.shape}. A chunk is some rows of the table: an array of two "
                     "dimensions, a sparse matrix or a data frame."
                 )
-            if shape.shape[1] != wide[0].shape[1]:
-                raise ValueError(
-                    f"chunk {number} of X has {shape.shape[1]} columns, but chunk 0 has {wide[0].shape[1]}."
-                )
+            if shape.shape[1] != first.shape[1]:
+                raise ValueError(f"chunk {number} of X has {shape.shape[1]} columns, but chunk 0 has {first.shape[1]}.")
             if self.n_rows is not None and shape.shape[0] != self.n_rows[number]:
                 raise ValueError(
                     f"chunk {number} of X should have {self.n_rows[number]} rows by X.chunks, but has "
                     f"{shape.shape[0]}. Call X.compute_chunk_sizes()."
                 )
-            if (shape.n_stored is None) != (wide[0].n_stored is None):
-                kinds = ("dense", "sparse") if shape.n_stored is None else ("sparse", "dense")
-                raise ValueError(f"chunk {number} of X is {kinds[0]}, but chunk 0 is {kinds[1]}.")
+            if shape.kind != first.kind:
+                raise ValueError(f"chunk {number} of X is {shape.kind}, but chunk 0 is {first.kind}.")
+            if (
+                shape.dtypes is not None
+                and first.dtypes is not None
+                and list(shape.dtypes.index) != list(first.dtypes.index)
+            ):
+                raise ValueError(
+                    f"chunk {number} of X has other columns than chunk 0, or has them in another order: "
+                    f"{list(shape.dtypes.index)[:5]} and {list(first.dtypes.index)[:5]}."
+                )
         return shapes
 
     def computed(self, values: Sequence[Any]) -> list[Any]:
         """Delayed values that rest on the chunks, computed; a ValueError that names a chunk which cannot be."""
         dask = require_dask()
         try:
-            with dask.config.set({_LARGE_GRAPH: "1 GiB"}):
+            with dask.config.set(_SETTINGS if "distributed" in sys.modules else {}):
                 return list(dask.compute(*values))
         except Exception as error:
             self._blame(error)
@@ -165,7 +188,7 @@ def _delayed(chunk: Any, number: int) -> Any:
     """A delayed chunk as it is; a ValueError where it is a collection of another kind."""
     if type(chunk).__module__.split(".")[1] != "delayed":
         raise ValueError(
-            f"chunk {number} of X is a {type(chunk).__name__} of Dask. A list of chunks holds delayed ones, as those of "
+            f"chunk {number} of X is a {type(chunk).__name__} of Dask. A list of chunks holds delayed ones, as of "
             "dask.delayed. Join arrays by dask.array.concatenate, and data frames by dask.dataframe.concat."
         )
     return chunk
@@ -173,11 +196,11 @@ def _delayed(chunk: Any, number: int) -> Any:
 
 def _shape_of(chunk: Any) -> ChunkShape:
     if isinstance(chunk, pd.DataFrame):
-        return ChunkShape(chunk.shape, common_dtype(chunk.dtypes), None)
+        return ChunkShape(chunk.shape, common_dtype(chunk.dtypes), dtypes=chunk.dtypes)
     if sp.issparse(chunk):
         return ChunkShape(chunk.shape, np.dtype(chunk.dtype), int(chunk.nnz))
     array = np.asarray(chunk)
-    return ChunkShape(array.shape, array.dtype, None)
+    return ChunkShape(array.shape, array.dtype)
 
 
 def common_dtype(dtypes: Any) -> np.dtype:

@@ -75,10 +75,21 @@ class DaskStorage:
     def of_columns(self, columns: np.ndarray) -> DaskStorage:
         """The same of some of the columns."""
         shapes = self._shapes
-        if self.chunks.names is not None:
-            dtype = common_dtype(self.source.dtypes.iloc[columns])
-            shapes = [shape._replace(dtype=dtype) for shape in shapes]
+        if self.dtypes is not None:
+            types = [cast(pd.Series, shape.dtypes).iloc[columns] for shape in shapes]
+            shapes = [shape._replace(dtype=common_dtype(of)) for shape, of in zip(shapes, types, strict=True)]
         return DaskStorage(self.source, self.chunks, shapes, columns)
+
+    @property
+    def dtypes(self) -> pd.Series | None:
+        """Types of the columns by name, where chunks are data frames."""
+        dtypes = self._shapes[0].dtypes
+        return dtypes if dtypes is None or self.columns is None else dtypes.iloc[self.columns]
+
+    def frame_of(self, columns: np.ndarray) -> pd.DataFrame:
+        """Some columns of data frames, in memory and as they are."""
+        take = require_dask().delayed(pd.DataFrame.take)
+        return pd.concat(self.chunks.computed([take(chunk, columns, axis=1) for chunk in self.chunks.chunks]))
 
     def read(self, start: int, stop: int) -> Any:
         """See :class:`~skdevae.table.storage.Storage`."""
@@ -114,28 +125,23 @@ class DistributedTable(StoredTable):
         return cast(DaskStorage, self._pieces.storage)
 
     @property
-    def frame(self) -> Any:
-        """The data frame of Dask that the table is; None where it is none."""
-        return None if self._storage.chunks.names is None else self.source
+    def dtypes(self) -> pd.Series | None:
+        """Types of the columns by name, where chunks are data frames."""
+        return self._storage.dtypes
 
     @property
     def columns(self) -> pd.Index | None:
-        """Names of the columns of a data frame, in its own order; None where the table is none."""
-        names = self._storage.chunks.names
-        return names if names is None or self._storage.columns is None else names[self._storage.columns]
+        """Names of the columns, where chunks are data frames."""
+        return None if self.dtypes is None else self.dtypes.index
 
-    @property
-    def dtypes(self) -> list[Any]:
-        """Types of the columns of a data frame, as pandas calls them; none where the table is no data frame."""
-        if self.frame is None:
-            return []
-        of_frame = self._storage.columns
-        return list(self.frame.dtypes if of_frame is None else self.frame.dtypes.iloc[of_frame])
+    def without_rows(self) -> pd.DataFrame | DistributedTable:
+        """A data frame of the same columns, where chunks are data frames; else the table."""
+        return self if self.dtypes is None else pd.DataFrame({}, columns=self.columns).astype(dict(self.dtypes))
 
     def split(self, columns: np.ndarray, others: np.ndarray) -> tuple[DistributedTable, pd.DataFrame]:
-        """The table of some columns of a data frame; and others, in memory and as they are, for they may hold text."""
+        """The table of some columns of data frames; and others, in memory and as they are, for they may hold text."""
         storage = self._storage.of_columns(columns)
-        return DistributedTable(Pieces(storage), slice(0, storage.shape[0])), self.frame.iloc[:, others].compute()
+        return DistributedTable(Pieces(storage), slice(0, storage.shape[0])), self._storage.frame_of(others)
 
     def check(self, check: Callable[[Any, int], None]) -> None:
         """See :class:`~skdevae.table.stored.StoredTable`. Rows are looked at where they are."""

@@ -248,7 +248,8 @@ def check_stored(X: StoredTable, likelihood: str, *, counts: bool, least_rows: i
             "array, or choose a likelihood of counts."
         )
 
-    for column, dtype in enumerate(X.dtypes if isinstance(X, DistributedTable) else ()):
+    dtypes = X.dtypes if isinstance(X, DistributedTable) else None
+    for column, dtype in enumerate([] if dtypes is None else dtypes):
         check_real(f"{column_label(names, column)} of X", dtype)
         if not pd.api.types.is_numeric_dtype(dtype):
             raise ValueError(
