@@ -54,9 +54,9 @@ from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
 from .adjusting import adjusted
-from .lazy_answers import answers_by_rows, averages_rows, fits_before, needs_all_rows
+from .lazy_answers import answers_by_rows, averages_rows, fits_before
 from .persistence import restored, stored
-from .posterior import POSTERIOR_OF_BLOCKS, Posterior
+from .posterior import Posterior
 from .simulation import SimulationMixin, float64_like, require_density
 
 #: rows whose expected values are held at a time
@@ -445,7 +445,6 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return cast(Any, self).fit(X, y, **facts).transform(X, **of_rows)
 
     @available_if(require_density)
-    @needs_all_rows(POSTERIOR_OF_BLOCKS)
     @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
     def posterior(
         self,

@@ -151,19 +151,6 @@ class Averaged:
 
 
 @dataclass(frozen=True)
-class AllRows:
-    """How a method answers that needs all rows at once: not at all."""
-
-    advice: str
-
-    def answer(self, estimator: Any, method: Callable, arguments: Mapping[str, Any]) -> Any:
-        """Raise, with advice."""
-        raise TypeError(
-            f"{type(estimator).__name__}.{method.__name__} does not answer about tables of Dask. {self.advice}"
-        )
-
-
-@dataclass(frozen=True)
 class AfterFit:
     """How a method answers that fits a table, and then asks another method about it."""
 
@@ -173,6 +160,7 @@ class AfterFit:
         """What the other method answers after a fit."""
         given = {name: value for name, value in arguments.items() if name != "self"}
         given |= given.pop("facts", {})
+        check_whole_rows(given["X"])
         fitted = estimator.fit(**given)
         return getattr(fitted, self.asks)(given["X"], **{name: given[name] for name in _OF_ROWS if name in given})
 
@@ -185,11 +173,6 @@ def answers_by_rows(**how: Any) -> Callable[[_Function], _Function]:
 def averages_rows(method: _Function) -> _Function:
     """Mark of methods that answer with an average over rows."""
     return _marked(Averaged(), method)
-
-
-def needs_all_rows(advice: str) -> Callable[[_Function], _Function]:
-    """Mark of methods that do not answer about Dask tables; with advice what to do instead."""
-    return functools.partial(_marked, AllRows(advice))
 
 
 def fits_before(method: str) -> Callable[[_Function], _Function]:

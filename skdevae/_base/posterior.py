@@ -8,12 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-#: what to do where the table is one of Dask
-POSTERIOR_OF_BLOCKS = (
-    "Ask for that of each block: X.map_partitions(lambda rows: pandas.DataFrame(estimator.posterior(rows))), or of an "
-    "array X.map_blocks(lambda rows: estimator.posterior(rows).sd, dtype=X.dtype, chunks=(X.chunks[0], n_components))."
-)
-
 
 @dataclass(frozen=True)
 class Posterior(dict[str, Any]):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .._sklearn import container_adapter, inside_available_if
+from ..table.dask_blocks import index_of
 from .own_settings import UnderOwnSettings
 from .posterior import Posterior
 
@@ -69,12 +70,13 @@ def _rows(estimator: Any, adapter: Any, values: np.ndarray, Z: Any) -> Any:
 
 def _posterior(estimator: Any, adapter: Any, posterior: Posterior, X: Any) -> Posterior:
     """The posterior with the index of X, and with one data frame for each array of shape (N, Q)."""
-    index = X.index if isinstance(X, pd.DataFrame) else None
+    index = index_of(X)
     if adapter is None:
         return posterior if index is None else replace(posterior, index=index)
+    rows = X if index is None else pd.DataFrame(index=index)
     components = estimator.get_feature_names_out()
     frames = {
-        name: adapter.create_container(getattr(posterior, name), X, components)
+        name: adapter.create_container(getattr(posterior, name), rows, components)
         for name in ("mean", "sd", "lower", "upper")
     }
     return replace(posterior, index=index, **frames)

@@ -78,8 +78,6 @@ class UncertainCurvesMixin(LatentVariableModel):
         ------
         ValueError
             If ``include="curves"`` comes without replicates, they without it, or they are of another estimator.
-        TypeError
-            If X is a table of Dask. Its blocks have posteriors, and the error says how to ask for them.
 
         Examples
         --------

@@ -130,11 +130,6 @@ class RepresentationEstimator(LatentEstimator):
             With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
             ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for a linear
             gaussian decoder and one component.
-
-        Raises
-        ------
-        TypeError
-            If X is a table of Dask. Its blocks have posteriors, and the error says how to ask for them.
         """
         return super().posterior(X, size_factors=size_factors, covariates=covariates, credible_level=credible_level)
 

@@ -84,6 +84,13 @@ def n_blocks(X: Any) -> int:
     return X.npartitions if is_frame(X) else X.numblocks[0]
 
 
+def index_of(X: Any) -> pd.Index | None:
+    """Names of the rows of a data frame, in memory or of Dask, whose index is computed; None of other tables."""
+    if isinstance(X, pd.DataFrame):
+        return X.index
+    return X.index.compute() if is_dask(X) and is_frame(X) else None
+
+
 def block_lengths(X: Any) -> tuple[int, ...] | None:
     """How many rows each block has; None where a length is not known before it is computed."""
     if is_frame(X) or any(np.isnan(length) for length in X.chunks[0]):

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._base.fitting import LatentVariableModel
 from .._base.given_axis import GivenAxisMixin
-from .._base.lazy_answers import needs_all_rows
 from .._base.level_curves import LevelCurvesMixin
 from .._base.partial_fit import StreamingMixin
 from .._base.uncertain_curves import UncertainCurvesMixin
@@ -24,11 +23,6 @@ from ..metrics import coclustering_matrix
 from ..nn.cluster_prior import ASSIGNMENTS
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-
-_ROWS_IN_MEMORY = (
-    "It judges each column on all rows together. Pass rows in memory, X.compute() or a sample of them, as in "
-    "X.blocks[:1].compute() or X.sample(frac=0.1).compute()."
-)
 
 
 class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
@@ -100,7 +94,6 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
 
     # ---- clusters of the columns ------------------------------------------------------------------------------------
 
-    @needs_all_rows(_ROWS_IN_MEMORY)
     def predict_proba(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -121,18 +114,12 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         probabilities : ndarray of shape (n_features, n_clusters)
             One row for every *column* of X. Columns are in the order of the clusters. A column that was left out of the
             fit has the weights of the clusters.
-
-        Raises
-        ------
-        TypeError
-            If X is a table of Dask: columns are judged on all rows together.
         """
         _, source, inference = self._for_inference(X, size_factors, covariates)
         evidence = self._column_evidence(inference.model, source)
         probabilities = softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
         return self._with_constants(probabilities)
 
-    @needs_all_rows(_ROWS_IN_MEMORY)
     def predict(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
@@ -149,11 +136,6 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         -------
         labels : ndarray of shape (n_features,)
             Number of the cluster of every *column* of X; -1 for columns of which the fit has learned nothing.
-
-        Raises
-        ------
-        TypeError
-            If X is a table of Dask: columns are judged on all rows together.
         """
         labels = self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
         return self._labels_with_constants(self._reader_.columns.of(labels))

@@ -414,22 +414,15 @@ def test_a_warning_says_in_which_block_it_was():
     assert __file__ in {warning.filename for warning in found}
 
 
-@pytest.mark.parametrize(
-    "name, method",
-    [("BasisVAE", "predict"), ("BasisDeVAE", "predict_proba"), ("DeVAE", "posterior"), ("DGD", "posterior")],
-)
-def test_methods_that_need_all_rows_say_so(name, method):
-    with pytest.raises(TypeError, match=rf"\.{method} does not answer about tables of Dask\. .*X\."):
-        getattr(fitted(name), method)(FRAME)
-
-
-def test_posteriors_are_asked_of_blocks_as_the_error_says():
-    model, X = fitted("DeVAE"), partitioned(table().astype(np.float32))
-    found = X.map_partitions(lambda rows: pd.DataFrame(model.posterior(rows)))
-    pd.testing.assert_frame_equal(found.compute(), pd.DataFrame(model.posterior(X.compute())))
-    X = chunked(table().to_numpy())
-    found = X.map_blocks(lambda rows: model.posterior(rows).sd, dtype=X.dtype, chunks=(X.chunks[0], 1))
-    assert_allclose(found[:6].compute(), model.posterior(table()).sd[:6])
+@pytest.mark.parametrize("name", ["BasisVAE", "DGD"])
+def test_posteriors_and_labels_of_columns_are_found_at_once(name):
+    X = partitioned()
+    for form in ("default", "pandas"):
+        with sklearn.config_context(transform_output=form):
+            found, expected = fitted(name).posterior(X), fitted(name).posterior(X.compute())
+        pd.testing.assert_frame_equal(pd.DataFrame(found), pd.DataFrame(expected))
+    if name == "BasisVAE":
+        np.testing.assert_array_equal(fitted(name).predict(X), fitted(name).predict(table()))
 
 
 def test_fit_transform_answers_as_transform_does():
