@@ -18,7 +18,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from .._sklearn import container_adapter, inside_available_if
-from ..table.dask_blocks import RowFact, check_whole_rows, fact_of_rows, is_frame, one_row_of
+from ..table.dask_blocks import RowFact, check_table, fact_of_rows, is_frame, one_row_of
 from ..table.dask_tables import is_dask, require_dask
 from ..table.weighted_rows import checked_weights
 from .block_answers import WEIGHT, ask_blocks
@@ -57,7 +57,7 @@ class Request:
     def of(cls, estimator: Any, method: Callable, arguments: Mapping[str, Any], checked: str) -> Self:
         """From the arguments of a method's call, the table first, and the name of the method that checks rows."""
         name, table = next((name, value) for name, value in arguments.items() if name != "self")
-        check_whole_rows(table, name)
+        check_table(table, name)
         given = {name: arguments[name] for name in _FACTS if arguments.get(name) is not None}
         facts = {name: fact_of_rows(name, fact, table) for name, fact in given.items()}
         of_one_row = {name: fact.one_row for name, fact in facts.items() if name != WEIGHT}
@@ -160,7 +160,7 @@ class AfterFit:
         """What the other method answers after a fit."""
         given = {name: value for name, value in arguments.items() if name != "self"}
         given |= given.pop("facts", {})
-        check_whole_rows(given["X"])
+        check_table(given["X"])
         fitted = estimator.fit(**given)
         return getattr(fitted, self.asks)(given["X"], **{name: given[name] for name in _OF_ROWS if name in given})
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from .dask_tables import is_dask, require_dask
+from .dask_tables import check_whole_rows, is_dask, require_dask
 
 #: by which Dask marks categories that it does not know yet
 _UNKNOWN = "__UNKNOWN_CATEGORIES__"
@@ -98,26 +98,23 @@ def block_lengths(X: Any) -> tuple[int, ...] | None:
     return X.chunks[0]
 
 
-def check_whole_rows(X: Any, name: str = "X") -> None:
-    """Raise unless an object that is Dask's, or holds such objects, is a table whose blocks are whole rows."""
+def check_table(X: Any, name: str = "X") -> None:
+    """Raise unless an object that is Dask's, or a list of such objects, is a table whose blocks are whole rows."""
     if not is_dask(X) or not (is_array(X) or is_frame(X)):
-        what = f"a {type(X).__name__} of objects of Dask" if not is_dask(X) else f"a {type(X).__name__} of Dask"
+        what = f"a {type(X).__name__} of {'Dask' if is_dask(X) else 'objects of Dask'}"
         raise TypeError(
             f"{name} is {what}, whose shape nobody knows. Make a table of it, which can be answered lazily: "
             "dask.array.concatenate([dask.array.from_delayed(part, shape, dtype), ...]) or "
             "dask.dataframe.from_delayed(parts)."
         )
-    if X.ndim != 2:
+    if is_array(X):
+        check_whole_rows(X, name)
+        if np.isnan(X.shape[1]):
+            raise ValueError(f"{name} has an unknown number of columns: {name}.compute_chunk_sizes() finds it.")
+    elif X.ndim != 2:
         raise ValueError(
-            f"Expected 2D array, got {X.ndim}D array instead: {name} is a {type(X).__name__} of Dask of {X.ndim} "
-            "dimensions. Give it a row for each sample, as with x[:, None] or x.to_frame() for a single feature."
-        )
-    if is_array(X) and np.isnan(X.shape[1]):
-        raise ValueError(f"{name} has an unknown number of columns: {name}.compute_chunk_sizes() finds it.")
-    if is_array(X) and X.numblocks[1] > 1:
-        raise ValueError(
-            f"The columns of {name} are in {X.numblocks[1]} chunks, and models read whole rows: "
-            f"{name}.rechunk({{1: -1}}) puts each row into one chunk."
+            f"Expected 2D array, got 1D array instead: {name} is a {type(X).__name__} of Dask. Pass a data frame, such "
+            f"as {name}.to_frame() if it is a single feature."
         )
 
 

@@ -40,6 +40,21 @@ def require_dask(module: str = "dask") -> ModuleType:
     return import_optional(module, extra="dask", purpose="Tables of Dask are read with dask")
 
 
+def check_whole_rows(X: Any, name: str = "X") -> None:
+    """Raise unless an array of Dask has two dimensions and every chunk of it holds whole rows."""
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: {name} has shape {X.shape}. Reshape your data with "
+            f"{name}.reshape(-1, 1) if it has a single feature, or {name}.reshape(1, -1) if it is a single sample."
+        )
+    by_columns = X.chunks[1]
+    if len(by_columns) > 1:
+        raise ValueError(
+            f"{name} is cut into {len(by_columns)} chunks of columns (the first has {by_columns[0]} of {X.shape[1]}), "
+            f"but every chunk has to hold whole rows: {name}.rechunk({{1: -1}})."
+        )
+
+
 def known_here(facts: dict[str, Any]) -> dict[str, Any]:
     """A user's facts about rows, computed where they are collections of Dask: they take one number a row."""
     return {name: fact.compute() if is_dask(fact) else fact for name, fact in facts.items()}
@@ -104,17 +119,8 @@ class DaskChunks:
 
     @classmethod
     def _of_array(cls, X: Any) -> DaskChunks:
-        if X.ndim != 2:
-            raise ValueError(
-                f"Expected 2D array, got {X.ndim}D array instead: X has shape {X.shape}. Reshape your data with "
-                "X.reshape(-1, 1) if it has a single feature, or X.reshape(1, -1) if it is a single sample."
-            )
-        by_rows, by_columns = X.chunks
-        if len(by_columns) > 1:
-            raise ValueError(
-                f"X is cut into {len(by_columns)} chunks of columns (the first has {by_columns[0]} of {X.shape[1]}), "
-                "but every chunk has to hold whole rows: X.rechunk({1: -1})."
-            )
+        check_whole_rows(X)
+        by_rows, _ = X.chunks
         unknown = [number for number, size in enumerate(by_rows) if np.isnan(size)]
         if unknown:
             raise ValueError(

@@ -329,7 +329,7 @@ def test_tables_without_rows_have_empty_answers():
 
 ARRAY, FRAME = chunked(table().to_numpy()), partitioned()
 WRONG_TABLES = {
-    "columns in chunks": (ARRAY.rechunk((6, 3)), ValueError, r"in 2 chunks.*X\.rechunk\(\{1: -1\}\)"),
+    "columns in chunks": (ARRAY.rechunk((6, 3)), ValueError, r"into 2 chunks of columns.*X\.rechunk\(\{1: -1\}\)"),
     "too few columns": (ARRAY[:, :3], ValueError, "X has 3 features, but DeVAETransformer is expecting 4"),
     "one dimension": (ARRAY[:, 0], ValueError, "Expected 2D array, got 1D array"),
     "a series": (FRAME["a"], ValueError, "Expected 2D array, got 1D array"),
@@ -426,12 +426,11 @@ def test_posteriors_and_labels_of_columns_are_found_at_once(name):
 
 
 def test_fit_transform_answers_as_transform_does():
-    class Fitting(DeVAETransformer):
-        def fit(self, X, y=None, **facts):
-            return super().fit(X.compute(), y, **facts)
-
-    X, model = partitioned(), Fitting(max_epochs=2, random_state=0).set_output(transform="pandas")
-    pd.testing.assert_frame_equal(model.fit_transform(X, y=None).compute(), model.transform(X.compute()))
+    X, model = partitioned(), clone(ESTIMATORS["DeVAE"]).set_output(transform="pandas")
+    lazy = model.fit_transform(X, y=None)
+    pd.testing.assert_frame_equal(lazy.compute(), model.transform(X.compute()))
+    with pytest.raises(TypeError, match="whose shape nobody knows"):
+        model.fit_transform(list(X.to_delayed()))
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):
