@@ -37,6 +37,7 @@ from ..table.validation import check_layer_sizes, check_rows
 from ..table.weighted_rows import checked_weights, rows_of_a_fit
 from ..training.amortized import fit_amortized
 from ..training.batches import starting_statistics
+from ..training.data_parallel import Processes, processes_of_a_fit
 from ..training.device import resolve_device
 from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of
 from ..training.fitting import Fit
@@ -314,7 +315,8 @@ class LatentVariableModel(LatentEstimator):
             self._check_axis_suits(orientation)
         reference = orientation_reference(X, self.orientation, orientation, names, weight)
         settings = self._settings()
-        split_seed, *seeds = spawn_seeds(settings.random_state, 1 + settings.n_init)
+        processes = processes_of_a_fit(settings.data_parallel, settings.device)
+        split_seed, *seeds = processes.of_the_first(spawn_seeds(settings.random_state, 1 + settings.n_init))
         training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), learned, given_axis, split_seed)
         self._reader_, table = training.table.reader, training.table
         if reference is not None:
@@ -324,12 +326,13 @@ class LatentVariableModel(LatentEstimator):
         sums_elsewhere = is_exact and isinstance(table.values, DistributedTable)
         device = torch.device("cpu") if sums_elsewhere and self.device == "auto" else resolve_device(self.device)
         everything = table.source(torch.zeros((), dtype=dtype, device=device))
+        processes.check_same_table(everything)
         train_index, source, validation = self._split(everything, held_out)
         self._check_strata(designs_of(source))
         self._config_ = self._module_config(source, table.has_missing)
         with fitting_threads(self._gains_from_threads(everything)):
             wanted = reference[train_index] if reference is not None and self._axes_are_free() else None
-            fits = self._fit_starts(self._starts(source, wanted, seeds), source, validation)
+            fits = self._fit_starts(self._starts(source, wanted, seeds), source, validation, processes)
             best = max(fits, key=lambda fit: fit.lower_bound)
             constants = np.broadcast_to(table.take(train_index).row_constants(), len(source))
             self.lower_bound_ = best.lower_bound + float(np.average(constants, weights=source.context.weight))
@@ -482,13 +485,17 @@ class LatentVariableModel(LatentEstimator):
         return signs
 
     def _fit_starts(
-        self, starts: Iterator[tuple[int, np.ndarray]], source: RowSource, validation: RowSource | None
+        self,
+        starts: Iterator[tuple[int, np.ndarray]],
+        source: RowSource,
+        validation: RowSource | None,
+        processes: Processes,
     ) -> list[Fit]:
         """Fits of the starts that are worth it, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
         for seed, positions in self._worth_fitting(starts, source):
             module = build_model(self._config_, generator_from(seed)).to(source.like)
-            fits.append(self._fit_module(module, source, validation, positions, seed))
+            fits.append(self._fit_module(module, source, validation, positions, seed, processes))
             if fits[-1].interrupted:
                 break
         return fits
@@ -538,6 +545,7 @@ class LatentVariableModel(LatentEstimator):
         validation: RowSource | None,
         positions: np.ndarray,
         seed: int,
+        processes: Processes,
     ) -> Fit:
         """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
         start = torch.from_numpy(positions).to(source.like)
@@ -550,7 +558,9 @@ class LatentVariableModel(LatentEstimator):
             if started.amortized:
                 with_encoder = cast(AmortizedModel, started)
                 inputs = self._starting_inputs(with_encoder, source, seed)
-                fit = fit_amortized(with_encoder, source, validation, start, inputs, seed, settings, defaults)
+                fit = fit_amortized(
+                    with_encoder, source, validation, start, inputs, seed, settings, defaults, processes
+                )
             else:
                 fit = fit_exact(cast(ExactModel, started), source, validation, summary, settings, defaults)
             fits.append(fit)

@@ -95,6 +95,7 @@ class VariationalAutoencoder(LatentVariableModel):
         "linear_skip": ["boolean"],
         "learning_rate_decay": [StrOptions({"cosine", "plateau"})],
         "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+        "data_parallel": ["boolean"],
     }
 
     def _settings(self) -> FitSettings:

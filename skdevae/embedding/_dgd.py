@@ -36,6 +36,7 @@ from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.validation import check_rows
 from ..table.weighted_rows import checked_weights, weighted_rows
+from ..training.data_parallel import processes_of_a_fit
 from ..training.device import resolve_device
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
@@ -178,6 +179,11 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Torch device of fits. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``. A fitted model
         answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
         ``model.module_.to("cuda")``.
+    data_parallel : bool, default=False
+        Whether the fit is shared among processes that ``accelerate launch`` or ``torchrun`` has started. Each of them
+        runs the same program, with the same table and ``random_state``, and ends with the same fitted estimator. Every
+        gradient step takes ``batch_size`` rows from each process. With one process, nothing changes. Needs the extra
+        ``accelerate``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.
@@ -308,6 +314,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         "betas": ["array-like"],
         "latent_tol": [Interval(Real, 0, None, closed="neither")],
         "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+        "data_parallel": ["boolean"],
     }
 
     def __init__(
@@ -347,6 +354,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         n_init: int = 10,
         n_importance_samples: int = 500,
         device: str = "auto",
+        data_parallel: bool = False,
         random_state: RandomState = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -385,6 +393,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         self.n_init = n_init
         self.n_importance_samples = n_importance_samples
         self.device = device
+        self.data_parallel = data_parallel
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -473,17 +482,21 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
             component=component,
         )
         self._reader_ = training.table.reader
+        settings = self._settings()
+        processes = processes_of_a_fit(settings.data_parallel, settings.device)
         dtype = training_dtype(training.table.values, self._is_count_model())
         source = training.table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
+        processes.check_same_table(source)
         with fitting_threads(self._gains_from_threads(source)):
             found = fit_decoder(
                 source,
                 parameters,
-                self._settings(),
+                settings,
                 likelihood=self._likelihood_config(),
                 has_totals=self._reader_.has_totals,
                 average_covariates=self._reader_.average_design,
-                seeds=spawn_seeds(self.random_state, 3),
+                seeds=processes.of_the_first(spawn_seeds(self.random_state, 3)),
+                processes=processes,
             )
             warn_unless_converged(found.modes)
             self._keep(found)

@@ -27,7 +27,8 @@ from ..nn.representations import RepresentationLearning, Representations
 from ..table.linear_effects import effects_on_curves
 from ..table.source import RowSource
 from ..table.validation import check_layer_sizes
-from ..training.batches import NumberedRows
+from ..training.batches import RowsWithRepresentations
+from ..training.data_parallel import ALONE, Processes
 from ..training.fitting import TrainingResult, train_representations
 from ..training.seeds import generator_from
 from ..training.settings import FitSettings
@@ -81,12 +82,16 @@ def fit_decoder(
     has_totals: bool,
     average_covariates: list[float],
     seeds: list[int],
+    processes: Processes,
 ) -> DecoderFit:
     """Fit a decoder, a mixture and representations to the rows of a source.
 
     ``likelihood`` is the configuration of the likelihood. ``has_totals`` says that size factors are the totals of rows,
     so that the decoder gives shares. ``average_covariates`` are those of the training table, one for each column of the
     design. ``seeds`` are three: of the start, of the decoder's weights, and of training.
+
+    Each of several processes trains the representations of its own rows. After training all have those of all rows, for
+    whatever comes then depends on all of them.
     """
     start = find_start(source, parameters, seeds[0])
     config = module_config(source, start, parameters, likelihood, has_totals, average_covariates)
@@ -94,8 +99,10 @@ def fit_decoder(
     if parameters.decoder is not None:
         check_user_decoder(model)
     positions = torch.from_numpy(start.representations).to(source.like)
-    learned = Representations.around(positions, model.latent_prior(), parameters.variational)
-    result = train(model, learned, source, parameters, settings, seeds[2])
+    own = positions[processes.owned(len(source))]
+    learned = Representations.around(own, model.latent_prior(), parameters.variational)
+    result = train(model, learned, source, parameters, settings, seeds[2], processes)
+    learned = learned.map(lambda values: processes.gathered(values, len(source)))
     model = model.float()
     source = source.to(torch.float64)
     projection = start.projection
@@ -105,7 +112,12 @@ def fit_decoder(
         copy.deepcopy(model).double(), parameters.n_importance_samples, projection, float(parameters.latent_tol)
     )
     modes, labels = settle(
-        inference, learned, source, refits=parameters.refit_mixture, may_be_empty=parameters.may_be_empty
+        inference,
+        learned,
+        source,
+        refits=parameters.refit_mixture,
+        may_be_empty=parameters.may_be_empty,
+        processes=processes,
     )
     model.mixture = copy.deepcopy(inference.model.mixture).float()
     config["mixture"]["n_mixture_components"] = len(model.mixture.means)
@@ -241,11 +253,13 @@ def train(
     parameters: DGDParameters,
     settings: FitSettings,
     seed: int,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
-    """Train a started model and the representations of all rows of a source, in place."""
-    noise_components = model.n_components if parameters.variational else None
-    batches = NumberedRows(source, settings.batch_size, generator_from(seed), noise_components)
-    steps, rates = math.ceil(len(source) / settings.batch_size), parameters.rates
+    """Train a started model and the representations of this process's rows of a source, in place."""
+    batch_size = settings.batch_size * processes.size
+    generator = generator_from(seed)
+    batches = RowsWithRepresentations(source, representations, batch_size, generator, processes)
+    steps, rates = math.ceil(len(source) / batch_size), parameters.rates
     options = settings.options(
         settings.max_epochs or max(_EPOCHS, math.ceil(_LEAST_STEPS / steps)),
         steps,
@@ -253,13 +267,21 @@ def train(
         betas=rates.betas,
         annealed_share=0.0,
     )
-    learning = RepresentationLearning(model, representations)
+    learning = RepresentationLearning(model)
     # Layers of the user's decoder may draw, as dropout does, from torch's global generator.
-    with nullcontext() if parameters.decoder is None else global_draws_from(seed):
+    with nullcontext() if parameters.decoder is None else global_draws_from(seed + processes.rank):
         result = train_representations(
-            learning, batches, options, rates.latent, rates.mixture, settings.callbacks or ()
+            learning,
+            representations,
+            batches,
+            options,
+            rates.latent,
+            rates.mixture,
+            settings.callbacks or (),
+            processes,
         )
-    learning.eval().requires_grad_(False)
+    for trained in (learning, representations):
+        trained.eval().requires_grad_(False)
     return result
 
 
@@ -267,7 +289,13 @@ def train(
 
 
 def settle(
-    inference: LaplaceInference, learned: Representations, source: RowSource, *, refits: bool, may_be_empty: bool
+    inference: LaplaceInference,
+    learned: Representations,
+    source: RowSource,
+    *,
+    refits: bool,
+    may_be_empty: bool,
+    processes: Processes = ALONE,
 ) -> tuple[Modes, np.ndarray]:
     """Settle the mixture of a trained model, in place; the final representations and labels of its training rows.
 
@@ -277,12 +305,12 @@ def settle(
     mixture, has_classes = inference.model.mixture, source.context.component is not None
     drops_components = may_be_empty and not has_classes
     if refits and mixture.learned:
-        _refit(inference, learned, source, drops_components)
+        _refit(inference, learned, source, drops_components, processes)
     has_order = mixture.learned and not has_classes
     if has_order:
         sizes = component_sizes(inference.model, learned.means.double(), source.weights)
         keep_components_(mixture, _in_order(sizes, drops_components))
-    labels, is_open = labels_of(inference, source)
+    labels, is_open = labels_of(inference, source, processes)
     open_rows = np.nonzero(is_open)[0]
     # Labels depend a little on the order of the components. Rows that went back and forth with it would have no end.
     for _ in range(len(mixture.means) if has_order else 0):
@@ -296,15 +324,17 @@ def settle(
         labels = rank[labels]
         if len(open_rows):
             labels[open_rows] = labels_of(inference, source.take(open_rows))[0]
-    return inference.modes(source), labels
+    return processes.by_rows(inference.modes, source), labels
 
 
-def labels_of(inference: LaplaceInference, source: RowSource) -> tuple[np.ndarray, np.ndarray]:
+def labels_of(
+    inference: LaplaceInference, source: RowSource, processes: Processes = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
     """The most probable component of every row, its own where it is known to belong to one; and which rows are open.
 
     Both are (N,). Of open rows, other draws may say another component.
     """
-    labels, is_open = (found.cpu().numpy() for found in inference.labels(source))
+    labels, is_open = (found.cpu().numpy() for found in processes.by_rows(inference.labels, source))
     known = source.context.component
     return (labels if known is None else np.where(known < 0, labels, known)), is_open
 
@@ -315,13 +345,19 @@ def _in_order(sizes: np.ndarray, drops_components: bool) -> np.ndarray:
     return in_order[: np.count_nonzero(sizes)] if drops_components else in_order
 
 
-def _refit(inference: LaplaceInference, learned: Representations, source: RowSource, drops_components: bool) -> None:
+def _refit(
+    inference: LaplaceInference,
+    learned: Representations,
+    source: RowSource,
+    drops_components: bool,
+    processes: Processes,
+) -> None:
     """Fit the mixture to what is known of the learned representations, and drop components that are empty then."""
     model, mean = inference.model, learned.means.double()
     while True:
         variance = learned.variances.double()
         if not variance.any():
-            variance = inference.variances(source, mean)
+            variance = processes.by_rows(inference.variances, source, mean)
         refit_mixture_(model, mean, variance, source)
         used = component_sizes(model, mean, source.weights) > 0
         round_(model.mixture)

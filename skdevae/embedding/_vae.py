@@ -157,6 +157,11 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         Torch device of fits. ``"auto"`` is ``"cuda"`` if PyTorch finds a CUDA device, else ``"cpu"``. A fitted model
         answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
         ``model.module_.to("cuda")``.
+    data_parallel : bool, default=False
+        Whether the fit is shared among processes that ``accelerate launch`` or ``torchrun`` has started. Each of them
+        runs the same program, with the same table and ``random_state``, and ends with the same fitted estimator. Every
+        gradient step takes ``batch_size`` rows from each process. With one process, nothing changes. Needs the extra
+        ``accelerate``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.
@@ -272,6 +277,7 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         n_importance_samples: int = 500,
         orientation: str | int | None = None,
         device: str = "auto",
+        data_parallel: bool = False,
         random_state: RandomState = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -313,6 +319,7 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         self.n_importance_samples = n_importance_samples
         self.orientation = orientation
         self.device = device
+        self.data_parallel = data_parallel
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks

@@ -86,6 +86,11 @@ class Dropout(nn.Module):
         return x * (kept.to(x) / (1 - self.rate))
 
 
+def compares_rows(module: nn.Module) -> bool:
+    """Whether a module's values of a row depend on the other rows of a batch, in training."""
+    return any(isinstance(layer, BatchNorm) for layer in module.modules())
+
+
 @contextmanager
 def noise_from(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Let the dropout layers of a module draw from a generator (on the CPU) within the context."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -47,6 +47,10 @@ class LossTerms:
     def data_part(self) -> Tensor:
         """The part that the samples of the batch contribute, by which a validation set is judged."""
         return self.reconstruction + self.beta * self.latent
+
+    def of_share(self, weight: float) -> LossTerms:
+        """The terms of a share of a batch that counts for ``weight``; those of the whole model stay."""
+        return replace(self, reconstruction=weight * self.reconstruction, latent=weight * self.latent)
 
     def named(self) -> dict[str, float]:
         """Every term by its name, without its weight, for the training history."""

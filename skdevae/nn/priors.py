@@ -117,6 +117,11 @@ class Prior(nn.Module):
         """Number K of rows that :meth:`initialize_` takes."""
         return 0
 
+    @property
+    def leaves_parameters_out(self) -> bool:
+        """Whether a training step has no gradient for some of the parameters."""
+        return False
+
     def mirror_(self, component: int) -> None:
         """Reverse one latent axis, in place. The caller reverses the encoder."""
 
@@ -225,6 +230,10 @@ class VampPrior(_Mixture):
         )
         self._encoded: list[tuple[Tensor, Tensor]] = []
         self._next = 0
+
+    @property
+    def leaves_parameters_out(self) -> bool:
+        return len(self.blocks) > 1
 
     @property
     def pseudo_inputs(self) -> Tensor:

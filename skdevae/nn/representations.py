@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,15 @@ class Representations(nn.Module):
         """(N, Q), zero for points."""
         return torch.zeros_like(self.means) if self.log_sds is None else torch.exp(2 * self.log_sds)
 
+    def of_rows(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Means and log sds (B, Q) of samples ``index`` (B,), as leaves whose gradients are added to those of all."""
+        return _rows_of(self.means, index), None if self.log_sds is None else _rows_of(self.log_sds, index)
+
+    def map(self, of_values: Callable[[Tensor], Tensor]) -> Representations:
+        """Representations whose means and log sds are what a function gives for these."""
+        log_sds = None if self.log_sds is None else of_values(self.log_sds.detach())
+        return Representations(of_values(self.means.detach()), log_sds).requires_grad_(self.means.requires_grad)
+
 
 class RepresentationLearning(nn.Module):
     """The objective of the DGD paper (eq. 3) on a batch of training samples, or its variational relative.
@@ -54,29 +64,30 @@ class RepresentationLearning(nn.Module):
     each sample's q(z), and the entropy of q(z) is added.
 
     What rows carry in their context counts: their weights, relative to their mean over the table, and the components
-    that they are known to belong to.
+    that they are known to belong to. Representations come with their rows, and are no parameters of this module.
 
     Parameters
     ----------
     model : MixtureModel
         Its ``n_samples`` is the total weight of the training samples.
-    representations : Representations
     """
 
-    def __init__(self, model: MixtureModel, representations: Representations):
+    def __init__(self, model: MixtureModel):
         super().__init__()
         self.model = model
-        self.representations = representations
 
-    def forward(self, rows: DenseRows, index: Tensor, noise: Tensor | None) -> LossTerms:
-        """The objective on samples ``index`` (B,), with z drawn through standard normal ``noise`` (B, Q) if any."""
-        component = rows.context.component
-        mean, mixture = rows_of(self.representations.means, index), self.model.latent_prior()
-        if self.representations.log_sds is None or noise is None:
+    @property
+    def leaves_parameters_out(self) -> bool:
+        """Whether a training step may have no gradient for some of the parameters."""
+        return self.model.leaves_parameters_out
+
+    def forward(self, rows: DenseRows, mean: Tensor, log_sd: Tensor | None, noise: Tensor | None) -> LossTerms:
+        """The objective on samples with representations (B, Q), drawn through standard normal ``noise`` if any."""
+        component, mixture = rows.context.component, self.model.latent_prior()
+        if log_sd is None or noise is None:
             z = mean
             latent = -component_log_density(mixture.log_joint(z), component)
         else:
-            log_sd = rows_of(self.representations.log_sds, index)
             z = mean + log_sd.exp() * noise
             # With one component, the expectation has a closed form.
             is_single = len(mixture.log_weights) == 1
@@ -92,7 +103,7 @@ class RepresentationLearning(nn.Module):
         )
 
 
-def rows_of(parameter: nn.Parameter, index: Tensor) -> Tensor:
+def _rows_of(parameter: nn.Parameter, index: Tensor) -> Tensor:
     """Some rows of a parameter (N, Q), as a leaf whose gradient is added to that of the parameter.
 
     Plain indexing would do. But its gradient has N rows in every batch, so an epoch would cost the square of N.

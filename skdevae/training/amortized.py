@@ -17,6 +17,7 @@ from ..table.source import RowSource
 from .batches import RowsInOrder, ShuffledRows
 from .behaviors import judge_of
 from .callbacks import DivergenceWarmUp, Judgement
+from .data_parallel import ALONE, Processes
 from .exact import grid_of
 from .fitting import Fit, train
 from .seeds import generator_from
@@ -39,6 +40,7 @@ def fit_amortized(
     seed: int,
     settings: FitSettings,
     defaults: TrainingDefaults,
+    processes: Processes = ALONE,
 ) -> Fit:
     """Train a module whose decoder has been started, on the rows of a source.
 
@@ -55,6 +57,8 @@ def fit_amortized(
         Of batches and noise.
     settings, defaults
         How long and how fast.
+    processes : Processes
+        Those that share the batches out among them.
     """
     encoder = module.encoder
     effects = effects_on(source, encoder.inputs)
@@ -65,7 +69,8 @@ def fit_amortized(
         encoder.initialize_covariates_(effects)
     if starting_inputs is not None:
         module.initialize_prior_(starting_inputs)
-    steps = math.ceil(len(source) / settings.batch_size)
+    batch_size = settings.batch_size * processes.size
+    steps = math.ceil(len(source) / batch_size)
     max_epochs = settings.max_epochs or max(defaults.amortized_epochs, math.ceil(defaults.least_steps / steps))
     options = settings.options(
         max_epochs,
@@ -75,18 +80,18 @@ def fit_amortized(
         annealed_share=settings.kl_warmup,
     )
     generator = generator_from(seed)
-    batches = ShuffledRows(source, settings.n_components, settings.batch_size, generator)
+    batches = ShuffledRows(source, settings.n_components, batch_size, generator, processes.share_of(source, module))
     batches_valid = None
     if validation is not None:
-        batches_valid = RowsInOrder(validation, settings.n_components, settings.batch_size, seed)
+        batches_valid = RowsInOrder(validation, settings.n_components, batch_size, seed, processes.even_share)
     warm_up = DivergenceWarmUp(settings.kl_warmup, max_epochs)
     schedules: list[Callback] = [warm_up]
     judge = judge_of(module, source, grid_of(source, settings)) if module.judges_behaviors else None
     if judge is not None:
         judged = math.ceil(max(settings.kl_warmup, _JUDGED_SHARE) * max_epochs)
         schedules.append(Judgement(judge, judged, judged))
-    with noise_from(module, generator):
-        result = train(module, batches, batches_valid, options, schedules, settings.callbacks or ())
+    with noise_from(module, processes.own_generator(generator, seed)):
+        result = train(module, batches, batches_valid, options, schedules, settings.callbacks or (), processes)
     module.eval()
     module.divergence_weight = 1.0
     if judge is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,8 +24,10 @@ from ..nn.latent_grid import (
 from ..nn.likelihoods import ColumnSummary
 from ..nn.linear_tables import LinearTables
 from ..nn.models import ExactModel
+from ..nn.representations import Representations
 from ..table.grid_source import GridSource
 from ..table.source import RowSource
+from .data_parallel import ALONE, Processes, Share
 from .effects import effects_by_residuals_, effects_by_strata_, summary_less_effects
 from .seeds import generator_from
 from .threads import mapped_in_threads
@@ -33,10 +35,15 @@ from .threads import mapped_in_threads
 
 @dataclass(frozen=True)
 class ModuleInputs:
-    """Arguments of one call of the module, and how many samples they stand for."""
+    """Arguments of one call of the module, and how many samples they stand for.
+
+    Where processes share a batch, the arguments are those of one share. ``n_rows`` is the number of samples of the
+    whole batch, and ``weight`` is that of the share.
+    """
 
     arguments: tuple
     n_rows: int
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return self.n_rows
@@ -46,62 +53,102 @@ class ShuffledRows:
     """Minibatches of rows in random order, each with the noise of its reparameterised samples.
 
     Slices of the table, not single rows collated: an epoch costs little more than a hand-written loop.
+
+    ``batch_size`` is that of all processes together, and ``share_of`` gives the part that this one has.
     """
 
-    def __init__(self, source: RowSource, n_components: int, batch_size: int, generator: torch.Generator):
+    def __init__(
+        self,
+        source: RowSource,
+        n_components: int,
+        batch_size: int,
+        generator: torch.Generator,
+        share_of: Callable[[Tensor], Share] = ALONE.even_share,
+    ):
         self._source = source.with_relative_weights()
         self._n_components = n_components
         self._batch_size = batch_size
         self._generator = generator
+        self._share_of = share_of
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         order = self._source.shuffled(self._generator)
-        return _batches(self._source, order.split(self._batch_size), self._n_components, self._generator)
+        indices = order.split(self._batch_size)
+        return _batches(self._source, indices, self._n_components, self._generator, self._share_of)
 
 
-class NumberedRows:
-    """Minibatches of rows in random order with their numbers, and with noise where it is asked for."""
+class RowsWithRepresentations:
+    """Minibatches of rows in random order with their representations, and with noise where these are Gaussians.
+
+    The representations are those of the rows that belong to this process. ``batch_size`` is that of all processes
+    together.
+    """
 
     def __init__(
-        self, source: RowSource, batch_size: int, generator: torch.Generator, noise_components: int | None = None
+        self,
+        source: RowSource,
+        representations: Representations,
+        batch_size: int,
+        generator: torch.Generator,
+        processes: Processes = ALONE,
     ):
         self._source = source.with_relative_weights()
+        self._representations = representations
         self._batch_size = batch_size
         self._generator = generator
-        self._noise_components = noise_components
+        self._processes = processes
+        self._first = processes.owned(len(source)).start
 
     def __iter__(self) -> Iterator[ModuleInputs]:
         order = self._source.shuffled(self._generator)
         # Of nearly the same size, so that no row counts for more in its step than others.
-        for index in order.tensor_split(math.ceil(len(order) / self._batch_size)):
-            rows = self._source.rows(index.numpy()).dense()
+        like, is_gaussian = self._source.like, self._representations.log_sds is not None
+        for batch in order.tensor_split(math.ceil(len(order) / self._batch_size)):
+            share = self._processes.owned_share(batch, len(order))
+            rows = self._source.rows(share.rows.numpy()).dense()
             noise = None
-            if self._noise_components is not None:
-                noise = torch.randn(len(index), self._noise_components, generator=self._generator).to(self._source.like)
-            yield ModuleInputs((rows, index.to(self._source.like.device), noise), len(index))
+            if is_gaussian:
+                shape = len(batch), self._representations.means.shape[1]
+                noise = torch.randn(shape, generator=self._generator)[share.places].to(like)
+            of_rows = self._representations.of_rows((share.rows - self._first).to(like.device))
+            yield ModuleInputs((rows, *of_rows, noise), len(batch), share.weight)
 
 
 class RowsInOrder:
     """Minibatches for validation: the same ones with the same noise in every epoch, so that losses can be compared."""
 
-    def __init__(self, source: RowSource, n_components: int, batch_size: int, seed: int):
+    def __init__(
+        self,
+        source: RowSource,
+        n_components: int,
+        batch_size: int,
+        seed: int,
+        share_of: Callable[[Tensor], Share] = ALONE.even_share,
+    ):
         self._source = source.with_relative_weights()
         self._n_components = n_components
         self._batch_size = batch_size
         self._seed = seed
+        self._share_of = share_of
 
     def __iter__(self) -> Iterator[ModuleInputs]:
-        order = torch.arange(len(self._source))
-        return _batches(self._source, order.split(self._batch_size), self._n_components, generator_from(self._seed))
+        indices, generator = torch.arange(len(self._source)).split(self._batch_size), generator_from(self._seed)
+        return _batches(self._source, indices, self._n_components, generator, self._share_of)
 
 
 def _batches(
-    source: RowSource, indices: Iterable[Tensor], n_components: int, generator: torch.Generator
+    source: RowSource,
+    batches: Iterable[Tensor],
+    n_components: int,
+    generator: torch.Generator,
+    share_of: Callable[[Tensor], Share],
 ) -> Iterator[ModuleInputs]:
-    for index in indices:
-        rows = source.rows(index.numpy()).dense()
-        noise = torch.randn(len(rows), n_components, generator=generator).to(source.like)
-        yield ModuleInputs((rows, noise), len(rows))
+    for batch in batches:
+        share = share_of(batch)
+        rows = source.rows(share.rows.numpy()).dense()
+        # That of the whole batch, so that every process's generator goes on from the same place.
+        noise = torch.randn(len(batch), n_components, generator=generator)[share.places].to(source.like)
+        yield ModuleInputs((rows, noise), len(batch), share.weight)
 
 
 class ExpectationSteps:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm.auto import tqdm
+
+from ..nn.representations import Representations
 
 #: nats per sample that two behaviours of a feature must differ by, at the start, for q(w) to take notice
 _CLUSTER_TEMPERATURE = 0.3
@@ -30,9 +33,9 @@ class Annealing(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         remaining = max(0.0, 1 - (len(net.history) - 1) / self.n_epochs) if self.n_epochs else 0.0
-        net.module_.latent_temperature = self.hottest**remaining
-        net.history.record("temperature", float(net.module_.latent_temperature))
-        net.module_.cluster_temperature = cluster_temperature(remaining, self.n_samples)
+        net.unwrapped_module_.latent_temperature = self.hottest**remaining
+        net.history.record("temperature", float(net.unwrapped_module_.latent_temperature))
+        net.unwrapped_module_.cluster_temperature = cluster_temperature(remaining, self.n_samples)
 
 
 def cluster_temperature(remaining: float, n_samples: float) -> float:
@@ -51,7 +54,7 @@ class KeptAxis(Callback):
         self.n_epochs = n_epochs
 
     def on_epoch_begin(self, net, **kwargs):
-        net.module_.keeps_an_axis = len(net.history) <= self.n_epochs
+        net.unwrapped_module_.keeps_an_axis = len(net.history) <= self.n_epochs
 
 
 class Judgement(Callback):
@@ -76,7 +79,7 @@ class Judgement(Callback):
         epoch = len(net.history) - 1
         if epoch in (self.first, self.last):
             self.judge(may_be_flat=epoch == self.last)
-            net.module_.assignment.hold_(True)
+            net.unwrapped_module_.assignment.hold_(True)
 
 
 class DivergenceWarmUp(Callback):
@@ -96,9 +99,9 @@ class DivergenceWarmUp(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         weight = self._weight(len(net.history) - 1)
-        net.module_.divergence_weight = weight
+        net.unwrapped_module_.divergence_weight = weight
         net.history.record("divergence_weight", float(weight))
-        net.module_.assignment.hold_(weight < 1 or net.module_.is_judged)
+        net.unwrapped_module_.assignment.hold_(weight < 1 or net.unwrapped_module_.is_judged)
 
 
 class RepresentationSteps(Callback):
@@ -106,15 +109,27 @@ class RepresentationSteps(Callback):
 
     Over an epoch each sample's gradient is that of the one batch that it was in. The rate falls along a cosine, like
     that of the other parameters.
+
+    Where processes share batches, gradients are averaged over processes. Those of a representation are in one process
+    alone. So they are divided by the number of processes.
     """
 
-    def __init__(self, learning_rate: float, betas: tuple[float, float], max_epochs: int):
+    def __init__(
+        self,
+        representations: Representations,
+        learning_rate: float,
+        betas: tuple[float, float],
+        max_epochs: int,
+        n_processes: int,
+    ):
+        self.representations = representations
         self.learning_rate = learning_rate
         self.betas = betas
         self.max_epochs = max_epochs
+        self.n_processes = n_processes
 
     def on_train_begin(self, net, **kwargs):
-        parameters = net.module_.representations.parameters()
+        parameters = self.representations.parameters()
         self.optimizer_ = torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas)
         self.scheduler_ = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer_, lambda epoch: cosine_decay(epoch / self.max_epochs)
@@ -124,6 +139,9 @@ class RepresentationSteps(Callback):
         self.optimizer_.zero_grad()
 
     def on_epoch_end(self, net, **kwargs):
+        if self.n_processes > 1:
+            for parameter in self.representations.parameters():
+                cast(torch.Tensor, parameter.grad).div_(self.n_processes)
         self.optimizer_.step()
         self.scheduler_.step()
 

@@ -13,6 +13,7 @@ from skorch.history import History
 from torch import nn
 
 from ..nn.models import GenerativeModel
+from ..nn.representations import RepresentationLearning, Representations
 from .callbacks import (
     Convergence,
     MeanTerms,
@@ -22,8 +23,9 @@ from .callbacks import (
     RepresentationSteps,
     cosine_decay,
 )
+from .data_parallel import ALONE, Processes
 from .interrupts import interrupts_of_this_fit
-from .net import ADVICE, LatentVariableNet, RepresentationNet
+from .net import ADVICE, net_of
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
@@ -89,28 +91,37 @@ def train(
     options: TrainingOptions,
     schedules: Sequence[Callback],
     callbacks: Sequence[Callback],
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Train with Adam and a decaying learning rate; ``schedules`` drive annealing, KL warm-up and the like."""
     rates = {"assignment.*": _ASSIGNMENT_RATE * options.learning_rate}
-    return _run(LatentVariableNet, module, batches, batches_valid, options, rates, schedules, callbacks)
+    return _run(module, batches, batches_valid, options, rates, schedules, callbacks, processes)
 
 
 def train_representations(
-    module: nn.Module,
+    module: RepresentationLearning,
+    representations: Representations,
     batches: Iterable,
     options: TrainingOptions,
     latent_learning_rate: float,
     mixture_learning_rate: float,
     callbacks: Sequence[Callback],
+    processes: Processes = ALONE,
 ) -> TrainingResult:
-    """Train a decoder and a mixture batch by batch, and with them, once an epoch, every sample's representation."""
-    steps = RepresentationSteps(latent_learning_rate, options.betas, options.max_epochs)
+    """Train a decoder and a mixture batch by batch, and with them, once an epoch, representations.
+
+    These are the representations of the samples that belong to this process.
+    """
+    steps = RepresentationSteps(
+        representations, latent_learning_rate, options.betas, options.max_epochs, processes.size
+    )
     rates = {"model.mixture.*": mixture_learning_rate}
-    return _run(RepresentationNet, module, batches, None, options, rates, [steps], callbacks)
+    result = _run(module, batches, None, options, rates, [steps], callbacks, processes)
+    raise_unless_finite(representations)
+    return result
 
 
 def _run(
-    net_class: type[LatentVariableNet],
     module: nn.Module,
     batches: Iterable,
     batches_valid: Iterable | None,
@@ -118,11 +129,13 @@ def _run(
     rates: dict[str, float],
     schedules: Sequence[Callback],
     callbacks: Sequence[Callback],
+    processes: Processes,
 ) -> TrainingResult:
     """``rates`` are learning rates, by pattern of parameters' names, other than that of the rest."""
     ours = [(f"_skdevae_schedule_{position}", schedule) for position, schedule in enumerate(schedules)]
-    ours += _callbacks(options)
-    net = net_class(
+    ours += _callbacks(options, shows_progress=bool(options.verbose) and processes.rank == 0)
+    net = net_of(
+        processes,
         module,
         batches_train=batches,
         batches_valid=batches_valid,
@@ -140,11 +153,12 @@ def _run(
     net.fit(None)
     interrupts = interrupts_of_this_fit()
     interrupts.raise_if_abandoned()  # skorch has caught it
+    processes.copy_from_the_first_([*module.parameters(), *module.buffers()])
     raise_unless_finite(module)
     history = net.history
     while len(history) and "train_loss" not in history[-1]:
         history.pop()  # the epoch in which an interruption came
-    return TrainingResult(history, interrupts.noted)
+    return TrainingResult(history, processes.any(interrupts.noted))
 
 
 def raise_unless_finite(module: nn.Module) -> None:
@@ -154,7 +168,7 @@ def raise_unless_finite(module: nn.Module) -> None:
         raise ValueError(f"Training ended with weights that are not finite ({culprits[0]}). {ADVICE}")
 
 
-def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
+def _callbacks(options: TrainingOptions, shows_progress: bool) -> list[tuple[str, Callback]]:
     chosen: list[tuple[str, Callback]] = [
         ("_skdevae_terms", MeanTerms([f"train_{term}" for term in _TERMS])),
         ("_skdevae_learning_rate", _decay(options)),
@@ -172,7 +186,7 @@ def _callbacks(options: TrainingOptions) -> list[tuple[str, Callback]]:
         chosen.append(("_skdevae_early_stopping", stop))
     else:
         chosen.append(("_skdevae_convergence", Convergence(options.tol, options.patience, options.annealed_epochs)))
-    if options.verbose:
+    if shows_progress:
         chosen.append(("_skdevae_progress", ProgressBar(options.max_epochs)))
     return chosen
 

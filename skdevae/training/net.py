@@ -7,21 +7,26 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
+from skorch.hf import AccelerateMixin
 from torch import nn
 
 from ..nn.losses import LossTerms
 from .batches import ModuleInputs
+from .data_parallel import ConnectedProcesses, Processes
 from .interrupts import interrupts_of_this_fit
 
 #: what a user may do where numbers are lost
 ADVICE = "Try a smaller learning_rate, and look for columns with extreme values: a log or rank transform helps."
 
 
-class _TotalLoss(nn.Module):
-    """The number that skorch minimises; a validation set is judged by what its own samples contribute."""
+class _TotalLoss:
+    """The number that skorch minimises; a validation set is judged by what its own samples contribute.
 
-    def forward(self, terms: LossTerms, _target: None) -> torch.Tensor:
-        return terms.total if self.training else terms.data_part
+    It is no module: accelerate wraps modules to average their gradients, which this one would not have.
+    """
+
+    def __call__(self, terms: LossTerms, training: bool) -> torch.Tensor:
+        return terms.total if training else terms.data_part
 
 
 class LatentVariableNet(NeuralNet):
@@ -77,58 +82,118 @@ class LatentVariableNet(NeuralNet):
             if method_name == "on_epoch_end":
                 self._has_epoch = self._interrupts.has_result = True
         self._interrupts.raise_if_abandoned()
-        if self._interrupts.noted and self._has_epoch:
+        if self._is_to_end() and self._has_epoch:
             raise KeyboardInterrupt  # ends training in skorch's way
+
+    def _is_to_end(self) -> bool:
+        """Whether an interrupt ends training."""
+        return self._interrupts.noted
+
+    @property
+    def unwrapped_module_(self) -> nn.Module:
+        """The module that is trained, without what may be around it while it is."""
+        return self.module_
 
     def _set_training(self, training=True):
         """Set the mode of the module, where it is not in it: visiting all of its parts costs much of a small step."""
-        if self.module_.training != training or self.criterion_.training != training:
+        if self.module_.training != training:
             super()._set_training(training)
 
     def train_step_single(self, batch: ModuleInputs, **fit_params: Any) -> dict:
         """One forward and backward pass."""
         self._set_training(True)
-        terms = self.module_(*batch.arguments)
+        terms = self._terms(batch)
         loss = self.get_loss(terms, None, training=True)
-        self._raise_unless_finite(terms, loss)
-        self._record(terms, "train")
-        loss.backward()
-        return {"loss": loss, "y_pred": terms}
+        found, named = self._of_all_processes(loss, terms.named())
+        self._raise_unless_finite(found, named)
+        self.history[-1, "batches", -1].update({f"train_{name}": value for name, value in named.items()})
+        self._go_back(loss)
+        return {"loss": found, "y_pred": terms}
 
     def validation_step(self, batch: ModuleInputs, **fit_params: Any) -> dict:
         """One forward pass, with full weights on all terms."""
         self._set_training(False)
         with torch.no_grad():
-            terms = self.module_(*batch.arguments)
-            return {"loss": self.get_loss(terms, None, training=False), "y_pred": terms}
+            terms = self._terms(batch)
+            loss, _ = self._of_all_processes(self.get_loss(terms, None, training=False), {})
+            return {"loss": loss, "y_pred": terms}
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """The total of the loss terms."""
-        return self.criterion_(y_pred, y_true)
+        return self.criterion_(y_pred, training)
 
-    def _record(self, terms: LossTerms, prefix: str) -> None:
-        batch = self.history[-1, "batches", -1]
-        batch.update({f"{prefix}_{name}": value for name, value in terms.named().items()})
+    def _terms(self, batch: ModuleInputs) -> LossTerms:
+        """The loss terms of a batch."""
+        terms: LossTerms = self.module_(*batch.arguments)
+        return terms
 
-    def _raise_unless_finite(self, terms: LossTerms, loss: torch.Tensor) -> None:
+    def _of_all_processes(self, loss: torch.Tensor, named: dict[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of a batch and its terms, of which this process may have found a share."""
+        return loss, named
+
+    def _go_back(self, loss: torch.Tensor) -> None:
+        """Compute the gradients of a batch."""
+        loss.backward()
+
+    def _raise_unless_finite(self, loss: torch.Tensor, named: dict[str, float]) -> None:
         if torch.isfinite(loss):
             return
-        culprits = [name for name, value in terms.named().items() if not np.isfinite(value)]
+        culprits = [name for name, value in named.items() if not np.isfinite(value)]
         raise ValueError(
             f"The loss stopped being finite in epoch {len(self.history)}: {', '.join(culprits) or 'total'}. {ADVICE}"
         )
 
 
-class RepresentationNet(LatentVariableNet):
-    """A net whose module's representations are left to a callback: what steps here is decoder and mixture alone."""
+class DataParallelNet(AccelerateMixin, LatentVariableNet):
+    """A net that trains on its share of every batch, and takes the steps and decisions that all processes take.
 
-    def initialize_optimizer(self, *args, **kwargs):
-        """The optimiser of all parameters that are no representations."""
-        named = [
-            (name, parameter)
-            for name, parameter in self.get_all_learnable_params()
-            if parameter.requires_grad and not name.startswith("representations.")
-        ]
-        args, kwargs = self.get_params_for_optimizer("optimizer", named)
-        self.optimizer_ = self.optimizer(*args, **kwargs)
-        return self
+    The losses that its history holds are those of whole batches.
+
+    Parameters
+    ----------
+    module, *args, **kwargs
+        Those of :class:`LatentVariableNet`. The module says whether it ``leaves_parameters_out`` of training steps.
+    processes : ConnectedProcesses
+    """
+
+    def __init__(self, module, *args, processes, **kwargs):
+        super().__init__(module, *args, accelerator=processes.accelerator_for(module), **kwargs)
+        self.processes = processes
+        self._all_are_to_end = False
+
+    def initialize_callbacks(self):
+        """The callbacks, without the one that prints: the mixin sets where it should print to."""
+        self.__dict__.pop("callbacks__print_log__sink", None)
+        return super().initialize_callbacks()
+
+    # The mixin's version infers and computes the loss by itself.
+    train_step_single = LatentVariableNet.train_step_single
+
+    def _terms(self, batch: ModuleInputs) -> LossTerms:
+        return super()._terms(batch).of_share(batch.weight)
+
+    def _of_all_processes(self, loss: torch.Tensor, named: dict[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
+        values = [float(loss.detach()), float(self._interrupts.noted), *named.values()]
+        total, noted, *terms = self.processes.mean(values)
+        # If one process ended by itself, the others would wait for it.
+        if noted:
+            self._interrupts.noted = self._all_are_to_end = True
+        return torch.tensor(total), dict(zip(named, terms, strict=True))
+
+    def _go_back(self, loss: torch.Tensor) -> None:
+        self.accelerator.backward(loss)
+
+    def _is_to_end(self) -> bool:
+        return self._all_are_to_end
+
+    @property
+    def unwrapped_module_(self) -> nn.Module:
+        module: nn.Module = self.accelerator.unwrap_model(self.module_)
+        return module
+
+
+def net_of(processes: Processes, *args: Any, **kwargs: Any) -> LatentVariableNet:
+    """The net that trains in one process, or in several that share batches."""
+    if isinstance(processes, ConnectedProcesses):
+        return DataParallelNet(*args, processes=processes, **kwargs)
+    return LatentVariableNet(*args, **kwargs)

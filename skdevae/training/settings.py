@@ -75,6 +75,8 @@ class FitSettings:
     covariates: Any = None
     unknown_covariate: UnknownCovariate = "error"
     random_state: Any = None
+    device: str = "auto"
+    data_parallel: bool = False
     verbose: int = 0
     callbacks: Sequence[Any] | None = None
 

@@ -61,7 +61,7 @@ LIBRARIES = {
 }
 
 #: libraries of extras
-OPTIONAL = {"matplotlib", "umap", "zuko"}
+OPTIONAL = {"accelerate", "matplotlib", "umap", "zuko"}
 #: names by which libraries are installed, where they differ
 DISTRIBUTIONS = {"umap": "umap-learn", "sklearn": "scikit-learn"}
 

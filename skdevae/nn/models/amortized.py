@@ -62,6 +62,10 @@ class AmortizedModel(GenerativeModel):
         for part in (self.encoder, self.posterior_family, self.prior):
             part.mirror_(component)
 
+    @property
+    def leaves_parameters_out(self) -> bool:
+        return super().leaves_parameters_out or self.prior.leaves_parameters_out
+
     def latent_prior(self) -> GaussianMixture:
         return self.prior.mixture(self._encode_inputs)
 

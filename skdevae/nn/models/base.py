@@ -18,7 +18,7 @@ from ..decoders import Decoder
 from ..latent_grid import GridStatistics
 from ..likelihoods import ColumnSummary, Likelihood, LinearLikelihood
 from ..linear_tables import ALL_COLUMNS, LinearTables, concatenate, from_blocks
-from ..neural_decoders import ConditionalDecoder
+from ..neural_decoders import ConditionalDecoder, ModuleDecoder
 from ..priors import GaussianMixture
 from ..row_context import EMPTY, RowContext
 from ..rows import DenseRows, Rows
@@ -98,6 +98,11 @@ class GenerativeModel(nn.Module):
     def judges_behaviors(self) -> bool:
         """Whether candidates are behaviours that features are judged by, apart from the curves that are fitted."""
         return self.margin is not None and len(self.decoder.names) > 1
+
+    @property
+    def leaves_parameters_out(self) -> bool:
+        """Whether a training step may have no gradient for some of the parameters."""
+        return isinstance(self.decoder, ModuleDecoder)  # of the user's network nobody knows
 
     @property
     def flat_candidate(self) -> int | None:
