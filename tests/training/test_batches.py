@@ -7,22 +7,24 @@ from agreement import assert_agree
 from inference.random_models import random_model, random_table, source_of
 
 from skdevae.nn.latent_grid import counted
+from skdevae.nn.representations import Representations
 from skdevae.nn.rows import DenseRows
-from skdevae.training.batches import NumberedRows, RowsInOrder, ShuffledRows
+from skdevae.training.batches import RowsInOrder, RowsWithRepresentations, ShuffledRows
 
 WEIGHTS = np.random.default_rng(0).integers(1, 5, 20)
 
 
 def batches(source, how, batch_size):
-    if how == "numbered":
-        return NumberedRows(source, batch_size, torch.Generator().manual_seed(0))
+    if how == "with representations":
+        representations = Representations(torch.zeros(len(source), 2), None)
+        return RowsWithRepresentations(source, representations, batch_size, torch.Generator().manual_seed(0))
     if how == "shuffled":
         return ShuffledRows(source, 2, batch_size, torch.Generator().manual_seed(0))
     return RowsInOrder(source, 2, batch_size, 0)
 
 
 @pytest.mark.parametrize("unit", [1.0, 40.0])
-@pytest.mark.parametrize("how", ["shuffled", "in order", "numbered"])
+@pytest.mark.parametrize("how", ["shuffled", "in order", "with representations"])
 @pytest.mark.parametrize("batch_size", [1, 6, 100])
 def test_an_epoch_is_the_weighted_mean_of_the_rows(how, batch_size, unit):
     """In whatever unit weights are: only their proportions matter."""
