@@ -29,7 +29,7 @@ from ..table.source import RowSource
 from ..table.validation import check_layer_sizes
 from ..training.batches import RowsWithRepresentations
 from ..training.data_parallel import ALONE, Processes
-from ..training.fitting import TrainingResult, train_representations
+from ..training.fitting import TrainingResult, raise_unless_finite, train_representations
 from ..training.seeds import generator_from
 from ..training.settings import FitSettings
 from ._dgd_mixture import component_sizes, keep_components_, refit_mixture_, round_
@@ -103,6 +103,7 @@ def fit_decoder(
     learned = Representations.around(own, model.latent_prior(), parameters.variational)
     result = train(model, learned, source, parameters, settings, seeds[2], processes)
     learned = learned.map(lambda values: processes.gathered(values, len(source)))
+    raise_unless_finite(learned)
     model = model.float()
     source = source.to(torch.float64)
     projection = start.projection

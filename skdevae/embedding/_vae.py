@@ -158,10 +158,10 @@ class VAETransformer(DenoisingMixin, VariationalAutoencoder):
         answers on the device of its fit. One that was loaded from a file answers on the CPU, until its module is moved:
         ``model.module_.to("cuda")``.
     data_parallel : bool, default=False
-        Whether the fit is shared among processes that ``accelerate launch`` or ``torchrun`` has started. Each of them
-        runs the same program, with the same table and ``random_state``, and ends with the same fitted estimator. Every
-        gradient step takes ``batch_size`` rows from each process. With one process, nothing changes. Needs the extra
-        ``accelerate``.
+        Whether the fit is shared among processes that ``torchrun`` (or, on GPUs, ``accelerate launch``) has started.
+        Each of them runs the same program on the same table, and ends with the same fitted estimator. Every gradient
+        step takes ``batch_size`` rows from each process. Callbacks run in all processes, and have to decide alike. With
+        one process, nothing changes. Needs the extra ``accelerate``.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.

@@ -207,7 +207,7 @@ class ConnectedProcesses(Processes):
 
 
 def _appearance(source: RowSource) -> tuple[Any, ...]:
-    """What is easily seen of a table: its shape, and sums of what rows and columns hold."""
+    """What is quickly seen of a table: its shape, its weight, how much is stored, and sums of two rows."""
     first, last = (source.rows(np.array([row])).dense().values.sum().item() for row in (0, len(source) - 1))
     return (len(source), source.n_features, source.total_weight, source.n_stored, first, last)
 
@@ -241,8 +241,8 @@ def processes_of_a_fit(data_parallel: bool, device: str) -> Processes:
     if accelerator.num_processes != n_started:
         raise ValueError(
             f"data_parallel=True: {n_started} processes were started (WORLD_SIZE), but accelerate has connected "
-            f"{accelerator.num_processes}. Start them with `accelerate launch` or `torchrun`, and let the fit be the "
-            "first to set up accelerate, or set it up for the same kind of device."
+            f"{accelerator.num_processes}. Start them with `torchrun`, and let the fit be the first to set up "
+            "accelerate, or set it up for the same kind of device."
         )
     if accelerator.num_processes == 1:
         return ALONE

@@ -116,9 +116,7 @@ def train_representations(
         representations, latent_learning_rate, options.betas, options.max_epochs, processes.size
     )
     rates = {"model.mixture.*": mixture_learning_rate}
-    result = _run(module, batches, None, options, rates, [steps], callbacks, processes)
-    raise_unless_finite(representations)
-    return result
+    return _run(module, batches, None, options, rates, [steps], callbacks, processes)
 
 
 def _run(
