@@ -3,12 +3,12 @@
     python benchmarks/data_parallel.py [--rows 4000] [--features 300] [--batch 128] [--epochs 8] [--processes 1 2]
         [--models vamp dgd] [--seeds 1] [--noise 0.4]
 
-Counts of generated cells. Every fit takes the same batches: P processes take batch / P rows each. Epochs are medians, in
-seconds of the clock and of all processors together. "rest" is what a fit does beside them: the start, and what follows
-training. "MB / step" is what each process sends for one step, computed from the size of the network (a ring sends
-2 (P - 1) / P times its gradients), and "on lo" what the loopback device has counted during a fit. The last columns
-compare with one process: the largest difference of an epoch's loss, and of the mean log-likelihood of rows that were held
-out, in nats a row; and whether all processes hold the same parameters, bit by bit.
+Counts of generated cells. Every fit takes the same batches: P processes take batch / P rows each. Epochs are medians,
+in seconds of the clock and of all processors together. "rest" is what a fit does beside them: the start, and what
+follows training. "MB / step" is what each process sends for one step, computed from the size of the network (a ring
+sends 2 (P - 1) / P times its gradients), and "on lo" what the loopback device has counted during a fit. The last
+columns compare with one process: the largest difference of an epoch's loss, and of the mean log-likelihood of rows that
+were held out, in nats a row; and whether all processes hold the same parameters, bit by bit.
 """
 
 from __future__ import annotations
