@@ -150,6 +150,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     _parameters_of_answers: ClassVar[frozenset[str]] = frozenset(
         {"n_importance_samples", "latent_tol", "size_factors", "unknown_covariate"}
     )
+    #: fitted attributes that have a value for each training row, and that no answer needs
+    _of_training_rows: ClassVar[frozenset[str]] = frozenset()
     #: constraints of estimators with size factors
     _size_factor_constraints: ClassVar[dict] = {
         "size_factors": [None, StrOptions({"sum"}), "array-like", callable],

@@ -288,6 +288,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
     #: fields of the linear map that predicts representations, where they started at principal components
     _projection_: dict[str, Any] | None
 
+    _of_training_rows: ClassVar[frozenset[str]] = frozenset({"embedding_", "labels_"})
     _parameter_constraints: ClassVar[dict] = {
         **LatentEstimator._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left")],

@@ -271,6 +271,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         amortized_learning_rate=2e-3, amortized_epochs=100, least_steps=2000, hidden_layer_sizes=(128,)
     )
 
+    _of_training_rows: ClassVar[frozenset[str]] = frozenset({"labels_"})
     _parameter_constraints: ClassVar[dict] = {
         **VariationalAutoencoder._parameter_constraints,
         "n_clusters": [None, Interval(Integral, 1, None, closed="left")],
