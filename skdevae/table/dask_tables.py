@@ -5,7 +5,10 @@ Dask is imported only where a table of its own comes along.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -19,7 +22,9 @@ from .._optional import import_optional
 
 #: name of the error that Dask raises where several workers have died over one task
 _DEAD_WORKERS = "KilledWorker"
-#: of clusters: a graph is said to be large where it is larger than this. Curves of many features are as large as others.
+#: libraries whose errors are about a cluster, and not about a chunk
+_OF_THE_CLUSTER = ("asyncio", "concurrent", "distributed")
+#: of clusters: bytes of a graph from which on a warning says that it is large. Curves of many features are, too.
 _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}
 
 
@@ -174,6 +179,11 @@ class DaskChunks:
 
     def _blame(self, error: Exception) -> NoReturn:
         """Raise an error of Dask's with the chunk that it comes from; as it is, where it comes from none."""
+        if type(error).__module__.partition(".")[0] in _OF_THE_CLUSTER and type(error).__name__ != _DEAD_WORKERS:
+            raise RuntimeError(
+                f"Dask has given up on X ({type(error).__name__}: {error}). Does the cluster still run? Rows that were "
+                "scattered to workers are lost with these: make them by tasks, as dask.array.from_delayed does."
+            ) from error
         if type(error).__name__ == _DEAD_WORKERS:
             raise RuntimeError(
                 "Workers of Dask have died again and again over the same rows of X, most likely for want of memory. "
@@ -188,6 +198,36 @@ class DaskChunks:
                     f"chunk {number} of X cannot be computed: {type(reason).__name__}: {reason}"
                 ) from reason
         raise error
+
+
+def shield_workers() -> None:
+    """Let workers on this machine that belong to this process ignore Ctrl-C, if there are any.
+
+    A terminal sends it to all of them. It is meant for the fit, which ends in its own time and still needs them.
+    """
+    client = sys.modules["distributed"].default_client() if _has_client() else None
+    if client is None or not hasattr(os, "getpgid"):
+        return
+
+    class IgnoredInterrupts(require_dask("distributed").WorkerPlugin):  # type: ignore[misc]
+        name, idempotent = "skdevae-ignored-interrupts", True
+
+        def __init__(self, group: int, own: int):
+            self.group, self.own = group, own
+
+        def setup(self, worker: Any) -> None:
+            is_main = threading.current_thread() is threading.main_thread()
+            if is_main and os.getpid() != self.own and os.getpgid(0) == self.group:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    client.register_plugin(IgnoredInterrupts(os.getpgid(0), os.getpid()))
+
+
+def _has_client() -> bool:
+    try:
+        return "distributed" in sys.modules and sys.modules["distributed"].default_client() is not None
+    except ValueError:  # no client was made, or the last one is closed
+        return False
 
 
 def _delayed(chunk: Any, number: int) -> Any:

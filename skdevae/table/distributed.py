@@ -21,7 +21,7 @@ import scipy.sparse as sp
 import torch
 
 from .canonical import canonical_counts
-from .dask_tables import ChunkShape, DaskChunks, common_dtype, is_dask_table, require_dask
+from .dask_tables import ChunkShape, DaskChunks, common_dtype, is_dask_table, require_dask, shield_workers
 from .stored import Pieces, StoredTable, as_floats
 
 T = TypeVar("T")
@@ -117,6 +117,7 @@ class DistributedTable(StoredTable):
     @classmethod
     def of_dask(cls, X: Any) -> DistributedTable:
         """The table of a user's collection of Dask."""
+        shield_workers()
         storage = DaskStorage.of(X)
         return cls(Pieces(storage), slice(0, storage.shape[0]))
 
