@@ -94,6 +94,7 @@ def ask_blocks(
     asked = with_arrays_out(estimator._twin(with_fitted_state=True))
     for name in asked._of_training_rows:  # they would travel to every worker
         vars(asked).pop(name, None)
+    asked.callbacks = None  # a fit's; they may hold what cannot travel
     key = f"{type(asked).__name__}-{require_dask('dask.base').tokenize(asked)}"
     asked = require_dask().delayed(asked, name=key, traverse=False)
     of_blocks = {name: fact.in_blocks for name, fact in facts.items() if is_dask(fact.in_blocks)}

@@ -64,7 +64,7 @@ CASES = {
     "copies of rows": (axis(), np.concatenate([TABLE, TABLE[:30]]), {}),
     "outliers": (axis(), np.where(np.arange(150)[:, None] == 77, 1e3, TABLE), {}),
     "two components": (DeVAETransformer(n_components=2, n_grid_points=15, random_state=0, max_epochs=6), TABLE, {}),
-    "clusters that share a function": (BasisVAEClusterer(n_clusters=2, random_state=0, max_epochs=10), TABLE, {}),
+    "clusters that share a function": (BasisVAEClusterer(n_clusters=3, random_state=0, max_epochs=40), TABLE, {}),
 }
 
 
@@ -148,8 +148,9 @@ def test_a_worker_that_is_killed_loses_nothing(client):
     def kill():
         os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
 
-    there = clone(axis()).set_params(callbacks=[At(5, kill)]).fit(in_chunks(GAPS).persist())
-    assert_same(there, axis().fit(GAPS))
+    model = axis().set_params(max_epochs=12)
+    there = clone(model).set_params(callbacks=[At(5, kill)]).fit(in_chunks(GAPS, 60).persist())
+    assert_same(there, model.fit(GAPS))
     client.wait_for_workers(2)
 
 
