@@ -157,7 +157,10 @@ class DataParallelNet(AccelerateMixin, LatentVariableNet):
     """
 
     def __init__(self, module, *args, processes, **kwargs):
-        super().__init__(module, *args, accelerator=processes.accelerator_for(module), **kwargs)
+        accelerator = processes.accelerator_for(module)
+        # The mixin would unwrap the module before callbacks end training: the best weights of early stopping are those
+        # of the wrapped one. Here ``module`` itself is trained, so nothing has to be unwrapped.
+        super().__init__(module, *args, accelerator=accelerator, unwrap_after_train=False, **kwargs)
         self.processes = processes
         self._all_are_to_end = False
 

@@ -57,8 +57,9 @@ CASES: dict = {
     "vamp in blocks": (network(VampVAE, likelihood="poisson", n_pseudo_inputs=150), 170),
     "mixture, last batch of one row": (network(VampVAE, likelihood="zinb", prior="mixture"), 65),
     "stored": (network(VampVAE, likelihood="nb"), 90),
-    "linear, early stopping": (
-        network(VAETransformer, decoder="linear", hidden_layer_sizes=None, early_stopping=True, kl_warmup=0.2), 75
+    "best epoch of early stopping": (
+        network(VAETransformer, hidden_layer_sizes=(), early_stopping=True, n_iter_no_change=2, tol=10),
+        75,
     ),
     "plain autoencoder, plateau": (
         network(VAETransformer, variational=False, learning_rate_decay="plateau", n_iter_no_change=1, n_init=2), 60
