@@ -19,6 +19,7 @@ from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import CovariatesLike, Integrator, LayerSizes, SizeFactors, TableLike
 from .._warnings import warn_user
 from ..inference import LatentPosterior, TrainingRange, placement_on_grid
+from ..inference.base import has_many_strata
 from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
@@ -216,6 +217,7 @@ class LatentVariableModel(LatentEstimator):
             "likelihood": self._likelihood_config(),
             "assignment": self._assignment_config(),
             "encoder": encoder,
+            "many_strata": self._has_additive_effects and has_many_strata(source),
             **self._latent_config(len(source)),
             "z_max": float(settings.z_max),
             "weight_precision": None if settings.weight_precision is None else float(settings.weight_precision),

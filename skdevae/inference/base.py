@@ -135,18 +135,28 @@ class Inference(ABC):
         return self.model.predictive_mean(source.context.tensors(source.like), positions)
 
 
-def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
-    """Whether one grid can serve all rows.
+def equals_share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
+    """Whether one grid can serve rows of equal covariates.
 
-    The likelihood at its points is linear in the data and in size factors, and the same for all covariates, or for many
-    rows of equal covariates each.
+    The likelihood at its points is linear in the data and in size factors.
     """
     likelihood = model.likelihood
     takes_sizes = source.context.log_size is None or likelihood.is_linear_in_size
-    if not likelihood.is_linear or not takes_sizes or model.is_conditional:
-        return False
-    designs = designs_of(source) if model.has_strata else None
-    return designs is None or len(designs) <= MOST_STRATA
+    return likelihood.is_linear and takes_sizes and not model.is_conditional
+
+
+def share_a_grid(model: GenerativeModel, source: RowSource) -> bool:
+    """Whether one grid can serve all rows.
+
+    It serves rows of equal covariates, and the likelihood is the same for all covariates, or for many rows each.
+    """
+    return equals_share_a_grid(model, source) and not (model.has_strata and has_many_strata(source))
+
+
+def has_many_strata(source: RowSource) -> bool:
+    """Whether rows have more different covariates than coefficients on one grid can be held of."""
+    designs = designs_of(source)
+    return designs is not None and len(designs) > MOST_STRATA
 
 
 def narrow_chunks(model: GenerativeModel, source: RowSource) -> Iterator[tuple[slice, DenseRows | SparseRows]]:

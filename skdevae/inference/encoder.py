@@ -12,7 +12,15 @@ from ..nn.posteriors import Encoding
 from ..nn.priors import GaussianMixture, StandardNormal
 from ..nn.rows import DenseRows
 from ..table.source import RowSource
-from .base import Inference, Placement, PosteriorFields, narrow_chunks, share_a_grid, without_entries
+from .base import (
+    Inference,
+    Placement,
+    PosteriorFields,
+    equals_share_a_grid,
+    has_many_strata,
+    narrow_chunks,
+    without_entries,
+)
 from .draws import standard_normal_points, standard_normal_rule
 from .grid import GridInference
 from .importance import ImportanceSampler, sampled_log_evidence
@@ -31,10 +39,11 @@ _CACHED_ENTRIES = 250_000
 class EncoderInference(Inference):
     """An encoder, and the flow behind it if there is one, say where a row lies, where no grid can.
 
-    Posterior and evidence are integrated on a grid where one grid can serve all rows. That takes a latent of one
-    dimension with a standard normal prior, a likelihood that is linear in the data, and no size factors (unless it is
-    linear in these too: see :func:`~skdevae.inference.base.share_a_grid`), which make the likelihood at a grid point
-    another one for every row. Otherwise the evidence is sampled, with the encoder's Gaussian as one of the proposals,
+    Posterior and evidence are integrated on a grid where one grid can serve many rows. That takes a latent of one
+    dimension with a standard normal prior, a likelihood that is linear in the data, few different covariates in
+    training, and no size factors (unless it is linear in these too: see
+    :func:`~skdevae.inference.base.equals_share_a_grid`), which make the likelihood at a grid point another one for
+    every row. Otherwise the evidence is sampled, with the encoder's Gaussian as one of the proposals,
     and the posterior is the encoder's. Of rows that an encoder knows little of, since entries are missing or they lie
     far out, the posterior is sampled too. The bound is always the encoder's.
 
@@ -51,7 +60,11 @@ class EncoderInference(Inference):
         """Whether the latent can be integrated on a grid."""
         model = self.model
         has_normal_prior = model.variational and isinstance(model.prior, StandardNormal)
-        return model.n_components == 1 and has_normal_prior and share_a_grid(model, source)
+        if model.n_components > 1 or not has_normal_prior or not equals_share_a_grid(model, source):
+            return False
+        # The training rows decide for all tables: a row's answer must not depend on which rows come along.
+        many = has_many_strata(source) if model.many_strata is None else model.many_strata
+        return not (model.has_strata and many)
 
     def posterior(self, source: RowSource, credible_level: float = 0.95) -> PosteriorFields:
         if self.integrates_on_grid(source):

@@ -14,7 +14,7 @@ from ..nn.linear_tables import LinearTables
 from ..nn.models import GenerativeModel
 from ..table.grid_source import GridSource
 from ..table.source import RowSource
-from .base import Inference, Placement, PosteriorFields, rows_without_entries, share_a_grid
+from .base import Inference, Placement, PosteriorFields, equals_share_a_grid, rows_without_entries
 from .grid_ladder import latent_posterior
 from .importance import sampled_log_evidence
 from .latent_posterior import LatentPosterior
@@ -94,7 +94,7 @@ def exact_posterior(
         for index, found in source.mapped(partial(_exact_posterior, model, tables, credible_level)):
             posterior.put_(index, found)
         return posterior
-    if not share_a_grid(model, source):
+    if not equals_share_a_grid(model, source):  # strata come one after another, however many there are
         raise ValueError(
             "A grid of the latent serves all rows together: it needs a likelihood that is linear in the data, and in "
             "the size factors of rows that have some."

@@ -1,6 +1,7 @@
 """Inference by an encoder: moments of its posterior, bounds in closed form, where a grid takes the integral."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from agreement import assert_agree
@@ -17,6 +18,7 @@ from inference.random_models import (
 )
 from scipy.stats import norm
 
+from skdevae import DeVAETransformer
 from skdevae.inference import EncoderInference, amortized_elbo, mean_elbo
 from skdevae.inference.draws import normal_draws
 
@@ -240,3 +242,21 @@ def test_a_validation_loss_has_full_weights_throughout_the_warm_up():
         assert model.train()(rows, noise).beta == weight
         model.eval()
     assert expected[0] == expected[1]
+
+
+@pytest.mark.parametrize("n_values", [3, 90])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.* lie beyond the range")
+def test_how_a_row_is_placed_depends_on_no_other_row(n_values):
+    """With a few covariates in training on a grid, with many by the encoder, whichever rows a table has."""
+    random = np.random.default_rng(0)
+    age, X = random.integers(n_values, size=90) + random.normal(size=1), random.poisson(3.0, (90, 4)).astype(float)
+    model = DeVAETransformer(
+        inference="amortized", likelihood="poisson", hidden_layer_sizes=(4,), max_epochs=1, random_state=0
+    )
+    model.fit(X, covariates=pd.Series(age, name="age"))
+    many = pd.Series(random.normal(size=90), name="age")
+    for ages in (pd.Series(age, name="age"), many):
+        whole = model.posterior(X, covariates=ages)
+        some = model.posterior(X[:9], covariates=ages[:9])
+        np.testing.assert_allclose(some.sd, whole.sd[:9], rtol=1e-9)
+        np.testing.assert_allclose(some.mean, whole.mean[:9], rtol=1e-9, atol=1e-12)

@@ -32,6 +32,8 @@ class AmortizedModel(GenerativeModel):
     variational : bool
         Whether z is drawn from q(z | x) and its divergence from p(z) counts. Else z is the encoder's mean: a plain
         autoencoder.
+    many_strata : bool, optional
+        Whether training rows had more different covariates than a grid can serve. None where that is not known.
 
     Attributes
     ----------
@@ -48,9 +50,11 @@ class AmortizedModel(GenerativeModel):
         posterior_family: GaussianPosterior,
         prior: Prior,
         variational: bool,
+        many_strata: bool | None = None,
         **options: Any,
     ):
         super().__init__(*args, **options)
+        self.many_strata = many_strata
         self.encoder = encoder
         self.posterior_family = posterior_family
         self.prior = prior

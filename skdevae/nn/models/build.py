@@ -68,6 +68,7 @@ def build_model(config: dict[str, Any], generator: torch.Generator) -> Generativ
         posterior_family=posterior_family,
         prior=_named(PRIORS, config["prior"], n_features, n_components),
         variational=config["variational"],
+        many_strata=config.get("many_strata"),  # older files do not know
         **weights,
     )
 
