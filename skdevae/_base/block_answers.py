@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Question:
     ----------
     method : str
         The public method of the estimator that answers.
+    table : str
+        What messages call the table.
     nothing : ndarray, sparse array or DataFrame of shape (0, ...)
         The answer about no rows.
     is_average : bool
@@ -39,6 +41,7 @@ class Question:
     """
 
     method: str
+    table: str
     nothing: Any
     is_average: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
@@ -83,13 +86,10 @@ def _named(block: Block) -> Iterator[None]:
             raise
 
 
-def ask_blocks(
-    estimator: Any, method: str, X: Any, facts: dict[str, RowFact], nothing: Any, *, is_average: bool = False
-) -> Any:
-    """A method's answers about all blocks of a Dask table, as an array or a data frame of Dask.
+def ask_blocks(question: Question, estimator: Any, X: Any, facts: dict[str, RowFact]) -> Any:
+    """The answers about all blocks of a Dask table with facts of its rows, as an array or a data frame of Dask.
 
-    The estimator is asked as it is now, and is in the graph once. ``nothing`` and ``is_average`` are those of a
-    :class:`Question`.
+    The estimator is asked as it is now, and is in the graph once.
     """
     asked = with_arrays_out(estimator._twin(with_fitted_state=True))
     for name in asked._of_training_rows:  # they would travel to every worker
@@ -100,7 +100,7 @@ def ask_blocks(
     of_blocks = {name: fact.in_blocks for name, fact in facts.items() if is_dask(fact.in_blocks)}
     in_memory = {name: fact.in_blocks for name, fact in facts.items() if isinstance(fact.in_blocks, list)}
     shared = {name: fact.shared for name, fact in facts.items() if fact.in_blocks is None}
-    question = Question(method, nothing, is_average, shared, tuple(of_blocks))
+    question = replace(question, facts=shared, of_blocks=tuple(of_blocks))
     if not is_frame(X):
         return _ask_chunks(question, asked, X, in_memory, list(of_blocks.values()))
     return X.map_partitions(
@@ -108,16 +108,16 @@ def ask_blocks(
         asked,
         *of_blocks.values(),
         question=question,
-        meta=nothing,
+        meta=question.nothing,
         enforce_metadata=False,
         align_dataframes=False,
-        token=method,
+        token=question.method,
     )
 
 
 def _ask_partition(values: Any, estimator: Any, *of_block: Any, question: Question, partition_info: Any = None) -> Any:
     number = None if partition_info is None else partition_info["number"]
-    return question.ask(estimator, values, Block(number, is_partition=True), of_block)
+    return question.ask(estimator, values, Block(number, table=question.table, is_partition=True), of_block)
 
 
 def _ask_chunks(question: Question, asked: Any, X: Any, in_memory: dict[str, list[Any]], of_blocks: list[Any]) -> Any:
@@ -128,7 +128,7 @@ def _ask_chunks(question: Question, asked: Any, X: Any, in_memory: dict[str, lis
     keys = zip(*(_keys_of_rows(collection) for collection in (X, *of_blocks)), strict=True)
     layer = {
         (name, block.number, *others): (_ask_chunk, question, block, asked.key, *of_block)
-        for block, of_block in zip(blocks_of_array(X, in_memory), keys, strict=True)
+        for block, of_block in zip(blocks_of_array(X, question.table, in_memory), keys, strict=True)
     }
     graph = require_dask("dask.highlevelgraph").HighLevelGraph.from_collections(name, layer, [X, asked, *of_blocks])
     rows = (1,) * len(layer) if question.is_average else X.chunks[0]

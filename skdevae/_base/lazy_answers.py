@@ -21,7 +21,7 @@ from .._sklearn import container_adapter, inside_available_if
 from ..table.dask_blocks import RowFact, check_table, fact_of_rows, is_frame, one_row_of
 from ..table.dask_tables import is_dask, require_dask
 from ..table.weighted_rows import checked_weights
-from .block_answers import WEIGHT, ask_blocks
+from .block_answers import WEIGHT, Question, ask_blocks
 from .own_settings import UnderOwnSettings, own_settings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -40,6 +40,8 @@ class Request:
     ----------
     estimator : object
     method : str
+    name : str
+        Of the table among the method's arguments.
     table : collection of Dask
     facts : dict of RowFact
         By name.
@@ -49,6 +51,7 @@ class Request:
 
     estimator: Any
     method: str
+    name: str
     table: Any
     facts: dict[str, RowFact]
     dtype: np.dtype
@@ -58,16 +61,17 @@ class Request:
         """From the arguments of a method's call, the table first, and the name of the method that checks rows."""
         name, table = next((name, value) for name, value in arguments.items() if name != "self")
         check_table(table, name)
-        given = {name: arguments[name] for name in _FACTS if arguments.get(name) is not None}
-        facts = {name: fact_of_rows(name, fact, table) for name, fact in given.items()}
-        of_one_row = {name: fact.one_row for name, fact in facts.items() if name != WEIGHT}
+        given = {fact: arguments[fact] for fact in _FACTS if arguments.get(fact) is not None}
+        facts = {fact: fact_of_rows(fact, value, table, name) for fact, value in given.items()}
+        of_one_row = {fact: value.one_row for fact, value in facts.items() if fact != WEIGHT}
         with own_settings():
             dtype = getattr(_lenient(estimator), checked)(one_row_of(table), **of_one_row)
-        return cls(estimator, method.__name__, table, facts, dtype)
+        return cls(estimator, method.__name__, name, table, facts, dtype)
 
     def mapped(self, nothing: Any, *, is_average: bool = False) -> Any:
-        """The lazy answers about all blocks; see :func:`ask_blocks`."""
-        return ask_blocks(self.estimator, self.method, self.table, self.facts, nothing, is_average=is_average)
+        """The lazy answers about all blocks; see :class:`Question`."""
+        question = Question(self.method, self.name, nothing, is_average)
+        return ask_blocks(question, self.estimator, self.table, self.facts)
 
 
 def _lenient(estimator: Any) -> Any:

@@ -30,6 +30,8 @@ class Block:
         Its place in the table; None where Dask does not say.
     first, n_rows : int or None
         Number of its first row in the table, and how many there are; None where they are not known beforehand.
+    table : str
+        What messages call the table.
     is_partition : bool
         Whether it is a partition of a data frame.
     facts : dict
@@ -39,12 +41,13 @@ class Block:
     number: int | None
     first: int | None = None
     n_rows: int | None = None
+    table: str = "X"
     is_partition: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         name = "partition" if self.is_partition else "block"
-        which = f"a {name} of X" if self.number is None else f"{name} {self.number} of X"
+        which = f"a {name} of {self.table}" if self.number is None else f"{name} {self.number} of {self.table}"
         if self.first is None or not self.n_rows:
             return f"{which} (its first row is row 0 here)"
         return f"{which} (rows {self.first} to {self.first + self.n_rows - 1}, of which the first is row 0 here)"
@@ -145,8 +148,8 @@ def _with_numbers(values: pd.Series) -> pd.Series:
     return pd.Series(["1"], values.index, dtype, values.name) if isinstance(dtype, pd.StringDtype) else values
 
 
-def blocks_of_array(X: Any, facts: Mapping[str, Sequence[Any]]) -> list[Block]:
-    """The blocks of rows of an array, with facts of theirs: for each name, one object for each block."""
+def blocks_of_array(X: Any, table: str, facts: Mapping[str, Sequence[Any]]) -> list[Block]:
+    """The blocks of rows of an array of some name, with facts of theirs: for each name, one object for each block."""
     lengths = block_lengths(X)
     firsts = None if lengths is None else list(accumulate(lengths, initial=0))
     return [
@@ -154,34 +157,38 @@ def blocks_of_array(X: Any, facts: Mapping[str, Sequence[Any]]) -> list[Block]:
             number,
             first=None if firsts is None else firsts[number],
             n_rows=None if lengths is None else lengths[number],
+            table=table,
             facts={name: parts[number] for name, parts in facts.items()},
         )
         for number in range(n_blocks(X))
     ]
 
 
-def fact_of_rows(name: str, fact: Any, X: Any) -> RowFact:
-    """A fact of the rows of a Dask table, by its blocks; a ValueError where these are not known to be the same."""
+def fact_of_rows(name: str, fact: Any, X: Any, table: str = "X") -> RowFact:
+    """A fact of the rows of a Dask table, by its blocks; a ValueError where these are not known to be the same.
+
+    ``name`` and ``table`` are what messages call the fact and the table.
+    """
     if is_dask(fact):
-        aligned = _aligned(name, fact, X)
+        aligned = _aligned(name, fact, X, table)
         return RowFact(one_row_of(aligned), aligned)
     if not _has_rows(fact):
         return RowFact(fact, shared=fact)
     lengths = block_lengths(X)
-    _check_length(name, fact, None if lengths is None else sum(lengths))
+    _check_length(name, fact, table, None if lengths is None else sum(lengths))
     if lengths is None:
         of_same_blocks = "a series or data frame of Dask" if is_frame(X) else "a dask.array"
-        remedy = ", as columns of X have" if is_frame(X) else ", or find them out: X.compute_chunk_sizes()"
+        remedy = f", as columns of {table} have" if is_frame(X) else f", or call {table}.compute_chunk_sizes()"
         raise ValueError(
-            f"{name} is in memory, and how many rows each block of X has is not known, so nothing says which rows of "
-            f"{name} belong to which block. Pass {of_same_blocks} with the same blocks of rows{remedy}."
+            f"{name} is in memory, and how many rows each block of {table} has is not known, so nothing says which "
+            f"rows of {name} belong to which block. Pass {of_same_blocks} with the same blocks of rows{remedy}."
         )
     ends = list(accumulate(lengths, initial=0))
     parts = [_some_rows(fact, slice(*ends[i : i + 2])) for i in range(len(lengths))]
     return RowFact(_some_rows(fact, slice(0, 1)), parts)
 
 
-def _aligned(name: str, fact: Any, X: Any) -> Any:
+def _aligned(name: str, fact: Any, X: Any, table: str) -> Any:
     """A fact that is a collection of Dask, in the blocks of a table."""
     if not (is_array(fact) or is_frame(fact)) or fact.ndim not in (1, 2):
         raise ValueError(f"{name} is a {type(fact).__name__} of Dask: pass an array, a series or a data frame.")
@@ -190,19 +197,19 @@ def _aligned(name: str, fact: Any, X: Any) -> Any:
         own, lengths = block_lengths(fact), block_lengths(X)
         if own is not None and lengths is not None:
             if sum(own) != sum(lengths):
-                raise ValueError(f"{name} has {sum(own)} rows, but X has {sum(lengths)}: give one for each row.")
+                raise ValueError(f"{name} has {sum(own)} rows, but {table} has {sum(lengths)}: give one for each row.")
             return fact.rechunk({0: lengths})
     known = is_frame(X) and is_frame(fact) and fact.known_divisions and X.known_divisions
     if n_blocks(fact) != n_blocks(X) or (known and fact.divisions != X.divisions):
         raise ValueError(
-            f"{name} has {n_blocks(fact)} blocks of rows and X has {n_blocks(X)}, which are not known to hold the same "
-            f"rows. Take {name} from the same collection as X, before anything that changes its rows, or give both "
-            "known divisions or chunk sizes and repartition one like the other."
+            f"{name} has {n_blocks(fact)} blocks of rows and {table} has {n_blocks(X)}, which are not known to hold "
+            f"the same rows. Take {name} from the same collection as {table}, before anything that changes its rows, "
+            "or give both known divisions or chunk sizes and repartition one like the other."
         )
     if is_frame(X) and is_array(fact):
         if fact.ndim == 2:
             raise ValueError(
-                f"{name} is a dask.array of two dimensions, and X a data frame: make it a data frame, too."
+                f"{name} is a dask.array of two dimensions, and {table} a data frame: make it a data frame, too."
             )
         return require_dask("dask.dataframe").from_dask_array(fact)
     return fact
@@ -216,12 +223,12 @@ def _has_rows(fact: Any) -> bool:
     return isinstance(fact, Sized) and not is_scalar and not sp.issparse(fact)
 
 
-def _check_length(name: str, fact: Any, n_rows: int | None) -> None:
+def _check_length(name: str, fact: Any, table: str, n_rows: int | None) -> None:
     for part in fact.values() if isinstance(fact, Mapping) else [fact]:
         if is_dask(part):
             raise ValueError(f"{name} holds a {type(part).__name__} of Dask: pass a data frame of Dask instead.")
         if n_rows is not None and _has_rows(part) and len(part) != n_rows:
-            raise ValueError(f"{name} has {len(part)} rows, but X has {n_rows}: give one for each row.")
+            raise ValueError(f"{name} has {len(part)} rows, but {table} has {n_rows}: give one for each row.")
 
 
 def _some_rows(fact: Any, rows: slice) -> Any:

@@ -371,7 +371,7 @@ WRONG_FACTS = {
     "none": (ARRAY, {}, "pass those of the rows of this X, too"),
     "a rule": (ARRAY, {"size_factors": "sum"}, "is no number for each row"),
     "in memory": (FRAME, {"size_factors": np.ones(N)}, "size_factors is in memory.*series or data frame of Dask"),
-    "lengths unknown": (ARRAY[ARRAY[:, 0] > 0], {"size_factors": np.ones(N)}, r"X\.compute_chunk_sizes\(\)"),
+    "lengths unknown": (ARRAY[ARRAY[:, 0] > 0], {"size_factors": np.ones(N)}, r"call X\.compute_chunk_sizes\(\)"),
     "other partitions": (FRAME, {"size_factors": FRAME["a"].repartition(npartitions=1)}, "has 1 blocks .* X has 2"),
     "other divisions": (FRAME, {"size_factors": partitioned(table()["a"].iloc[:9])}, "not known to hold the same rows"),
     "of none": (ARRAY, {"size_factors": np.ones(N), "covariates": np.ones(N)}, "fitted without any"),
@@ -410,6 +410,14 @@ def test_an_error_says_in_which_block_it_was():
         fitted("DeVAE").transform(chunked(faulty)).compute()
     with pytest.raises(ValueError, match=r"^partition 1 of X \(its first row is row 0 here\): .*infinity"):
         fitted("DeVAE").score(partitioned(pd.DataFrame(faulty, table().index, COLUMNS)))
+
+
+def test_an_error_names_latents_as_latents():
+    Z = da.from_array(np.array([[0.0], [np.nan]]), chunks=1)
+    with pytest.raises(ValueError, match=r"^block 1 of Z \(rows 1 to 1, .*contains NaN"):
+        fitted("DeVAE").inverse_transform(Z).compute()
+    with pytest.raises(ValueError, match="Z has 3 columns, but the latent has 1"):
+        fitted("DeVAE").inverse_transform(da.zeros((2, 3)))
 
 
 def test_a_warning_says_in_which_block_it_was():
