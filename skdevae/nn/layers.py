@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,13 +54,51 @@ class Linear(nn.Linear):
         """Draw nothing. torch calls this when a layer is made, and its own version draws from the global generator."""
 
 
+class BatchShare(NamedTuple):
+    """The rows of a batch that this process computes on, where several share the batch.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of rows of the whole batch.
+    places : Tensor or slice
+        Where the rows of the share are in the batch.
+    weight : float
+        How much a mean over the share counts in the mean over the batch, which is a mean over processes.
+    mean : callable
+        The mean of a tensor over processes. Gradients go back through it.
+    """
+
+    n_rows: int
+    places: Tensor | slice
+    weight: float
+    mean: Callable[[Tensor], Tensor]
+
+
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that treats a batch of one row as after training: one row has no variance of its own."""
+    """Batch normalisation that treats a batch of one row as after training: one row has no variance of its own.
+
+    Means and variances are those of the whole batch, where processes share it. (torch's own layer for that,
+    SyncBatchNorm, does not run on a CPU.)
+    """
+
+    #: set by :func:`sharing_batch`
+    share: BatchShare | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and len(x) == 1:
+        share = self.share
+        if self.training and (len(x) if share is None else share.n_rows) == 1:
             return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
+        return self._normalized(x, share) if self.training and share is not None else super().forward(x)
+
+    def _normalized(self, x: Tensor, share: BatchShare) -> Tensor:
+        mean = share.mean(share.weight * x.mean(0))
+        variance = share.mean(share.weight * (x - mean).square().mean(0))
+        unbiased = variance.detach() * (share.n_rows / (share.n_rows - 1))
+        for running, found in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
+            cast(Tensor, running).lerp_(found, cast(float, self.momentum))
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
 class Dropout(nn.Module):
@@ -74,6 +112,8 @@ class Dropout(nn.Module):
 
     #: set by :func:`noise_from`
     generator: torch.Generator | None = None
+    #: set by :func:`sharing_batch`
+    share: BatchShare | None = None
 
     def __init__(self, rate: float):
         super().__init__()
@@ -82,13 +122,10 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.generator is None:
             return x
-        kept = torch.rand(x.shape, generator=self.generator) >= self.rate
+        # Drawn for the whole batch, so that every process's generator goes on from the same place.
+        n_rows, places = (len(x), slice(None)) if self.share is None else self.share[:2]
+        kept = torch.rand(n_rows, *x.shape[1:], generator=self.generator)[places] >= self.rate
         return x * (kept.to(x) / (1 - self.rate))
-
-
-def compares_rows(module: nn.Module) -> bool:
-    """Whether a module's values of a row depend on the other rows of a batch, in training."""
-    return any(isinstance(layer, BatchNorm) for layer in module.modules())
 
 
 @contextmanager
@@ -102,6 +139,19 @@ def noise_from(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.generator = None
+
+
+@contextmanager
+def sharing_batch(module: nn.Module, share: BatchShare) -> Iterator[None]:
+    """Let the layers of a module that compare or draw rows know, within the context, which rows of a batch they see."""
+    layers = [layer for layer in module.modules() if isinstance(layer, BatchNorm | Dropout)]
+    for layer in layers:
+        layer.share = share
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.share = None
 
 
 @contextmanager

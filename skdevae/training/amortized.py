@@ -80,7 +80,7 @@ def fit_amortized(
         annealed_share=settings.kl_warmup,
     )
     generator = generator_from(seed)
-    batches = ShuffledRows(source, settings.n_components, batch_size, generator, processes.share_of(source, module))
+    batches = ShuffledRows(source, settings.n_components, batch_size, generator, processes.share_of(source))
     batches_valid = None
     if validation is not None:
         batches_valid = RowsInOrder(validation, settings.n_components, batch_size, seed, processes.even_share)
@@ -90,7 +90,7 @@ def fit_amortized(
     if judge is not None:
         judged = math.ceil(max(settings.kl_warmup, _JUDGED_SHARE) * max_epochs)
         schedules.append(Judgement(judge, judged, judged))
-    with noise_from(module, processes.own_generator(generator, seed)):
+    with noise_from(module, generator):
         result = train(module, batches, batches_valid, options, schedules, settings.callbacks or (), processes)
     module.eval()
     module.divergence_weight = 1.0

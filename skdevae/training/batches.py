@@ -37,13 +37,12 @@ from .threads import mapped_in_threads
 class ModuleInputs:
     """Arguments of one call of the module, and how many samples they stand for.
 
-    Where processes share a batch, the arguments are those of one share. ``n_rows`` is the number of samples of the
-    whole batch, and ``weight`` is that of the share.
+    Where processes share a batch, the arguments are those of a share, and the samples are those of the whole batch.
     """
 
     arguments: tuple
     n_rows: int
-    weight: float = 1.0
+    share: Share | None = None
 
     def __len__(self) -> int:
         return self.n_rows
@@ -111,7 +110,7 @@ class RowsWithRepresentations:
                 shape = len(batch), self._representations.means.shape[1]
                 noise = torch.randn(shape, generator=self._generator)[share.places].to(like)
             of_rows = self._representations.of_rows((share.rows - self._first).to(like.device))
-            yield ModuleInputs((rows, *of_rows, noise), len(batch), share.weight)
+            yield ModuleInputs((rows, *of_rows, noise), len(batch), share)
 
 
 class RowsInOrder:
@@ -148,7 +147,7 @@ def _batches(
         rows = source.rows(share.rows.numpy()).dense()
         # That of the whole batch, so that every process's generator goes on from the same place.
         noise = torch.randn(len(batch), n_components, generator=generator)[share.places].to(source.like)
-        yield ModuleInputs((rows, noise), len(batch), share.weight)
+        yield ModuleInputs((rows, noise), len(batch), share)
 
 
 class ExpectationSteps:

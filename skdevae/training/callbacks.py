@@ -33,9 +33,9 @@ class Annealing(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         remaining = max(0.0, 1 - (len(net.history) - 1) / self.n_epochs) if self.n_epochs else 0.0
-        net.unwrapped_module_.latent_temperature = self.hottest**remaining
-        net.history.record("temperature", float(net.unwrapped_module_.latent_temperature))
-        net.unwrapped_module_.cluster_temperature = cluster_temperature(remaining, self.n_samples)
+        net.module.latent_temperature = self.hottest**remaining
+        net.history.record("temperature", float(net.module.latent_temperature))
+        net.module.cluster_temperature = cluster_temperature(remaining, self.n_samples)
 
 
 def cluster_temperature(remaining: float, n_samples: float) -> float:
@@ -54,7 +54,7 @@ class KeptAxis(Callback):
         self.n_epochs = n_epochs
 
     def on_epoch_begin(self, net, **kwargs):
-        net.unwrapped_module_.keeps_an_axis = len(net.history) <= self.n_epochs
+        net.module.keeps_an_axis = len(net.history) <= self.n_epochs
 
 
 class Judgement(Callback):
@@ -79,7 +79,7 @@ class Judgement(Callback):
         epoch = len(net.history) - 1
         if epoch in (self.first, self.last):
             self.judge(may_be_flat=epoch == self.last)
-            net.unwrapped_module_.assignment.hold_(True)
+            net.module.assignment.hold_(True)
 
 
 class DivergenceWarmUp(Callback):
@@ -99,9 +99,9 @@ class DivergenceWarmUp(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         weight = self._weight(len(net.history) - 1)
-        net.unwrapped_module_.divergence_weight = weight
+        net.module.divergence_weight = weight
         net.history.record("divergence_weight", float(weight))
-        net.unwrapped_module_.assignment.hold_(weight < 1 or net.unwrapped_module_.is_judged)
+        net.module.assignment.hold_(weight < 1 or net.module.is_judged)
 
 
 class RepresentationSteps(Callback):

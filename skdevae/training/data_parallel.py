@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,10 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from .._optional import import_optional
-from ..nn.layers import compares_rows
 from ..table.source import RowSource
 from .device import resolve_device
-from .seeds import generator_from, spawn_seeds
 
 T = TypeVar("T")
 
@@ -74,19 +73,13 @@ class Processes:
         """The rows of a batch that belong to this process, of a table of ``n_rows``."""
         return Share(batch, slice(None), 1.0)
 
-    def share_of(self, source: RowSource, module: nn.Module) -> Callable[[Tensor], Share]:
+    def share_of(self, source: RowSource) -> Callable[[Tensor], Share]:
         """How batches of a table's rows are shared: a function that gives the part of this process.
 
         Of a table on disk, each process reads its own block. Otherwise shares are even, and all processes have as much
-        to do. They are also even for a module that compares rows: a block of a table in order is no sample of it.
+        to do.
         """
-        if source.is_stored and not compares_rows(module):
-            return partial(self.owned_share, n_rows=len(source))
-        return self.even_share
-
-    def own_generator(self, common: torch.Generator, seed: int) -> torch.Generator:
-        """A generator for draws that depend on the share: ``common`` has to stay the same in all processes."""
-        return common
+        return partial(self.owned_share, n_rows=len(source)) if source.is_stored else self.even_share
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """Mean of each value over processes."""
@@ -160,13 +153,15 @@ class ConnectedProcesses(Processes):
             return Share(torch.tensor([own.start]), slice(0, 1), 0.0)
         return Share(batch[places], places, self.size * len(places) / len(batch))
 
-    def own_generator(self, common: torch.Generator, seed: int) -> torch.Generator:
-        return generator_from(spawn_seeds(seed, self.size)[self.rank])
-
     def mean(self, values: Sequence[float]) -> list[float]:
         own = torch.tensor(values, dtype=torch.float64, device=self._accelerator.device)
         means: list[float] = self._accelerator.reduce(own, "mean").tolist()
         return means
+
+    def mean_tensor(self, own: Tensor) -> Tensor:
+        """Mean over processes of a tensor, through which gradients go back to all of them."""
+        total: Tensor = import_module("torch.distributed.nn.functional").all_reduce(own)
+        return total / self.size
 
     @torch.no_grad()
     def copy_from_the_first_(self, tensors: Sequence[Tensor]) -> None:

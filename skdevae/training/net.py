@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.hf import AccelerateMixin
-from torch import nn
 
+from ..nn.layers import BatchShare, sharing_batch
 from ..nn.losses import LossTerms
 from .batches import ModuleInputs
-from .data_parallel import ConnectedProcesses, Processes
+from .data_parallel import ConnectedProcesses, Processes, Share
 from .interrupts import interrupts_of_this_fit
 
 #: what a user may do where numbers are lost
@@ -35,7 +35,7 @@ class LatentVariableNet(NeuralNet):
     Parameters
     ----------
     module : nn.Module
-        An instance, already initialised.
+        An instance, already initialised. It is trained in place, though ``module_`` may be something around it.
     batches_train, batches_valid : iterable of ModuleInputs
         What an epoch iterates over; ``batches_valid`` may be None.
     **kwargs
@@ -88,11 +88,6 @@ class LatentVariableNet(NeuralNet):
     def _is_to_end(self) -> bool:
         """Whether an interrupt ends training."""
         return self._interrupts.noted
-
-    @property
-    def unwrapped_module_(self) -> nn.Module:
-        """The module that is trained, without what may be around it while it is."""
-        return self.module_
 
     def _set_training(self, training=True):
         """Set the mode of the module, where it is not in it: visiting all of its parts costs much of a small step."""
@@ -173,7 +168,9 @@ class DataParallelNet(AccelerateMixin, LatentVariableNet):
     train_step_single = LatentVariableNet.train_step_single
 
     def _terms(self, batch: ModuleInputs) -> LossTerms:
-        return super()._terms(batch).of_share(batch.weight)
+        _, places, weight = cast(Share, batch.share)
+        with sharing_batch(self.module, BatchShare(batch.n_rows, places, weight, self.processes.mean_tensor)):
+            return super()._terms(batch).of_share(weight)
 
     def _of_all_processes(self, loss: torch.Tensor, named: dict[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
         values = [float(loss.detach()), float(self._interrupts.noted), *named.values()]
@@ -188,11 +185,6 @@ class DataParallelNet(AccelerateMixin, LatentVariableNet):
 
     def _is_to_end(self) -> bool:
         return self._all_are_to_end
-
-    @property
-    def unwrapped_module_(self) -> nn.Module:
-        module: nn.Module = self.accelerator.unwrap_model(self.module_)
-        return module
 
 
 def net_of(processes: Processes, *args: Any, **kwargs: Any) -> LatentVariableNet:
