@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -155,13 +154,17 @@ class ConnectedProcesses(Processes):
 
     def mean(self, values: Sequence[float]) -> list[float]:
         own = torch.tensor(values, dtype=torch.float64, device=self._accelerator.device)
-        means: list[float] = self._accelerator.reduce(own, "mean").tolist()
+        means: list[float] = self._mean(own).tolist()
         return means
 
     def mean_tensor(self, own: Tensor) -> Tensor:
         """Mean over processes of a tensor, through which gradients go back to all of them."""
-        total: Tensor = import_module("torch.distributed.nn.functional").all_reduce(own)
-        return total / self.size
+        mean: Tensor = _Mean.apply(own, self._mean)
+        return mean
+
+    def _mean(self, own: Tensor) -> Tensor:
+        mean: Tensor = self._accelerator.reduce(own, "mean")
+        return mean
 
     @torch.no_grad()
     def copy_from_the_first_(self, tensors: Sequence[Tensor]) -> None:
@@ -199,6 +202,19 @@ class ConnectedProcesses(Processes):
                 f"data_parallel=True shares {len(source)} different rows among {self.size} processes, but each needs "
                 "one at least. Start fewer processes, or set data_parallel=False."
             )
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over processes. Its gradient in one process is the mean of what all processes find."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.mean = mean
+        return mean(own)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.mean(gradient), None
 
 
 def _appearance(source: RowSource) -> tuple[Any, ...]:

@@ -127,6 +127,7 @@ def message_of(fit):
 
 
 def main(folder):
+    warnings.simplefilter("error", FutureWarning)
     found = {}
     for name, (model, _) in CASES.items():
         table, facts = table_of(name, folder)
