@@ -1,6 +1,7 @@
 """The composed model against brute-force loops with scipy's densities: evidence, gradients, missing entries."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -589,3 +590,11 @@ def test_a_distribution_over_points_is_a_softmax_without_what_is_next_to_nothing
     torch.testing.assert_close(q, log_joint.softmax(1), rtol=1e-5, atol=1e-16)
     assert (q[:, ::7] == 0).all()
     assert (q == without_traces(q)).all()
+
+
+def test_a_model_that_is_sent_leaves_behind_what_it_has_prepared():
+    model = _model("gaussian")
+    n_bytes = len(pickle.dumps(model))
+    tables = model.tables_on(GRID)
+    assert len(pickle.dumps(model)) == n_bytes
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model)).tables_on(GRID), tables, rtol=0, atol=0)

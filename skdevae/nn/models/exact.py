@@ -48,6 +48,10 @@ class ExactModel(GenerativeModel):
             self._prepared = prepared = z, self.decoder.prepare(z)
         return prepared[1]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Models are sent to workers with every question, and what is prepared may be larger than they are.
+        return {**super().__getstate__(), "_prepared": None}
+
     def tables_on(self, grid: LatentGrid) -> LinearTables:
         """Coefficients averaged over q(w) on a grid: (P, D)."""
         return self.averaged_tables_at(grid.points)
