@@ -22,7 +22,7 @@ def training_dtype(X: Values, counts: bool, *, on_grid: bool = False) -> torch.d
     Models whose latent is on a grid are trained in double precision. A fit is hundreds of steps, of which each starts
     where the last has ended, so rounding grows: from 1e-7 to 1e-4 of a curve in single precision, and from 1e-16 to
     1e-11 in double precision. Then nobody sees how a table is cut into chunks, in which order its rows come, or how
-    many machines have added them up. It costs little: most of a step is no product of matrices.
+    many machines have added them up. It costs a tenth of the time on small tables, and almost half on large ones.
 
     With an encoder minibatches differ by more than rounding, and single precision does. But the log-likelihood of a row
     of counts is what is left of terms as large as x log x, which cancel. Where their rounding in single precision could

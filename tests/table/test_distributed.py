@@ -160,10 +160,19 @@ WRONG = {
         lambda: (lambda X: X[X[:, 0] > 0])(da.from_array(DENSE, chunks=(17, -1))),
         r"4 of 4 chunks of X have an unknown number of rows \(the first is chunk 0\). Call X.compute_chunk_sizes",
     ),
-    "columns in chunks": (lambda: da.from_array(DENSE, chunks=(17, 2)), r"3 chunks of columns .* X.rechunk\(\{1: -1\}\)"),
+    "columns in chunks": (
+        lambda: da.from_array(DENSE, chunks=(17, 2)),
+        r"3 chunks of columns .* X.rechunk\(\{1: -1\}\)",
+    ),
     "a chunk that raises": (lambda: odd(raises), "chunk 1 of X cannot be computed: OSError: disk gone"),
-    "a chunk with other columns": (lambda: odd(lambda: DENSE[30:, :2]), "chunk 1 of X has 2 columns, but chunk 0 has 5"),
-    "a chunk with other rows": (lambda: odd(lambda: DENSE[:4]), "chunk 1 of X should have 31 rows by X.chunks, but has 4"),
+    "a chunk with other columns": (
+        lambda: odd(lambda: DENSE[30:, :2]),
+        "chunk 1 of X has 2 columns, but chunk 0 has 5",
+    ),
+    "a chunk with other rows": (
+        lambda: odd(lambda: DENSE[:4]),
+        "chunk 1 of X should have 31 rows by X.chunks, but has 4",
+    ),
     "infinity": (
         lambda: da.from_array(np.where(np.arange(N)[:, None] == 40, np.inf, DENSE), chunks=(17, -1)),
         r"chunk 2 of X \(rows 34 to 50\): Input X contains infinity.*the first in row 40",
@@ -172,7 +181,10 @@ WRONG = {
     "no rows": (lambda: da.from_array(DENSE[:0], chunks=(1, -1)), "0 sample"),
     "a delayed table": (lambda: dask.delayed(DENSE), "no table. Pass a dask.array of two dimensions"),
     "a series": (lambda: dd.from_pandas(names(DENSE)["f0"], npartitions=2), r"chunk 0 of X has shape \(31,\)"),
-    "a list of arrays": (lambda: [da.ones((5, 5))], "chunk 0 of X is a Array of Dask. A list of chunks holds delayed ones"),
+    "a list of arrays": (
+        lambda: [da.ones((5, 5))],
+        "chunk 0 of X is a Array of Dask. A list of chunks holds delayed ones",
+    ),
     "kinds of chunks": (
         lambda: [dask.delayed(sp.csr_array(COUNTS)), dask.delayed(COUNTS)],
         "chunk 1 of X is a dense array, but chunk 0 is sparse",
@@ -190,7 +202,7 @@ WRONG = {
         "column 'day' of X holds dates or times",
     ),
     "complex numbers": (lambda: da.from_array(DENSE + 1j, chunks=(17, -1)), "X holds complex numbers"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", WRONG)
