@@ -27,6 +27,7 @@ from ..table.components import principal_components
 from ..table.covariates import CategoricalCovariate
 from ..table.given_axis import GivenAxis
 from ..table.passes import columns_in_memory
+from ..table.stored import StoredTable
 from ..table.table import Table, Values
 from ..table.validation import as_plain_table
 from ..table.weighted_rows import checked_weights
@@ -339,6 +340,11 @@ def _conditions(table: Table, weight: Floats) -> Conditions:
 
 def _blanked(table: Any, columns: Integers, value: float) -> Any:
     """A table of which some columns teach nothing: all their entries are the same, or missing."""
+    if isinstance(table, StoredTable):
+        raise TypeError(
+            "association_test fits the model again without some columns of X, and needs all of it in memory. Pass a "
+            "table of which that is true, such as X[:] of a dataset on disk, X.compute() of Dask, or some of the rows."
+        )
     if sp.issparse(table):
         kept = np.ones(table.shape[1])
         kept[columns] = 0.0

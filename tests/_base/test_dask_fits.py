@@ -19,6 +19,7 @@ from skorch.callbacks import Callback
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE
 from skdevae.datasets import make_progression, make_progression_counts
+from skdevae.inspection import association_test, feature_table
 
 #: largest difference from one process, of a curve as a share of its range, and of a score in nats
 SAME = 1e-6
@@ -181,3 +182,18 @@ def test_a_chunk_that_fails_on_a_worker_is_named(client):
     broken = da.concatenate([da.ones((5, 3)), da.from_delayed(dask.delayed(fails)(), (5, 3), dtype=float)])
     with pytest.raises(ValueError, match="chunk 1 of X cannot be computed: OSError: disk gone"):
         axis().fit(broken)
+
+
+# ---- what fitted models are asked -----------------------------------------------------------------------------------
+
+
+def test_tables_of_a_fitted_model_are_those_of_one_process():
+    model, X = axis().fit(TABLE), in_chunks(TABLE)
+    with dask.config.set(scheduler="synchronous"):
+        there = feature_table(model, X, n_bootstrap=2, random_state=0)
+    pd.testing.assert_frame_equal(there, feature_table(model, TABLE, n_bootstrap=2, random_state=0), rtol=1e-4)
+
+
+def test_a_test_that_needs_all_of_the_table_says_so():
+    with dask.config.set(scheduler="synchronous"), pytest.raises(TypeError, match=r"in memory. .* X.compute\(\)"):
+        association_test(axis().fit(TABLE), in_chunks(TABLE), n_permutations=19)
