@@ -22,6 +22,7 @@ from .behaviors import judge_of
 from .callbacks import Annealing, Judgement, KeptAxis
 from .effects import summary_less_effects
 from .fitting import Fit, TrainingOptions, train
+from .net import ADVICE
 from .settings import FitSettings, TrainingDefaults
 
 #: most components for which the latent is integrated on a grid
@@ -85,17 +86,18 @@ def fit_exact(
         batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates=False)
     with in_strata_of(module, source, *([] if validation is None else [validation])):
         hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
-        fresh, before = deepcopy(module.state_dict()), _bound(module, source, summary, grid)
+        fresh = deepcopy(module.state_dict())
+        # The user's own learning rate may be too large for training to get anywhere.
+        before = -math.inf if settings.learning_rate is None else _bound(module, source, summary, grid)
         fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
         if not fit.has_axis and hottest > 1 and not fit.interrupted:
             # Heat may have dissolved what little there is.
             module.load_state_dict(fresh)
             fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
-        if settings.learning_rate is not None and fit.lower_bound < before and not fit.interrupted:
+        if fit.lower_bound < before and not fit.interrupted:
             raise ValueError(
                 f"Training ended at a bound of {fit.lower_bound:.4g} nats a sample, below the {before:.4g} that it "
-                f"began with: steps of learning_rate={settings.learning_rate} are too large. Choose a smaller one, or "
-                "None."
+                f"began with: steps of learning_rate={settings.learning_rate} are too large. {ADVICE}"
             )
         return fit
 
