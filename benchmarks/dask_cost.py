@@ -231,7 +231,7 @@ def fit_as_client(n_rows: int) -> None:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process. What getrusage says is not less than the peak of the process it began as."""
+    """Peak resident memory of this process. What getrusage says begins with the peak of the process that started it."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 

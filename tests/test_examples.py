@@ -288,6 +288,23 @@ def test_the_example_of_depth_compares_three_ideas_of_size_and_draws_them(monkey
     assert figure.read_bytes().startswith(PNG)
 
 
+def test_the_example_of_a_cluster_fits_a_table_in_chunks_and_searches_on_its_workers(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("distributed")
+    module = loaded(monkeypatch, "plot_dask_cluster")
+    for name, value in {"N_CHUNKS": 3, "N_CELLS": 40, "N_EPOCHS": 4}.items():
+        monkeypatch.setattr(module, name, value)
+    quick = partial(BasisDeVAEClusterer, leveling_off="turn", n_grid_points=17, n_knots=9, hidden_layer_sizes=(4,))
+    monkeypatch.setattr(module, "BasisDeVAEClusterer", quick)
+    figure = tmp_path / "deep" / "figure.png"
+    module.main(["--output", str(figure)], processes=False)  # processes would each import torch first
+    printed = capsys.readouterr().out
+    assert "positions: 3 chunks of 40 rows, float64, not computed yet" in printed
+    assert re.search(r"^rank correlation .*: [01]\.\d+$", printed, re.MULTILINE)
+    for row in ("poisson", "nb"):
+        assert re.search(rf"^{row} +-?\d", printed, re.MULTILINE)
+    assert figure.read_bytes().startswith(PNG)
+
+
 def test_the_example_of_choosing_clusters_prints_both_scores_and_draws_them(monkeypatch, tmp_path, capsys):
     module = loaded(monkeypatch, "plot_choosing_clusters")
     monkeypatch.setattr(module, "GRID", {"clusterer__n_clusters": [1, 2], "clusterer__alpha": [0.1, 10.0]})
