@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from .._sklearn import container_adapter, inside_available_if
 from ..table.dask_blocks import RowFact, check_table, fact_of_rows, is_frame, one_row_of
-from ..table.dask_tables import is_dask, require_dask
+from ..table.dask_tables import is_dask_table, require_dask
 from ..table.weighted_rows import checked_weights
 from .block_answers import WEIGHT, Question, ask_blocks
 from .own_settings import UnderOwnSettings, own_settings
@@ -218,13 +218,8 @@ def _answering(method: Callable, mark: Any) -> Callable:
 
     @functools.wraps(method)
     def answer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_of_dask(args[0] if args else kwargs.get(table)):
+        if not is_dask_table(args[0] if args else kwargs.get(table)):
             return method(self, *args, **kwargs)
         return mark.answer(self, method, signature.bind(self, *args, **kwargs).arguments)
 
     return answer
-
-
-def _is_of_dask(X: Any) -> bool:
-    """Whether a table is a collection of Dask, or a list of such."""
-    return is_dask(X) or (isinstance(X, list | tuple) and len(X) > 0 and is_dask(X[0]))

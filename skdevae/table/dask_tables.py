@@ -19,6 +19,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from .._optional import import_optional
+from .stored import without_mask
 
 #: name of the error that Dask raises where several workers have died over one task
 _DEAD_WORKERS = "KilledWorker"
@@ -34,9 +35,9 @@ def is_dask(X: Any) -> bool:
 
 
 def is_dask_table(X: Any) -> bool:
-    """Whether an object is a table of Dask: an array, a data frame, or a list of delayed chunks."""
+    """Whether an object is meant as a table of Dask: an array, a data frame, or a list with delayed chunks."""
     if isinstance(X, (list, tuple)):
-        return len(X) > 0 and all(is_dask(chunk) for chunk in X)
+        return any(is_dask(chunk) for chunk in X)
     return is_dask(X)
 
 
@@ -231,7 +232,12 @@ def _has_client() -> bool:
 
 
 def _delayed(chunk: Any, number: int) -> Any:
-    """A delayed chunk as it is; a ValueError where it is a collection of another kind."""
+    """A delayed chunk as it is; a ValueError where it is something else."""
+    if not is_dask(chunk):
+        raise ValueError(
+            f"chunk {number} of X is in memory (a {type(chunk).__name__}), but others are of Dask. Pass all of them as "
+            "delayed ones, as of dask.delayed."
+        )
     if type(chunk).__module__.split(".")[1] != "delayed":
         raise ValueError(
             f"chunk {number} of X is a {type(chunk).__name__} of Dask. A list of chunks holds delayed ones, as of "
@@ -245,7 +251,7 @@ def _shape_of(chunk: Any) -> ChunkShape:
         return ChunkShape(chunk.shape, common_dtype(chunk.dtypes), dtypes=chunk.dtypes)
     if sp.issparse(chunk):
         return ChunkShape(chunk.shape, np.dtype(chunk.dtype), int(chunk.nnz))
-    array = np.asarray(chunk)
+    array = np.asarray(without_mask(chunk))
     return ChunkShape(array.shape, array.dtype)
 
 

@@ -22,7 +22,7 @@ import torch
 
 from .canonical import canonical_counts
 from .dask_tables import ChunkShape, DaskChunks, common_dtype, is_dask_table, require_dask, shield_workers
-from .stored import Pieces, StoredTable, as_floats
+from .stored import Pieces, StoredTable, as_floats, without_mask
 
 T = TypeVar("T")
 
@@ -59,8 +59,9 @@ class DaskStorage:
         self.starts = np.concatenate([[0], np.cumsum(rows)])
         n_columns = shapes[0].shape[1] if columns is None else len(columns)
         self.shape = (int(self.starts[-1]), int(n_columns))
-        with_rows = [shape for shape in shapes if shape.shape[0]] or shapes
-        self.dtype = np.result_type(*{shape.dtype for shape in with_rows})
+        #: numbers of the chunks that say how the table is: those with rows, for empty ones may be of any type
+        self._telling = [number for number, shape in enumerate(shapes) if shape.shape[0]] or [0]
+        self.dtype = _dtype_of_all({shapes[number].dtype for number in self._telling})
         self.is_sparse = shapes[0].n_stored is not None
         self.n_together = max(1, *rows)
         stored = sum(shape.n_stored or 0 for shape in shapes)
@@ -83,13 +84,24 @@ class DaskStorage:
     @property
     def dtypes(self) -> pd.Series | None:
         """Types of the columns by name, where chunks are data frames."""
-        dtypes = self._shapes[0].dtypes
+        return self._dtypes_in(self._telling[0])
+
+    def other_dtypes(self) -> Iterator[tuple[int, pd.Series]]:
+        """Number of every chunk whose columns have other types than :attr:`dtypes`, and these types."""
+        for number in [] if self.dtypes is None else self._telling:
+            found = cast(pd.Series, self._dtypes_in(number))
+            if not found.equals(self.dtypes):
+                yield number, found
+
+    def _dtypes_in(self, number: int) -> pd.Series | None:
+        dtypes = self._shapes[number].dtypes
         return dtypes if dtypes is None or self.columns is None else dtypes.iloc[self.columns]
 
     def frame_of(self, columns: np.ndarray) -> pd.DataFrame:
         """Some columns of data frames, in memory and as they are."""
         take = require_dask().delayed(pd.DataFrame.take)
-        return pd.concat(self.chunks.computed([take(chunk, columns, axis=1) for chunk in self.chunks.chunks]))
+        chunks = [self.chunks.chunks[number] for number in self._telling]
+        return pd.concat(self.chunks.computed([take(chunk, columns, axis=1) for chunk in chunks]))
 
     def read(self, start: int, stop: int) -> Any:
         """See :class:`~skdevae.table.storage.Storage`."""
@@ -129,6 +141,10 @@ class DistributedTable(StoredTable):
     def dtypes(self) -> pd.Series | None:
         """Types of the columns by name, where chunks are data frames."""
         return self._storage.dtypes
+
+    def other_dtypes(self) -> Iterator[tuple[int, pd.Series]]:
+        """See :class:`DaskStorage`."""
+        return self._storage.other_dtypes()
 
     @property
     def columns(self) -> pd.Index | None:
@@ -302,8 +318,17 @@ def some_rows_of_chunk(chunk: Any, rows: Any, columns: np.ndarray | None) -> Any
     if isinstance(chunk, pd.DataFrame):
         frame = chunk.iloc[rows] if columns is None else chunk.iloc[rows, columns]
         return frame.to_numpy(dtype=common_dtype(frame.dtypes), na_value=np.nan)
-    block = sp.csr_array(chunk)[rows] if sp.issparse(chunk) else np.asarray(chunk)[rows]
+    block = sp.csr_array(chunk)[rows] if sp.issparse(chunk) else np.asarray(without_mask(chunk))[rows]
     return block if columns is None else block[:, columns]
+
+
+def _dtype_of_all(dtypes: set[np.dtype]) -> np.dtype:
+    """The dtype that can hold entries of several; a ValueError where there is none."""
+    try:
+        return np.result_type(*dtypes)
+    except TypeError:
+        names = ", ".join(sorted(map(str, dtypes)))
+        raise ValueError(f"X has chunks of types that do not go together: {names}. Pass a table of numbers.") from None
 
 
 def _owned(values: tuple) -> tuple:

@@ -267,7 +267,16 @@ class Pieces:
 
 def as_floats(block: Any, dtype: np.dtype) -> Any:
     """Some rows as they are stored, as floats."""
-    return sp.csr_array(block, dtype=dtype) if sp.issparse(block) else np.asarray(block, dtype=dtype, order="C")
+    if sp.issparse(block):
+        return sp.csr_array(block, dtype=dtype)
+    return np.asarray(without_mask(block), dtype=dtype, order="C")
+
+
+def without_mask(block: Any) -> Any:
+    """An array whose masked entries are NaN. What else is masked, or is no masked array, stays as it is."""
+    if isinstance(block, np.ma.MaskedArray) and block.dtype.kind in "fiub":
+        return np.ma.filled(block.astype(np.promote_types(block.dtype, np.float32)), np.nan)
+    return block
 
 
 def _gathered(holder: np.ndarray, is_held: Callable[[int], bool], of_holder: Callable[[int, np.ndarray], Any]) -> Any:

@@ -19,7 +19,7 @@ import torch
 
 from .distributed import DistributedTable, stored_table_of
 from .passes import gathered
-from .stored import StoredTable, is_sparse, row_blocks
+from .stored import StoredTable, is_sparse, row_blocks, without_mask
 
 #: whole numbers above it are not exact in double precision
 _LARGEST_COUNT = 2.0**53
@@ -64,8 +64,8 @@ def as_plain_table(X: Any) -> Any:
         return _of_numbers(stored)
     if isinstance(X, torch.Tensor):
         return _array_of_tensor(X)
-    if isinstance(X, np.ma.MaskedArray) and X.dtype.kind in "fiub":
-        return np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)
+    if isinstance(X, np.ma.MaskedArray):
+        X = without_mask(X)
     if isinstance(X, pd.DataFrame):
         _check_names(X.columns)
         sparse = [dtype for dtype in X.dtypes if isinstance(dtype, pd.SparseDtype)]
@@ -80,6 +80,8 @@ def as_plain_table(X: Any) -> Any:
 
 
 def _of_numbers(stored: StoredTable) -> StoredTable:
+    if isinstance(stored, DistributedTable) and stored.columns is not None:
+        _check_names(stored.columns)
     check_real("X", stored.stored_dtype)
     if stored.stored_dtype.kind not in _NUMBERS:
         raise TypeError(f"X holds entries of type {stored.stored_dtype}. Pass a table of numbers.")
@@ -256,6 +258,9 @@ def check_stored(X: StoredTable, likelihood: str, *, counts: bool, least_rows: i
                 f"{column_label(names, column)} of X holds no numbers, but {dtype}. Encode the column as numbers, with "
                 "NaN where an entry is missing, leave it out, or name it in covariates=... if it conditions the others."
             )
+    for number, dtypes in X.other_dtypes() if isinstance(X, DistributedTable) else ():
+        for column, dtype in enumerate(dtypes):
+            check_real(f"{column_label(names, column)} of X in chunk {number}", dtype)
 
     def check(block: Any, first_row: int) -> None:
         check_not_infinite(block, names, first_row)

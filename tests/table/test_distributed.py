@@ -42,6 +42,18 @@ TABLES = {
     "delayed": (lambda: delayed_chunks(DENSE), DENSE),
     "delayed frames": (lambda: delayed_chunks(names(DENSE)), DENSE),
     "delayed sparse": (lambda: delayed_chunks(sp.csr_array(COUNTS)), COUNTS),
+    "masked entries": (
+        lambda: delayed_chunks(np.ma.masked_where(DENSE > 1, DENSE)),
+        np.where(DENSE > 1, np.nan, DENSE),
+    ),
+    "masked whole numbers": (
+        lambda: delayed_chunks(np.ma.masked_where(COUNTS > 2, COUNTS.astype(int))),
+        np.where(COUNTS > 2, np.nan, COUNTS),
+    ),
+    "an empty frame first": (
+        lambda: [dask.delayed(pd.DataFrame(columns=names(DENSE).columns)), *delayed_chunks(names(DENSE))],
+        DENSE,
+    ),
 }
 ROWS = {
     "slice": slice(7, 40),
@@ -101,6 +113,14 @@ def test_sums_of_many_chunks_are_added_in_a_tree_and_in_order():
     table = DistributedTable.of_dask(da.from_array(DENSE, chunks=(2, -1)))
     found = table.summed(lambda block: [float(block[0, 0])])  # lists add up by standing one after another
     assert found == DENSE[::2, 0].tolist()
+
+
+def test_empty_chunks_do_not_change_the_types_of_columns_that_condition():
+    frame = names(DENSE).assign(site=pd.Categorical(np.where(DENSE[:, 0] > 0, "a", "b")))
+    table = DistributedTable.of_dask([dask.delayed(pd.DataFrame(columns=frame.columns)), *delayed_chunks(frame)])
+    modelled, others = table.split(np.arange(D), np.array([D]))
+    pd.testing.assert_frame_equal(others, frame[["site"]])
+    assert_array_equal(modelled[:], DENSE)
 
 
 def test_a_check_sees_every_row_once_and_knows_its_number():
@@ -185,6 +205,14 @@ WRONG = {
         lambda: [da.ones((5, 5))],
         "chunk 0 of X is a Array of Dask. A list of chunks holds delayed ones",
     ),
+    "a chunk in memory": (
+        lambda: [DENSE, dask.delayed(DENSE)],
+        r"chunk 0 of X is in memory \(a ndarray\), but others are of Dask",
+    ),
+    "types of chunks": (
+        lambda: [dask.delayed(DENSE), dask.delayed(np.full((2, D), "2020-02-02", dtype="datetime64[ns]"))],
+        r"types that do not go together: datetime64\[ns\], float64",
+    ),
     "kinds of chunks": (
         lambda: [dask.delayed(sp.csr_array(COUNTS)), dask.delayed(COUNTS)],
         "chunk 1 of X is a dense array, but chunk 0 is sparse",
@@ -201,6 +229,18 @@ WRONG = {
         lambda: dd.from_pandas(names(DENSE).assign(day=pd.Timestamp("2020-02-02")), npartitions=2),
         "column 'day' of X holds dates or times",
     ),
+    "dates in one chunk": (
+        lambda: [dask.delayed(names(DENSE)), dask.delayed(names(DENSE).assign(f1=pd.Timestamp("2020-02-02")))],
+        "column 'f1' of X in chunk 1 holds dates or times",
+    ),
+    "complex numbers in one chunk": (
+        lambda: [dask.delayed(names(DENSE)), dask.delayed(names(DENSE + 1j))],
+        "column 'f0' of X in chunk 1 holds complex numbers",
+    ),
+    "columns of one name": (
+        lambda: dd.from_pandas(pd.DataFrame(DENSE, columns=list("aabcd")), npartitions=2),
+        "X has several columns named 'a'",
+    ),
     "complex numbers": (lambda: da.from_array(DENSE + 1j, chunks=(17, -1)), "X holds complex numbers"),
 }
 
@@ -215,5 +255,6 @@ def test_errors_say_which_chunk_and_what_to_do(what):
 def test_what_counts_as_a_table_of_dask():
     assert is_dask_table(da.ones((2, 2)))
     assert is_dask_table([dask.delayed(DENSE)])
+    assert is_dask_table([DENSE, dask.delayed(DENSE)])  # an error says what is wrong with it
     assert is_dask(dask.delayed(1))
     assert not any(map(is_dask_table, [DENSE, names(DENSE), [], [DENSE], [[1.0, 2.0]], "dask"]))

@@ -38,6 +38,13 @@ def checked(table, likelihood="nb", counts=True):
 # ---- rows -----------------------------------------------------------------------------------------------------------
 
 
+def test_masked_entries_are_missing():
+    values = np.arange(12).reshape(4, 3)
+    masked = np.ma.masked_where(values == 7, values)  # slices of a variable of netCDF4 are such arrays
+    table = checked(Sliced(masked), "gaussian", counts=False)
+    np.testing.assert_array_equal(table[:], np.where(values == 7, np.nan, values))
+
+
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rows_are_those_of_the_table_in_memory(layout, tmp_path):
