@@ -57,7 +57,9 @@ class GivenAxisMixin(LatentVariableModel):
             whole: a two-dimensional dataset of h5py or zarr, a CSR matrix in AnnData's layout (a group of h5py or zarr,
             or the ``X`` of an AnnData in backed mode), or any object with a shape whose slices of rows are arrays or
             sparse arrays. A table of Dask stays where it is: a ``dask.array``, a ``dask.dataframe``, or a list of
-            delayed chunks (extra ``dask``). With ``inference="exact"``, sums over its rows are made on the workers.
+            delayed chunks (extra ``dask``). Where the latent is on a grid, sums over its rows are made on the workers.
+            Otherwise it is read chunk by chunk.
+            Otherwise it is read chunk by chunk.
         y : ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None

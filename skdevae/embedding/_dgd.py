@@ -420,7 +420,8 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
             whole: a two-dimensional dataset of h5py or zarr, a CSR matrix in AnnData's layout (a group of h5py or zarr,
             or the ``X`` of an AnnData in backed mode), or any object with a shape whose slices of rows are arrays or
             sparse arrays. A table of Dask stays where it is: a ``dask.array``, a ``dask.dataframe``, or a list of
-            delayed chunks (extra ``dask``). It is read chunk by chunk.
+            delayed chunks (extra ``dask``). Where the latent is on a grid, sums over its rows are made on the workers.
+            Otherwise it is read chunk by chunk.
         y : array-like of shape (n_samples,), default=None
             Classes of the samples, with ``supervised=True``; otherwise it plays no part.
         sample_weight : array-like of shape (n_samples,), default=None
