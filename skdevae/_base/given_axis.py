@@ -59,7 +59,6 @@ class GivenAxisMixin(LatentVariableModel):
             sparse arrays. A table of Dask stays where it is: a ``dask.array``, a ``dask.dataframe``, or a list of
             delayed chunks (extra ``dask``). Where the latent is on a grid, sums over its rows are made on the workers.
             Otherwise it is read chunk by chunk.
-            Otherwise it is read chunk by chunk.
         y : ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
