@@ -13,6 +13,7 @@ from skdevae import DeVAETransformer
 from skdevae.table import passes
 from skdevae.table.dask_tables import is_dask, is_dask_table
 from skdevae.table.distributed import DistributedTable
+from skdevae.table.extremes import Extremes
 
 N, D = 61, 5
 DENSE = np.random.default_rng(0).normal(size=(N, D))
@@ -121,6 +122,16 @@ def test_empty_chunks_do_not_change_the_types_of_columns_that_condition():
     modelled, others = table.split(np.arange(D), np.array([D]))
     pd.testing.assert_frame_equal(others, frame[["site"]])
     assert_array_equal(modelled[:], DENSE)
+
+
+def test_extremes_add_up():
+    X = np.where(np.random.default_rng(2).random((N, D)) < 0.3, np.nan, DENSE)
+    X[:40, 0] = np.nan  # the first part has no entry
+    X[:40, 1] = X[40:, 2] = 0.5  # in one part there is one value, and in the other there are many
+    parts = Extremes.of([X[:40]], D) + Extremes.of([X[40:]], D)
+    assert_array_equal(parts.lowest, np.nanmin(X, axis=0))
+    assert_array_equal(parts.highest, np.nanmax(X, axis=0))
+    assert_array_equal(parts.n_observed, (~np.isnan(X)).sum(0))
 
 
 def test_a_check_sees_every_row_once_and_knows_its_number():
