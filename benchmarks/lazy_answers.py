@@ -60,7 +60,7 @@ def on_cluster(models: dict, X: np.ndarray, size: int, n_workers: int) -> list[d
     from dask.distributed import Client, LocalCluster
 
     rows = []
-    with LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
         table = da.from_array(X, chunks=(size, -1)).persist()
         for name, (model, methods) in models.items():
             for method in methods:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -169,12 +170,17 @@ class DaskChunks:
                 )
         return shapes
 
+    @staticmethod
+    def persisted(values: Sequence[Any]) -> list[Any]:
+        """Delayed values that stay where they are computed."""
+        with _own_settings():
+            return list(require_dask().persist(*values))
+
     def computed(self, values: Sequence[Any]) -> list[Any]:
         """Delayed values that rest on the chunks, computed; a ValueError that names a chunk which cannot be."""
-        dask = require_dask()
         try:
-            with dask.config.set(_SETTINGS if "distributed" in sys.modules else {}):
-                return list(dask.compute(*values))
+            with _own_settings():
+                return list(require_dask().compute(*values))
         except Exception as error:
             self._blame(error)
 
@@ -199,6 +205,10 @@ class DaskChunks:
                     f"chunk {number} of X cannot be computed: {type(reason).__name__}: {reason}"
                 ) from reason
         raise error
+
+
+def _own_settings() -> AbstractContextManager:
+    return require_dask().config.set(_SETTINGS if "distributed" in sys.modules else {})
 
 
 def shield_workers() -> None:

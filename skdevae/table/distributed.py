@@ -173,7 +173,21 @@ class DistributedTable(StoredTable):
                 self._pieces.row_lengths[index] = lengths
         self._pieces.is_canonical = is_canonical
 
-    def mapped(self, function: Callable[..., T], of_rows: Callable[[Any], tuple] = _nothing) -> list[tuple[Any, T]]:
+    def placed(self, of_rows: Callable[[Any], tuple]) -> Placed:
+        """What functions of rows are given beside them, sent to the workers to stay there: for more than one pass.
+
+        ``of_rows`` gives it for the numbers of some rows.
+        """
+        delayed = require_dask().delayed
+        facts = [
+            delayed(_Facts(of_rows(of_table), of_chunk), traverse=False)
+            for _, of_table, of_chunk in self._rows_by_chunk()
+        ]
+        return Placed(self._storage.chunks.persisted(facts))
+
+    def mapped(
+        self, function: Callable[..., T], of_rows: Callable[[Any], tuple] = _nothing, placed: Placed | None = None
+    ) -> list[tuple[Any, T]]:
         """A function of the rows of every chunk, evaluated where they are: the rows' numbers, and what it gives.
 
         Parameters
@@ -182,32 +196,35 @@ class DistributedTable(StoredTable):
             Of rows in memory, and what else it is given. It is sent to the workers.
         of_rows : callable
             From the numbers of some rows, a slice or an array, to what else the function is given.
+        placed : Placed, optional
+            What it is given before that.
         """
-        return [(index, _unless_failed(outcome)) for index, outcome in self._outcomes(function, of_rows)]
+        return [(index, _unless_failed(outcome)) for index, outcome in self._outcomes(function, of_rows, placed)]
 
     def summed(
         self,
         function: Callable[..., T],
         of_rows: Callable[[Any], tuple] = _nothing,
+        placed: Placed | None = None,
         add: Callable[[T, T], T] = operator.add,
     ) -> T:
         """The sum of what a function gives of the rows of every chunk, added up on the workers."""
         add_up = require_dask().delayed(_sum_of, pure=False)
-        sums = [task for _, task in self._tasks(function, of_rows)]
+        sums = [task for _, task in self._tasks(function, of_rows, placed)]
         while len(sums) > 1:
             sums = [add_up(add, sums[i : i + _TOGETHER]) for i in range(0, len(sums), _TOGETHER)]
         [total] = self._storage.chunks.computed(sums)
         return _unless_failed(total)
 
     def _outcomes(
-        self, function: Callable, of_rows: Callable[[Any], tuple], *, is_checked: bool = True
+        self, function: Callable, of_rows: Callable[[Any], tuple], placed: Placed | None = None, **options: bool
     ) -> list[tuple[Any, Any]]:
-        tasks = self._tasks(function, of_rows, is_checked=is_checked)
+        tasks = self._tasks(function, of_rows, placed, **options)
         found = self._storage.chunks.computed([task for _, task in tasks])
         return [(index, outcome) for (index, _), outcome in zip(tasks, found, strict=True)]
 
     def _tasks(
-        self, function: Callable, of_rows: Callable[[Any], tuple], *, is_checked: bool = True
+        self, function: Callable, of_rows: Callable[[Any], tuple], placed: Placed | None, *, is_checked: bool = True
     ) -> list[tuple[Any, Any]]:
         """For every chunk of which the table has rows: their numbers in it, and the task that evaluates a function."""
         delayed, storage = require_dask().delayed, self._storage
@@ -215,9 +232,10 @@ class DistributedTable(StoredTable):
         # One node of the graph: it is sent once, and not once for every chunk.
         question, answer = delayed(_Question(function, reading), traverse=False), delayed(_answer, pure=False)
         tasks = []
-        for number, of_table, of_chunk in self._rows_by_chunk():
-            own = _Facts(of_chunk, _owned(of_rows(of_table)))
-            tasks.append((of_table, answer(question, storage.chunks.chunks[number], own)))
+        for position, (number, of_table, of_chunk) in enumerate(self._rows_by_chunk()):
+            own = _Facts(of_rows(of_table), of_chunk)
+            facts = (own,) if placed is None else (placed.facts[position], own)
+            tasks.append((of_table, answer(question, storage.chunks.chunks[number], *facts)))
         return tasks
 
     def _rows_by_chunk(self) -> Iterator[tuple[int, Any, Any]]:
@@ -249,10 +267,19 @@ class _Question:
 
 
 class _Facts:
-    """Which rows of a chunk are asked about, and what else the function is given of them."""
+    """What a function is given of some rows of a chunk beside them, and which rows they are."""
 
-    def __init__(self, rows: Any, arguments: tuple):
-        self.rows, self.arguments = rows, arguments
+    def __init__(self, arguments: tuple, rows: Any):
+        # Pickle would take all of the tensor along that one is a part of.
+        self.arguments = tuple(part.clone() if isinstance(part, torch.Tensor) else part for part in arguments)
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What functions of rows are given beside them, on the workers: one future for each chunk."""
+
+    facts: list[Any]
 
 
 @dataclass(frozen=True)
@@ -282,12 +309,13 @@ class _Failure:
         return type(self.error)(f"{where}: {self.error}") if type(self.error) in (ValueError, TypeError) else self.error
 
 
-def _answer(question: _Question, chunk: Any, facts: _Facts) -> Any:
+def _answer(question: _Question, chunk: Any, *facts: _Facts) -> Any:
     """What a function gives of the rows of a chunk. It runs on a worker."""
     try:
         function = deepcopy(question.function)  # where workers are threads, they share it, and models remember things
         with torch.no_grad():
-            return function(question.reading(chunk, facts.rows), *facts.arguments)
+            arguments = (argument for some in facts for argument in some.arguments)
+            return function(question.reading(chunk, facts[0].rows), *arguments)
     except Exception as error:
         return _Failure(error)
 
@@ -329,8 +357,3 @@ def _dtype_of_all(dtypes: set[np.dtype]) -> np.dtype:
     except TypeError:
         names = ", ".join(sorted(map(str, dtypes)))
         raise ValueError(f"X has chunks of types that do not go together: {names}. Pass a table of numbers.") from None
-
-
-def _owned(values: tuple) -> tuple:
-    """The same values, with tensors of their own: pickle would take all of the tensor along that one is a part of."""
-    return tuple(value.clone() if isinstance(value, torch.Tensor) else value for value in values)

@@ -27,14 +27,14 @@ def mapped(X: Any, function: Callable[..., T], *by_row: Any) -> list[tuple[Any, 
     ``by_row`` are arrays or tensors (N, ...), or None, of which the function is given those of its rows.
     """
     if isinstance(X, DistributedTable):
-        return X.mapped(function, _of_rows(by_row))
+        return X.mapped(function, of_rows(by_row))
     return [(slice(0, X.shape[0]), function(X, *by_row))]
 
 
 def summed(X: Any, function: Callable[..., T], *by_row: Any, add: Callable[[T, T], T] = operator.add) -> T:
     """The sum over parts of a table of what a function gives: see :func:`mapped`."""
     if isinstance(X, DistributedTable):
-        return X.summed(function, _of_rows(by_row), add)
+        return X.summed(function, of_rows(by_row), add=add)
     return function(X, *by_row)
 
 
@@ -74,5 +74,6 @@ def added(one: tuple, other: tuple) -> tuple:
     return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
-def _of_rows(by_row: tuple) -> Callable[[Any], tuple]:
+def of_rows(by_row: tuple) -> Callable[[Any], tuple]:
+    """From the numbers of some rows to what arrays (N, ...), or None, have of them."""
     return lambda index: tuple(None if values is None else values[index] for values in by_row)

@@ -21,9 +21,9 @@ from torch import Tensor
 from ..nn.linear_tables import LinearTables
 from ..nn.row_context import EMPTY, RowContext
 from ..nn.rows import DenseRows, mass_of, weighted_zero
-from .distributed import DistributedTable
+from .distributed import DistributedTable, Placed
 from .extremes import Extremes
-from .passes import joined
+from .passes import joined, of_rows
 from .stored import StoredTable, is_sparse, some_rows
 from .units import Bounds
 
@@ -335,14 +335,16 @@ class RowSource:
         *by_row : arrays or tensors (N, ...), or None
         """
         if self.is_distributed:
-            return cast(DistributedTable, self.table).mapped(self._of_part(function), self._carried_by(by_row))
+            return cast(DistributedTable, self.table).mapped(self._of_part(function), of_rows(by_row), self._placed)
         with torch.no_grad():
             return [(slice(0, len(self)), function(self, *by_row))]
 
     def summed(self, function: Callable[..., T], *by_row: Any, add: Callable[[T, T], T] = operator.add) -> T:
         """The sum over parts of the rows of what a function gives: see :meth:`mapped`."""
         if self.is_distributed:
-            return cast(DistributedTable, self.table).summed(self._of_part(function), self._carried_by(by_row), add)
+            return cast(DistributedTable, self.table).summed(
+                self._of_part(function), of_rows(by_row), self._placed, add
+            )
         with torch.no_grad():
             return function(self, *by_row)
 
@@ -355,12 +357,14 @@ class RowSource:
         bare = replace(self, table=np.empty((0, 0)), context=EMPTY, design=None)
         return partial(_of_source_of_part, bare, function)
 
-    def _carried_by(self, by_row: tuple) -> Callable[[Any], tuple]:
-        def carried(index: Any) -> tuple:
-            design = None if self.design is None else self.design[index]
-            return self.context.take(index), design, *(None if values is None else values[index] for values in by_row)
+    @cached_property
+    def _placed(self) -> Placed:
+        """What rows carry beside their entries, with the rows on the workers: passes over them do not send it again."""
 
-        return carried
+        def carried(index: Any) -> tuple:
+            return self.context.take(index), None if self.design is None else self.design[index]
+
+        return cast(DistributedTable, self.table).placed(carried)
 
     def in_memory(self) -> RowSource:
         """The source with its table held in memory: for tables of which that can be held."""

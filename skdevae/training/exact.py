@@ -7,8 +7,10 @@ from copy import deepcopy
 from dataclasses import replace
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
+from .._warnings import warn_user
 from ..nn.binned_columns import N_BINS, in_bins
 from ..nn.latent_grid import LatentGrid, all_positions_are_known
 from ..nn.likelihoods import ColumnSummary
@@ -95,11 +97,19 @@ def fit_exact(
             module.load_state_dict(fresh)
             fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
         if fit.lower_bound < before and not fit.interrupted:
-            raise ValueError(
-                f"Training ended at a bound of {fit.lower_bound:.4g} nats a sample, below the {before:.4g} that it "
-                f"began with: steps of learning_rate={settings.learning_rate} are too large. {ADVICE}"
-            )
+            _complain_of_steps(fit.lower_bound, before, settings.learning_rate)
         return fit
+
+
+def _complain_of_steps(after: float, before: float, learning_rate: float | None) -> None:
+    """Say that training has made a model worse: it raises where single precision, in which models are kept, is left."""
+    message = (
+        f"Training ended at a bound of {after:.4g} nats a sample, below the {before:.4g} that it began with: steps of "
+        f"learning_rate={learning_rate} are too large for so many epochs. {ADVICE}"
+    )
+    if abs(after) > torch.finfo(torch.float32).max:
+        raise ValueError(message)
+    warn_user(message, ConvergenceWarning)
 
 
 @torch.no_grad()

@@ -136,7 +136,7 @@ def test_a_stream_takes_tables_of_dask():
 
 @pytest.fixture(scope="module")
 def client():
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         yield client
 
 
@@ -156,9 +156,10 @@ def test_a_worker_that_is_killed_loses_nothing(client):
         os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
 
     model = axis().set_params(max_epochs=12)
-    there = clone(model).set_params(callbacks=[At(5, kill)]).fit(in_chunks(GAPS, 60).persist())
-    assert_same(there, model.fit(GAPS))
-    client.wait_for_workers(2)
+    there = clone(model).set_params(callbacks=[At(5, kill)])
+    there.fit(in_chunks(GAPS, 60).persist(), sample_weight=WEIGHTS)  # which are on the workers, too
+    assert_same(there, model.fit(GAPS, sample_weight=WEIGHTS))
+    client.wait_for_workers(1, timeout=60)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to signal")

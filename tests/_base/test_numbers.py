@@ -26,7 +26,7 @@ def test_numbers_of_numpy_are_numbers(name):
         "n_iter_no_change": 2,
     }
     chosen = {parameter: value for parameter, value in chosen.items() if parameter in parameters_of(name)}
-    real = {"learning_rate": 0.5, "tol": 0.25, "noise_floor": 0.125}
+    real = {"learning_rate": 0.125, "tol": 0.25, "noise_floor": 0.125}
     expected = own.set_params(**chosen, **real).fit(X)
     got = EstimatorRecipe(name).build()
     got.set_params(**numbers(np.int64, **chosen), **numbers(np.float32, **real)).fit(X)
