@@ -70,9 +70,20 @@ def _rows(likelihood="gaussian", *, missing=False, sized=False, weight=None, com
     return DenseRows(values, observed, RowContext(weight=relative, log_size=log_size, component=component))
 
 
+class Learning(torch.nn.Module):
+    """The objective with the representations of all samples, of which a batch brings its own."""
+
+    def __init__(self, model, representations):
+        super().__init__()
+        self.objective, self.representations = RepresentationLearning(model), representations
+
+    def forward(self, rows, index, noise):
+        return self.objective(rows, *self.representations.of_rows(index), noise)
+
+
 def _learning(model, *, variational=False):
     representations = Representations(_normal(N, Q, seed=3), _normal(N, Q, seed=4, spread=0.4) if variational else None)
-    return RepresentationLearning(model, representations)
+    return Learning(model, representations)
 
 
 def _weights():
