@@ -192,7 +192,7 @@ def test_gradients_reach_everything_and_are_right(k, covariance_type, variationa
     loss().backward()
     learned = [parameter for parameter in learning.parameters() if parameter.requires_grad]
     untouched = [name for name, parameter in learning.named_parameters() if not parameter.requires_grad]
-    assert untouched == (["model.mixture.log_sds"] if covariance_type == "fixed" else [])
+    assert untouched == (["objective.model.mixture.log_sds"] if covariance_type == "fixed" else [])
     one_weight = k == 1
     for name, parameter in learning.named_parameters():
         if parameter.requires_grad and not (one_weight and name.endswith("logits")):
