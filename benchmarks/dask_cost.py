@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class EStep:
     module_bytes : float
         Of the model's parameters.
     row_bytes : float
-        What travels with each row in every pass: its size factor, its weight.
+        What travels with each row once: its size factor, its weight.
     n_chunks, n_workers : int
     """
 
@@ -114,8 +114,13 @@ class EStep:
 
     @property
     def sent_by_client_and_scheduler(self) -> float:
-        """The question and what goes with rows, from client to scheduler to workers; the sum that comes back."""
-        return 2 * (self.question + self.n_rows * self.row_bytes) + self.answer
+        """The question, from client to scheduler to a worker; the sum that comes back."""
+        return 2 * self.question + self.answer
+
+    @property
+    def sent_with_rows(self) -> float:
+        """What goes with rows, from client to scheduler to workers, in the first pass."""
+        return 2 * self.n_rows * self.row_bytes
 
     @property
     def sent_by_workers(self) -> float:
@@ -245,11 +250,10 @@ def extrapolated(step: EStep, found: dict[str, float], bytes_an_entry: float) ->
     """One pass and one fit of a large sparse table."""
     compute = step.flops / step.n_workers / found["sparse: Gflop/s of an E-step"] / 1e9
     scheduler = (found["Dask: ms a pass"] + step.n_chunks * found["Dask: ms a chunk"]) / 1e3
-    with_rows = 2 * step.n_rows * step.row_bytes / NETWORK
     with_question = (2 + math.log2(step.n_workers)) * step.question / NETWORK
     answers = (step.sent_by_workers / step.n_workers + 2 * step.answer) / NETWORK
     m_step = found["M-step: CPU-s"] * step.n_features / WIDTH
-    a_pass = compute + scheduler + with_rows + with_question + answers + m_step
+    a_pass = compute + scheduler + with_question + answers + m_step
     stored = step.n_stored * bytes_an_entry
     return [
         {"what": "entries of the table, billions", "value": step.n_stored / 1e9},
@@ -259,14 +263,14 @@ def extrapolated(step: EStep, found: dict[str, float], bytes_an_entry: float) ->
         {"what": "an E-step: Tflop", "value": step.flops / 1e12},
         {"what": "   computing, s", "value": compute},
         {"what": "   Dask's scheduling, s", "value": scheduler},
-        {"what": "   size factors to the workers, GB", "value": 2 * step.n_rows * step.row_bytes / 1e9},
-        {"what": "      s", "value": with_rows},
         {"what": "   coefficients to the workers, GB", "value": (step.n_workers + 1) * step.question / 1e9},
         {"what": "      s", "value": with_question},
         {"what": "   sums of chunks, GB", "value": (step.n_chunks + step.n_sums) * step.answer / 1e9},
         {"what": "      s", "value": answers},
         {"what": "M-step on the client, s", "value": m_step},
         {"what": "a pass, s", "value": a_pass},
+        {"what": "size factors to the workers, once, GB", "value": step.sent_with_rows / 1e9},
+        {"what": "      s", "value": step.sent_with_rows / NETWORK},
         {"what": f"{LARGE_EPOCHS} passes, min", "value": LARGE_EPOCHS * a_pass / 60},
         {"what": "a fit, min", "value": (LARGE_EPOCHS + OTHER_PASSES) * a_pass / 60},
         {"what": "client: memory, GB", "value": step.n_rows * found["client: bytes a row"] / 1e9},
@@ -310,9 +314,6 @@ def main() -> None:
     print("\ncomputed")
     rows = extrapolated(step, found, bytes_an_entry)
     print_table([{"what": row["what"], "value": f"{row['value']:.4g}"} for row in rows])
-    print("\nthe same without size factors: a pass, s")
-    bare = extrapolated(replace(step, row_bytes=0.0), found, bytes_an_entry)
-    print(f"{next(row['value'] for row in bare if row['what'] == 'a pass, s'):.4g}")
 
 
 if __name__ == "__main__":

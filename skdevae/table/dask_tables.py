@@ -197,6 +197,13 @@ class DaskChunks:
                 f"Give them more, or cut X into smaller chunks. ({error})"
             ) from error
         dask = require_dask()
+        try:
+            dask.compute(dask.delayed(abs)(1))
+        except Exception as reason:
+            raise RuntimeError(
+                f"Dask can compute nothing at present ({type(reason).__name__}: {reason}). Is its client closed, or "
+                "asynchronous?"
+            ) from reason
         for number, chunk in enumerate(self.chunks):
             try:
                 dask.compute(dask.delayed(_shape_of)(chunk))

@@ -263,6 +263,17 @@ def test_errors_say_which_chunk_and_what_to_do(what):
         DeVAETransformer().fit(make())
 
 
+def test_no_chunk_is_blamed_where_dask_itself_does_not_work():
+    def broken(*_, **__):
+        raise OSError("no connection")
+
+    with (
+        dask.config.set(scheduler=broken),
+        pytest.raises(RuntimeError, match=r"Dask can compute nothing at present \(OSError: no connection\)"),
+    ):
+        DeVAETransformer().fit(da.from_array(DENSE, chunks=(17, -1)))
+
+
 def test_what_counts_as_a_table_of_dask():
     assert is_dask_table(da.ones((2, 2)))
     assert is_dask_table([dask.delayed(DENSE)])
