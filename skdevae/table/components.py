@@ -104,6 +104,8 @@ class _NormalizedTable:
 
     def held(self) -> _NormalizedTable:
         """The same with its rows held in memory, for tables of which these can be, and what is slow to make of them."""
+        if self._source.is_distributed and self._source.n_stored > _SAMPLED_ENTRIES:
+            return self  # its passes run on workers
         source = self._source.in_memory() if self._source.is_stored else self._source
         held = _NormalizedTable(source, self._counts, self.size, self.mean)
         if self._counts and source.n_stored <= _SAMPLED_ENTRIES:
@@ -218,7 +220,9 @@ def principal_projection(source: RowSource, counts: bool, n_components: int) -> 
     """
     table = _NormalizedTable(source, counts)
     n_components = min(n_components, source.n_features)
-    share = source.n_stored / _SAMPLED_ENTRIES if source.is_stored else 1.0
+    # A distributed table is read as a table in memory is, so that a fit ends at the same curves.
+    is_sampled = source.is_stored and not source.is_distributed
+    share = source.n_stored / _SAMPLED_ENTRIES if is_sampled else 1.0
     if share <= 1:
         directions = _leading_directions(table.held(), n_components)
     else:

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdevae import DeVAETransformer
-from skdevae.table import passes
+from skdevae.table import components, passes
 from skdevae.table.dask_tables import is_dask, is_dask_table
 from skdevae.table.distributed import DistributedTable
 from skdevae.table.extremes import Extremes
+from skdevae.table.source import RowSource
 
 N, D = 61, 5
 DENSE = np.random.default_rng(0).normal(size=(N, D))
@@ -261,6 +263,16 @@ def test_errors_say_which_chunk_and_what_to_do(what):
     make, message = WRONG[what]
     with pytest.raises(ValueError, match=message):
         DeVAETransformer().fit(make())
+
+
+def test_components_of_a_large_table_are_those_of_one_in_memory(monkeypatch):
+    """Of tables on disk they are looked for in a sample of the rows, where these are large."""
+    monkeypatch.setattr(components, "_SAMPLED_ENTRIES", 500)
+    X = np.random.default_rng(3).normal(size=(N, 70)) * np.linspace(2, 1, 70)  # too wide to form covariances
+    like = torch.zeros((), dtype=torch.float64)
+    tables = (DistributedTable.of_dask(da.from_array(X, chunks=(17, -1))), X)
+    there, here = (components.principal_components(RowSource(X, None, None, like), False, 2) for X in tables)
+    assert_allclose(there, here, atol=1e-9)
 
 
 def test_no_chunk_is_blamed_where_dask_itself_does_not_work():
