@@ -20,7 +20,7 @@ def training_dtype(X: Values, counts: bool, *, on_grid: bool = False) -> torch.d
     """The dtype in which models are trained on a table.
 
     Models whose latent is on a grid are trained in double precision. A fit is hundreds of steps, of which each starts
-    where the last has ended, so rounding grows: from 1e-7 to 1e-4 of a curve in single precision, and from 1e-16 to
+    where the last has ended, so rounding grows: from 1e-7 to 5e-4 of a curve in single precision, and from 1e-16 to
     1e-11 in double precision. Then nobody sees how a table is cut into chunks, in which order its rows come, or how
     many machines have added them up. It costs a tenth of the time on small tables, and almost half on large ones.
 
