@@ -17,6 +17,7 @@ from .._warnings import warn_user
 from ..nn.binned_columns import N_BINS
 from ..nn.models import ExactModel, build_model
 from ..nn.row_context import RowContext
+from ..table.precision import training_dtype
 from ..table.source import RowSource
 from ..table.table import Table
 from ..table.validation import check_rows, first_columns
@@ -168,7 +169,8 @@ class StreamingMixin(LevelCurvesMixin):
         if is_first:
             self._warn_of_first_table(n_rows)
         self.n_samples_seen_ = self.n_samples_seen_ + n_rows
-        source = table.source(torch.zeros((), dtype=torch.float64, device=resolve_device(self.device)))
+        dtype = training_dtype(table.values, self._is_count_model(), on_grid=True)
+        source = table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         module = self._module_in_training(source)
         with fitting_threads(self._gains_from_threads(source)):
             if is_first:

@@ -91,7 +91,9 @@ def exact_posterior(
     """
     if source.is_distributed:
         posterior = LatentPosterior.empty(len(source), model.n_components, source.like)
-        for index, found in source.mapped(partial(_exact_posterior, model, tables, credible_level)):
+        for index, found in source.mapped(
+            partial(exact_posterior, model, tables=tables, credible_level=credible_level)
+        ):
             posterior.put_(index, found)
         return posterior
     if not equals_share_a_grid(model, source):  # strata come one after another, however many there are
@@ -103,12 +105,6 @@ def exact_posterior(
         return _posterior_by_strata(model, source, tables, credible_level)
     lattice = Lattice(tables, model.z_max, model.n_components, source.n_features, source.like)
     return _posterior_on(lattice, model, source, credible_level)
-
-
-def _exact_posterior(
-    model: GenerativeModel, tables: Callable[[Tensor], LinearTables], credible_level: float | None, source: RowSource
-) -> LatentPosterior:
-    return exact_posterior(model, source, tables, credible_level)
 
 
 @torch.no_grad()

@@ -120,11 +120,7 @@ class _NormalizedTable:
 
     def covariance_times(self, directions: np.ndarray) -> np.ndarray:
         """Centred cross-products, divided by N, times directions (D,) or (D, C)."""
-        if self._source.is_distributed:
-            products = partial(_NormalizedTable._products_times, directions=directions)
-            total = self._source.summed(self._asking(products))
-        else:
-            total = self._products_times(directions)
+        total = self._summed(partial(_NormalizedTable._products_times, directions=directions))
         explained = np.multiply.outer(self.mean, self.mean @ directions)
         if self.regression is not None:
             effects, covariance = self.regression.effects, self.regression.covariance
@@ -138,9 +134,13 @@ class _NormalizedTable:
 
     def _products_with(self, numbers: np.ndarray) -> np.ndarray:
         """Sums of the products of every column with numbers (N, C) of the rows: (D, C)."""
-        if self._source.is_distributed:
-            return self._source.summed(self._asking(_NormalizedTable._products_with), numbers)
         return sum(block.T @ numbers[index] for index, block in self._filled_blocks())
+
+    def _summed(self, function: Callable, *by_row: Any) -> Any:
+        """The sum over parts of the rows of what a function gives of their normalised tables."""
+        if self._source.is_distributed:
+            return self._source.summed(self._asking(function), *by_row)
+        return function(self, *by_row)
 
     def _asking(self, function: Callable) -> Callable:
         """A function of a normalised table as one of a source of some of its rows."""
@@ -149,7 +149,7 @@ class _NormalizedTable:
     @cached_property
     def regression(self) -> Regression | None:
         """That of every column on the rows' covariates."""
-        return regression_on_covariates(self._source, self._products_with)
+        return regression_on_covariates(self._source, partial(self._summed, _NormalizedTable._products_with))
 
 
 def _of_normalized(

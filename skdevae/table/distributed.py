@@ -22,7 +22,7 @@ import torch
 
 from .canonical import canonical_counts
 from .dask_tables import ChunkShape, DaskChunks, common_dtype, is_dask_table, require_dask, shield_workers
-from .stored import Pieces, StoredTable, as_floats, without_mask
+from .stored import Pieces, StoredTable, as_floats, looked_at, without_mask
 
 T = TypeVar("T")
 
@@ -107,20 +107,20 @@ class DaskStorage:
         """See :class:`~skdevae.table.storage.Storage`."""
         delayed = require_dask().delayed
         wanted = [
-            delayed(some_rows_of_chunk)(self.chunks.chunks[number], slice(begin, end), self.columns)
-            for number, begin, end in self._overlaps(start, stop)
+            delayed(some_rows_of_chunk)(self.chunks.chunks[number], rows, self.columns)
+            for number, _, rows in self.between(start, stop)
         ]
         blocks = self.chunks.computed(wanted)
         if len(blocks) == 1:
             return blocks[0]
         return sp.vstack(blocks, format="csr") if self.is_sparse else np.concatenate(blocks)
 
-    def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Number of each chunk with some of the rows, and where these begin and end in it."""
-        for number in range(len(self.chunks)):
-            first, end = int(self.starts[number]), int(self.starts[number + 1])
-            if max(start, first) < min(stop, end):
-                yield number, max(start, first) - first, min(stop, end) - first
+    def between(self, start: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
+        """Number of every chunk with rows between two; where they stand among these, and in the chunk."""
+        for number, (first, end) in enumerate(pairwise(self.starts.tolist())):
+            begin, last = max(start, first), min(stop, end)
+            if begin < last:
+                yield number, slice(begin - start, last - start), slice(begin - first, last - first)
 
 
 class DistributedTable(StoredTable):
@@ -163,13 +163,13 @@ class DistributedTable(StoredTable):
     def check(self, check: Callable[[Any, int], None]) -> None:
         """See :class:`~skdevae.table.stored.StoredTable`. Rows are looked at where they are."""
         is_canonical = True
-        for index, outcome in self._outcomes(_checked, lambda index: (check, index.start), is_checked=False):
+        for index, outcome in self._outcomes(looked_at, lambda index: (check, index.start), is_checked=False):
             if isinstance(outcome, _Failure):
                 number = int(np.searchsorted(self._storage.starts, index.start, side="right")) - 1
                 raise outcome.of_chunk(f"chunk {number} of X (rows {index.start} to {index.stop - 1})")
             lengths, canonical = outcome
             is_canonical &= canonical
-            if self.is_sparse:
+            if lengths is not None:
                 self._pieces.row_lengths[index] = lengths
         self._pieces.is_canonical = is_canonical
 
@@ -242,10 +242,7 @@ class DistributedTable(StoredTable):
         """Number of every chunk of which the table has rows; their numbers in the table, and in the chunk."""
         starts, rows = self._storage.starts, self._rows
         if isinstance(rows, slice):
-            for number, (first, end) in enumerate(pairwise(starts.tolist())):
-                start, stop = max(rows.start, first), min(rows.stop, end)
-                if start < stop:
-                    yield number, slice(start - rows.start, stop - rows.start), slice(start - first, stop - first)
+            yield from self._storage.between(rows.start, rows.stop)
             return
         holder = np.searchsorted(starts, rows, side="right") - 1
         order = np.argsort(holder, kind="stable")
@@ -318,16 +315,6 @@ def _answer(question: _Question, chunk: Any, *facts: _Facts) -> Any:
             return function(question.reading(chunk, facts[0].rows), *arguments)
     except Exception as error:
         return _Failure(error)
-
-
-def _checked(rows: Any, check: Callable[[Any, int], None], first_row: int) -> tuple[Any, bool]:
-    """Look at rows: how many entries each has stored, and whether they were in canonical format."""
-    if not sp.issparse(rows):
-        check(rows, first_row)
-        return None, True
-    block = canonical_counts(rows, first_row)
-    check(block, first_row)
-    return np.diff(block.indptr), bool(rows.has_canonical_format) and block.nnz == rows.nnz
 
 
 def _sum_of(add: Callable[[T, T], T], parts: list[T | _Failure]) -> T | _Failure:

@@ -179,13 +179,10 @@ class Pieces:
         is_canonical = True
         for number in range(len(self)):
             start, stop = self._ends(number)
-            stored = self._as_floats(self.storage.read(start, stop))
-            block = stored
-            if self.storage.is_sparse:
-                block = canonical_counts(stored, start)
-                is_canonical &= bool(stored.has_canonical_format) and block.nnz == stored.nnz
-                self.row_lengths[start:stop] = np.diff(block.indptr)
-            check(block, start)
+            lengths, canonical = looked_at(self._as_floats(self.storage.read(start, stop)), check, start)
+            is_canonical &= canonical
+            if lengths is not None:
+                self.row_lengths[start:stop] = lengths
         self.is_canonical = is_canonical
 
     def between(self, start: int, stop: int) -> Any:
@@ -263,6 +260,19 @@ class Pieces:
 
     def _as_floats(self, block: Any) -> Any:
         return as_floats(block, self.dtype)
+
+
+def looked_at(rows: Any, check: Callable[[Any, int], None], first_row: int) -> tuple[np.ndarray | None, bool]:
+    """Let a function look at rows as validation leaves them, and at the number of the first of them.
+
+    What comes back is how many entries each row has stored, of sparse ones, and whether they were in canonical format.
+    """
+    if not sp.issparse(rows):
+        check(rows, first_row)
+        return None, True
+    block = canonical_counts(rows, first_row)
+    check(block, first_row)
+    return np.diff(block.indptr), bool(rows.has_canonical_format) and block.nnz == rows.nnz
 
 
 def as_floats(block: Any, dtype: np.dtype) -> Any:

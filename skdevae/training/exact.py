@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 
 from .._warnings import warn_user
 from ..nn.binned_columns import N_BINS, in_bins
-from ..nn.latent_grid import LatentGrid, all_positions_are_known
+from ..nn.latent_grid import GridStatistics, LatentGrid, all_positions_are_known
 from ..nn.likelihoods import ColumnSummary
 from ..nn.models import ExactModel
 from ..nn.strata import repeated_over_strata, summed_over_strata
@@ -90,7 +90,7 @@ def fit_exact(
         hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
         fresh = deepcopy(module.state_dict())
         # The user's own learning rate may be too large for training to get anywhere.
-        before = -math.inf if settings.learning_rate is None else _bound(module, source, summary, grid)
+        before = -math.inf if settings.learning_rate is None else _bound(module, source, summary, grid)[0]
         fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
         if not fit.has_axis and hottest > 1 and not fit.interrupted:
             # Heat may have dissolved what little there is.
@@ -113,10 +113,12 @@ def _complain_of_steps(after: float, before: float, learning_rate: float | None)
 
 
 @torch.no_grad()
-def _bound(module: ExactModel, source: RowSource, summary: ColumnSummary, grid: LatentGrid) -> float:
-    """The bound of a module on the rows of a source, in nats a row."""
+def _bound(
+    module: ExactModel, source: RowSource, summary: ColumnSummary, grid: LatentGrid
+) -> tuple[float, GridStatistics]:
+    """The bound of a module on the rows of a source, in nats a row, and the sums that it is made of."""
     statistics = expected_statistics(module, source, grid)
-    return -float(module(statistics, summary_less_effects(summary, module, source), grid).total)
+    return -float(module(statistics, summary_less_effects(summary, module, source), grid).total), statistics
 
 
 def _train(
@@ -153,11 +155,10 @@ def _train(
             judge()
         else:
             module.update_clusters_(expected_statistics(module, source, grid), grid)
-        statistics = expected_statistics(module, source, grid)
-        terms = module(statistics, summary_less_effects(summary, module, source), grid)
+        bound, statistics = _bound(module, source, summary, grid)
         is_given = source.context.axis is not None
         has_axis = is_given or float(statistics.divergence) / statistics.n_rows > _LEAST_INFORMATION
-    return Fit(module, result.history, -float(terms.total), result.interrupted, has_axis)
+    return Fit(module, result.history, bound, result.interrupted, has_axis)
 
 
 @torch.no_grad()
