@@ -34,6 +34,11 @@ BIN := $(VENV)/$(SCRIPTS)
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 RELEASE := $(VENV)/.installed-release
+# The site has an environment of its own: scanpy and anndata, which some pages call, ask for an older pandas.
+DOCS_VENV := .venv-docs
+DOCS_BIN := $(DOCS_VENV)/$(SCRIPTS)
+DOCS_DONE := $(DOCS_VENV)/.installed
+SITE := docs/_build/html
 LOWEST_DONE := $(LOWEST)/.installed-torch-$(TORCH)
 
 # $(call pip,VENV) installs into that environment.
@@ -48,10 +53,11 @@ supported = $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 
 INSTALL := $(call pip,$(VENV)) -c constraints.txt
 PYTEST := $(call pytest,$(VENV))
-DOCS := $(wildcard README.md docs/*.md)
+PAGES := $(shell find README.md docs -name '*.md' -not -path 'docs/_build/*' -not -path 'docs/auto_examples/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage portability portability-short lowest prerelease fuzz soak gpu doctest docs lint types build clean
+.PHONY: help demo test scverse coverage portability portability-short lowest prerelease fuzz soak gpu doctest
+.PHONY: docs docs-doctest docs-build docs-browser docs-serve lint types build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -94,8 +100,24 @@ gpu: $(DEV) ## compare a GPU with the CPU: tests of devices, results and times; 
 doctest: $(DEV) ## run the package's doctests alone
 	$(PYTEST) skdevae
 
-docs: $(DEV) ## run the examples in README.md and docs/ (pytest's status 5: there are none, which is no failure)
-	$(if $(DOCS),$(PYTEST) --doctest-glob='*.md' $(DOCS) || [ $$? -eq 5 ],@echo "no documents")
+docs: docs-doctest docs-build docs-browser ## build the site into docs/_build/html: its examples run, and a browser opens its pages
+
+docs-doctest: $(DOCS_DONE)
+	$(call pytest,$(DOCS_VENV)) -n $(WORKERS) --dist loadfile --doctest-glob='*.md' $(PAGES)
+
+# The gallery is run here, as many examples at a time as there are WORKERS. Pages that are up to date are not built again.
+docs-build: $(DOCS_DONE)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg SKDEVAE_WORKERS=$(WORKERS) \
+	  $(DOCS_BIN)/python -m sphinx -W --keep-going -b html docs $(SITE)
+
+docs-browser: $(DOCS_DONE)
+	SKDEVAE_SITE=$(SITE) $(call pytest,$(DOCS_VENV)) tests/site
+
+docs-serve: docs-build ## build the site and show it at http://localhost:8000
+	$(DOCS_BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000
+
+scverse: $(DOCS_DONE) ## run the tests of AnnData, with scanpy
+	$(call pytest,$(DOCS_VENV)) -n $(WORKERS) tests/scverse skdevae/scverse
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/python -m ruff check
@@ -111,7 +133,7 @@ build: $(RELEASE) ## build the source archive and the wheel into dist/, and chec
 	$(BIN)/python tools/check_dist.py --tag '$(TAG)'
 
 clean: ## remove caches, build products and figures, but no virtual environment
-	rm -rf build dist figures htmlcov .coverage *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist figures docs/_build docs/auto_examples docs/api/generated docs/api/backreferences htmlcov .coverage *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -127,6 +149,13 @@ $(DEV): pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call torch,$(VENV))
 	$(INSTALL) -e '.[dev]'
 	touch $(DEMO) $@
+
+$(DOCS_DONE): pyproject.toml constraints.txt
+	@$(call supported,$(PYTHON))
+	$(PYTHON) -m venv $(DOCS_VENV) || { rm -rf $(DOCS_VENV); exit 1; }
+	$(call torch,$(DOCS_VENV))
+	$(call pip,$(DOCS_VENV)) -c constraints.txt -e '.[docs]'
+	touch $@
 
 $(RELEASE): pyproject.toml constraints.txt | $(DEV)
 	$(INSTALL) -e '.[release]'
