@@ -1,15 +1,17 @@
-"""The built site, opened in a browser: pages load without errors, pictures are there, and a telephone shows whole lines.
+"""The built site, opened in a browser: pages load without errors, pictures are there, and lines fit a telephone.
 
-``make docs`` builds the site and names its folder in SKDEVAE_SITE. Elsewhere these tests are skipped. Without a browser they
-are skipped, too, unless SKDEVAE_REQUIRE_BROWSER=1.
+``make docs`` builds the site and names its folder in SKDEVAE_SITE. Elsewhere these tests are skipped. Without a browser
+they are skipped, too, unless SKDEVAE_REQUIRE_BROWSER=1.
 """
 
 import os
 import shutil
 import threading
 from functools import partial
+from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -123,30 +125,35 @@ def test_search_finds(browser, address, word, page):
     assert complaints(browser) == []
 
 
+class _Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+def links_within(page: Path) -> list[str]:
+    """Links of a page to other files of the site."""
+    links = _Links()
+    links.feed(page.read_text(encoding="utf-8"))
+    outside = ("mailto:", "data:", "javascript:", "#")
+    return [link for link in links.found if "//" not in link and not link.startswith(outside)]
+
+
 def test_every_link_within_the_site_leads_somewhere():
     """Sphinx checks references. What is written as HTML or made by the gallery is checked here."""
-    from html.parser import HTMLParser
-
-    class Links(HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.found: list[str] = []
-
-        def handle_starttag(self, tag, attrs):
-            self.found += [value for name, value in attrs if name in ("href", "src") and value]
-
-    dead = []
-    for page in ROOT.rglob("*.html"):
-        links = Links()
-        links.feed(page.read_text(encoding="utf-8"))
-        for link in links.found:
-            target = link.split("#")[0].split("?")[0]
-            if target and "//" not in target and not target.startswith(("mailto:", "data:", "javascript:")):
-                if not (page.parent / target).resolve().exists():
-                    dead.append(f"{page.relative_to(ROOT)}: {link}")
+    dead = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in ROOT.rglob("*.html")
+        for link in links_within(page)
+        if not (page.parent / unquote(link.split("#")[0].split("?")[0])).exists()
+    ]
     assert dead == []
 
 
 def test_no_example_of_the_gallery_warns():
-    warned = [page.name for page in (ROOT / "auto_examples").glob("plot_*.html") if "Warning: " in page.read_text("utf-8")]
-    assert warned == []
+    stories = list((ROOT / "auto_examples").glob("plot_*.html"))
+    assert stories
+    assert [page.name for page in stories if "Warning: " in page.read_text(encoding="utf-8")] == []
