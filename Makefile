@@ -57,7 +57,7 @@ PAGES := $(shell find README.md docs -name '*.md' -not -path 'docs/_build/*' -no
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test scverse coverage portability portability-short lowest prerelease fuzz soak gpu doctest
-.PHONY: docs docs-doctest docs-build docs-browser docs-serve lint types build clean
+.PHONY: docs docs-doctest docs-build docs-browser docs-serve benchmark-page lint types build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -118,6 +118,9 @@ docs-serve: docs-build ## build the site and show it at http://localhost:8000
 
 scverse: $(DOCS_DONE) ## run the tests of AnnData, with scanpy
 	$(call pytest,$(DOCS_VENV)) -n $(WORKERS) tests/scverse skdevae/scverse
+
+benchmark-page: $(DEV) ## write docs/benchmarks.md from benchmarks/results, which benchmarks/record.py keeps
+	$(BIN)/python tools/benchmark_page.py
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/python -m ruff check
