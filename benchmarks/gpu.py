@@ -14,8 +14,6 @@ agreement  Every estimator is fitted on both devices, to small tables of every l
            "labels" is the share of equal labels.
 times      Seconds on both devices, synchronised, after a warm-up. An epoch is the fastest after the first. Most of what
            a fit of an embedding takes, with so few epochs, comes before and after them.
-
-The last table is for docs/benchmarks.md.
 """
 
 from __future__ import annotations

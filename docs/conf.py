@@ -90,6 +90,13 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"getting_started": [], "benchmarks": [], "architecture": [], "changelog": [], "contributing": []}
+html_sidebars = {
+    "getting_started": [],
+    "benchmarks": [],
+    "benchmarks_older": [],
+    "architecture": [],
+    "changelog": [],
+    "contributing": [],
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -22,16 +22,17 @@ HEAD = """\
 
 # Benchmarks
 
-Every figure here was printed by the command above it. `python benchmarks/record.py labels.py` runs a benchmark and keeps
-what it printed, and `make benchmark-page` writes this page. The words are those of the benchmarks' own docstrings.
-Seconds vary from run to run by a third and more; ratios less. Benchmarks that read `../shared/data` say so and stop where
-it is missing.
+Every figure here was printed by the command above it. `python benchmarks/record.py labels.py` runs a benchmark and
+keeps what it printed, and `make benchmark-page` writes this page. The words are those of the benchmarks' own
+docstrings. Seconds vary from run to run by a third and more; ratios less. Benchmarks that read `../shared/data` say so
+and stop where it is missing.
 
 Figures from before results were kept are on a [page of older figures](benchmarks_older.md).
 """
 
 
 def docstring(script: Path) -> str:
+    """What a benchmark says of itself."""
     return ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
 
 
@@ -50,6 +51,7 @@ def as_markdown(text: str) -> str:
 
 
 def cell(value: object) -> str:
+    """A value in a table: four digits."""
     if value is None or value != value:
         return ""
     if isinstance(value, float):
@@ -58,6 +60,7 @@ def cell(value: object) -> str:
 
 
 def as_table(table: dict) -> str:
+    """A recorded table in Markdown."""
     rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
     return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
 
@@ -65,11 +68,10 @@ def as_table(table: dict) -> str:
 def as_section(record: dict) -> str:
     """One run: the command, when and where it ran, and what it printed."""
     changes = " with changes that were not committed" if record["uncommitted changes"] else ""
-    where = (
-        f"{record['date']}, revision {record['revision']}{changes}; {record['processor']}, {record['cores']} cores, load "
-        f"before {record['load before']}; Python {record['python']}, torch {record['torch']}, scikit-learn "
-        f"{record['scikit-learn']}; {record['wall-s']} s, {record['CPU-s']} CPU-s."
-    )
+    machine = f"{record['processor']}, {record['cores']} cores, load before {record['load before']}"
+    versions = f"Python {record['python']}, torch {record['torch']}, scikit-learn {record['scikit-learn']}"
+    spent = f"{record['wall-s']} s, {record['CPU-s']} CPU-s"
+    where = f"{record['date']}, revision {record['revision']}{changes}; {machine}; {versions}; {spent}."
     printed = [
         as_table(item["table"]) if "table" in item else f"```text\n{item['text']}\n```" for item in record["printed"]
     ]
@@ -99,6 +101,7 @@ def page(root: Path = ROOT) -> str:
 
 
 def main() -> None:
+    """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     if not parser.parse_args().check:
