@@ -36,6 +36,7 @@ from ..table.conditioning import ConditioningColumns, covariate_table, without_r
 from ..table.covariates import Covariates
 from ..table.dask_tables import known_here
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
+from ..table.refused import check_not_sparse
 from ..table.size_factors import settled_size_factors
 from ..table.source import RowSource
 from ..table.stored import StoredTable, is_sparse
@@ -275,6 +276,8 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
                 validate_data(self, without_rows(X), reset=reset, skip_check_array=True)
             check_stored(X, likelihood, counts=counts, least_rows=least_rows, names=self._feature_names())
             return X, conditioning
+        if not counts:
+            check_not_sparse(X, likelihood)
         with named_entries(X), np.errstate(over="ignore"):  # what overflows is infinite, and found below
             if conditioning is None:
                 X = validate_data(self, X, reset=reset, **checks)

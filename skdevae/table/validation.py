@@ -19,6 +19,7 @@ import torch
 
 from .distributed import DistributedTable, stored_table_of
 from .passes import gathered
+from .refused import check_is_table, sparse_complaint
 from .stored import StoredTable, is_sparse, row_blocks, without_mask
 
 #: whole numbers above it are not exact in double precision
@@ -59,6 +60,7 @@ def as_plain_table(X: Any) -> Any:
     dense. A table that is not in memory becomes a :class:`StoredTable`. Dates, times and complex numbers are errors:
     NumPy would take dates for numbers without a word.
     """
+    check_is_table(X)
     stored = X if isinstance(X, StoredTable) else stored_table_of(X)
     if stored is not None:
         return _of_numbers(stored)
@@ -246,8 +248,8 @@ def check_stored(X: StoredTable, likelihood: str, *, counts: bool, least_rows: i
         raise ValueError(f"Found array with {n} {what}(s) (shape={X.shape}) while a minimum of {least} is required.")
     if X.is_sparse and not counts:
         raise TypeError(
-            f"Sparse data was passed, but likelihood={likelihood!r} needs dense data. Store the table as a dense "
-            "array, or choose a likelihood of counts."
+            f"{sparse_complaint(likelihood)} Otherwise store the table as a dense array, or read it into memory if a "
+            "dense array of it fits there."
         )
 
     dtypes = X.dtypes if isinstance(X, DistributedTable) else None
