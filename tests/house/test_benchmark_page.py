@@ -34,7 +34,7 @@ def test_tables_become_markdown():
         "columns": ["case", "error"],
         "rows": [["a | b", 0.000123456], ["none", None], ["not a number", float("nan")]],
     }
-    assert benchmark_page.as_table(table).splitlines() == [
+    assert benchmark_page.as_table({"columns": ["case", "error"], "rows": rows}).splitlines() == [
         "| case | error |",
         "| --- | --- |",
         "| a \\| b | 0.0001235 |",
