@@ -1,4 +1,4 @@
-"""LatentEstimator: what every fitted model answers, from latents and likelihoods to simulated tables."""
+"""LatentEstimator: a fit that is whole or not there at all, and how a fitted model reads tables."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
-from operator import attrgetter, methodcaller
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
-from torch import Tensor
 
-from .._sklearn import Interval, StrOptions, available_if, check_parameters, validate_params
+from .._sklearn import Interval, StrOptions, check_parameters
 from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
 from .._warnings import warn_user
-from ..inference import Inference, Placement, TrainingRange, inference_for, warn_of_rows_beyond
+from ..inference import Inference, inference_for
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
 from ..nn.models import GenerativeModel
-from ..nn.row_context import EMPTY, RowContext
+from ..nn.row_context import RowContext
 from ..table.canonical import canonical_counts
 from ..table.columns import Columns, find_columns
 from ..table.conditioning import ConditioningColumns, covariate_table, without_rows
@@ -38,8 +36,7 @@ from ..table.dask_tables import known_here
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.refused import check_not_sparse
 from ..table.size_factors import settled_size_factors
-from ..table.source import RowSource
-from ..table.stored import StoredTable, is_sparse
+from ..table.stored import StoredTable
 from ..table.table import Table, TableReader, Values
 from ..table.validation import (
     as_plain_table,
@@ -48,41 +45,12 @@ from ..table.validation import (
     check_single_precision,
     check_stored,
     named_entries,
-    rows_without_entries,
 )
-from ..table.weighted_rows import checked_weights
 from ..training.interrupts import Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
-from .adjusting import adjusted
-from .lazy_answers import answers_by_rows, averages_rows, fits_before
+from .answers import AnswersMixin
 from .persistence import restored, stored
-from .posterior import Posterior
-from .simulation import SimulationMixin, float64_like, require_density
-
-#: rows whose expected values are held at a time
-_ROWS = 1024
-
-
-class Query(NamedTuple):
-    """A user's table together with what answers questions about it."""
-
-    table: Table
-    source: RowSource
-    inference: Inference
-
-
-def in_finite_nats(table: Table, values: Tensor) -> np.ndarray:
-    """Log densities of the rows (N,) in the model's units, in the user's; a ValueError where one is no number."""
-    nats = table.in_user_nats(values)
-    lost = np.nonzero(~np.isfinite(nats))[0]
-    if len(lost):
-        raise ValueError(
-            f"The likelihood of {len(lost)} samples (the first is row {lost[0]}) is beyond what floating-point numbers "
-            "hold: they lie too far from all that the model was fitted to. Look for wrong units or errors in these "
-            "rows, or leave them out."
-        )
-    return nats
 
 
 def is_fitted_state(name: str) -> bool:
@@ -90,7 +58,7 @@ def is_fitted_state(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LatentEstimator(AnswersMixin, BaseEstimator):
     """Base of all estimators: a fit that is whole or not there at all, and the answers of a fitted model.
 
     Subclasses fill in :meth:`_fit`, which works on an estimator without fitted state, and may set attributes as it goes
@@ -117,14 +85,10 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     history_: History
     n_iter_: int
     n_features_in_: int
-    #: what the module was built from: plain values
-    _config_: dict[str, Any]
     #: how tables are read
     _reader_: TableReader
     #: fields of what says which columns of X condition the others; None where none do
     _conditioning_: dict[str, Any] | None
-    #: what the training rows were like, with a margin
-    _training_range_: TrainingRange
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(LIKELIHOODS.keys())],
@@ -377,263 +341,6 @@ class LatentEstimator(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     def _dtype_of(self, X: TableLike, **facts: Any) -> np.dtype:
         """The dtype in which a table is read; raises where its columns or facts do not suit the fitted model."""
         return self._read(X, **facts).values.dtype
-
-    def _for_inference(
-        self, X: TableLike, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
-    ) -> Query:
-        table = self._read(X, size_factors, covariates)
-        if not is_sparse(table.values):
-            empty = rows_without_entries(table.values)
-            if len(empty):
-                warn_user(
-                    f"{len(empty)} rows have no observed entry (the first is row {empty[0]}): their latent is the "
-                    "prior's."
-                )
-            self._reader_.units.check_reach(table.values, self._feature_names())
-        inference = self._inference()
-        return Query(table, table.source(float64_like(inference.model)), inference)
-
-    @answers_by_rows(n_columns=attrgetter("_n_features_out"), names=methodcaller("get_feature_names_out"))
-    def transform(
-        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
-    ) -> np.ndarray:
-        """Posterior mean of the latent.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`fit`; a row without any observed entry gets the prior's mean, with a warning.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            In units of a standard normal prior's standard deviation; other priors have units of their own. A table of
-            Dask has a lazy answer: an array of Dask in the same blocks of rows, or a data frame by :meth:`set_output`.
-
-        Warns
-        -----
-        UserWarning
-            With the count and the first of rows beyond the range of the training samples: their latents lie farther
-            out than both these samples' and ``z_max``, or the model describes them worse than any of these samples. A
-            margin, which the training samples set, lets rows like these pass.
-        """
-        table, source, inference = self._for_inference(X, size_factors, covariates)
-        placement = inference.placed(source)
-        self._beyond_training(inference, source, placement)
-        return table.in_user_dtype(placement.position)
-
-    def _beyond_training(self, inference: Inference, source: RowSource, placement: Placement) -> np.ndarray:
-        """Which rows lie beyond the training range, (N,) of booleans; with a warning where there are any."""
-        beyond = self._training_range_.beyond(inference.model, source, placement)
-        warn_of_rows_beyond(beyond)
-        return beyond
-
-    @fits_before("transform")
-    def fit_transform(self, X: TableLike, y: Any = None, **facts: Any) -> np.ndarray:
-        """Fit the model, and return the latents of the samples.
-
-        Parameters
-        ----------
-        X, y
-            As for :meth:`fit`.
-        **facts
-            Passed on to :meth:`fit`, and those that :meth:`transform` takes to that.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            As :meth:`transform` gives them.
-        """
-        of_rows = {name: facts[name] for name in ("size_factors", "covariates") if name in facts}
-        return cast(Any, self).fit(X, y, **facts).transform(X, **of_rows)
-
-    @available_if(require_density)
-    @validate_params({"credible_level": [Interval(Real, 0, 1, closed="neither")]}, prefer_skip_nested_validation=True)
-    def posterior(
-        self,
-        X: TableLike,
-        *,
-        size_factors: ArrayLike | None = None,
-        covariates: CovariatesLike = None,
-        credible_level: float = 0.95,
-    ) -> Posterior:
-        """Posterior of the latent: mean, standard deviation and central credible interval of every sample.
-
-        It is conditional on the fitted curves: it takes them for the true ones.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-        credible_level : float, default=0.95
-            Posterior probability of the interval from ``lower`` to ``upper``.
-
-        Returns
-        -------
-        posterior : Posterior
-            With ``mean``, ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
-            ``beyond_training``, which marks the rows that :meth:`transform` warns of. ``pd.DataFrame(posterior)`` is
-            a table of them all, with the index of X. Exact for ``inference="exact"``, and for models with an encoder
-            that have one component, a standard normal prior and, but for ``"poisson"`` and for ``"nb"`` along an axis,
-            no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it,
-            where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
-            theirs is estimated from weighted draws, as in :meth:`score_samples`.
-        """
-        table, source, inference = self._for_inference(X, size_factors, covariates)
-        fields, placement = inference.placed_posterior(source, credible_level)
-        beyond = self._beyond_training(inference, source, placement)
-        mean, sd, lower, upper = (table.in_user_dtype(field) for field in fields)
-        return Posterior(mean, sd, lower, upper, beyond)
-
-    @available_if(require_density)
-    @answers_by_rows(dtype=np.float64)
-    def score_samples(
-        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
-    ) -> np.ndarray:
-        """Log-likelihood of every sample, integrated over the latent.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`. Missing entries are integrated out.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,)
-            log p(x) in nats, in the units of X. Where the model has size factors, it is that of the counts given the
-            size factors: it compares with models of the same size factors alone, and with ``"sum"``, whose size factors
-            know of the counts, it does not add up to one over all x.
-            With exact inference it is an integral on a grid, accurate to 1e-4. So it is for models with an encoder and
-            one component, if they have a standard normal prior, and rows share a grid: with size factors they do with
-            ``"poisson"``, and with ``"nb"`` along an axis. Otherwise, and for posteriors too narrow for a grid of two
-            dimensions, it is estimated from quasi-random draws around each sample's posterior mode, always the same
-            ones. The estimate is a lower bound on average: too low by some hundredths of a nat where posteriors have
-            several modes, as under mixture priors. Where features choose between curves, each follows its most probable
-            one. A table of Dask has a lazy answer.
-        """
-        table, source, inference = self._for_inference(X, size_factors, covariates)
-        values, placement = inference.placed_log_evidence(source)
-        nats = in_finite_nats(table, values)
-        self._beyond_training(inference, source, placement)
-        return nats
-
-    @available_if(require_density)
-    @averages_rows
-    def score(
-        self,
-        X: TableLike,
-        y: Any = None,
-        *,
-        sample_weight: ArrayLike | None = None,
-        size_factors: ArrayLike | None = None,
-        covariates: CovariatesLike = None,
-    ) -> float:
-        """Mean of :meth:`score_samples`: held-out log-likelihood in nats per sample.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        y : ignored
-            Present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How much each sample counts in the mean. None means once.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-
-        Returns
-        -------
-        score : float
-            Higher is better, among models that are given the same size factors, if any. Of a table of Dask it is
-            computed at once, block by block; and so are :meth:`elbo` and :meth:`conditional_log_likelihood`.
-        """
-        values = self.score_samples(X, size_factors=size_factors, covariates=covariates)
-        return float(np.average(values, weights=checked_weights(sample_weight, values)))
-
-    @available_if(require_density)
-    @averages_rows
-    def elbo(self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None) -> float:
-        """Evidence lower bound of the data, in nats per sample, without the divergence of the feature clusters.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-
-        Returns
-        -------
-        elbo : float
-            Mean of ``E_q(z) E_q(w) log p(x | z, w) - KL(q(z | x) || p(z))``, with q(z | x) the encoder's for
-            ``inference="amortized"`` and the optimal one for ``inference="exact"``.
-        """
-        table, source, inference = self._for_inference(X, size_factors, covariates)
-        return float(in_finite_nats(table, inference.bound(source)).mean())
-
-    @averages_rows
-    def conditional_log_likelihood(
-        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
-    ) -> float:
-        """log p(x | z) at the posterior mean of z, in nats per sample: the BasisDeVAE paper's predictive likelihood.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-
-        Returns
-        -------
-        log_likelihood : float
-            Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
-        """
-        table, source, inference = self._for_inference(X, size_factors, covariates)
-        values = inference.conditional_log_likelihood(source, inference.mean(source))
-        return float(in_finite_nats(table, values).mean())
-
-    @answers_by_rows(n_columns=lambda estimator: len(estimator.modelled_columns_), may_be_sparse=True)
-    def adjust(
-        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
-    ) -> Values:
-        """The table as if all samples had the median size and average covariates.
-
-        Rows are then comparable with each other and with :meth:`trajectories`.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
-            As for :meth:`transform`.
-        size_factors, covariates
-            As for :meth:`fit`, of the rows of X.
-
-        Returns
-        -------
-        X_adjusted : ndarray or sparse array of shape (n_samples, n_modelled)
-            Without the columns that condition. Two values are expected at the latent of each sample: one for its own
-            size and covariates, one for a median size and average covariates. Counts are multiplied by the ratio of
-            the second to the first, and to measurements their difference is added. Zeros and ones
-            (``likelihood="bernoulli"``) stay as they are, and so does all else of a model without sizes and covariates.
-            A table of Dask has a lazy answer.
-        """
-        table, source, inference = self._for_inference(X, size_factors, covariates)
-        context, likelihood = table.context, LIKELIHOODS[self._config_["likelihood"]["name"]]
-        is_binary = likelihood.counts and not likelihood.has_log_link
-        if is_binary or (context.log_size is None and context.covariates is None):
-            return table.values[:].copy()
-        model, positions = inference.model, inference.mean(source)
-        expected = (
-            (rows, *(self._expected(model, positions[rows], other) for other in (context.take(rows), EMPTY)))
-            for rows in gen_batches(len(table), _ROWS)
-        )
-        return adjusted(table.values, expected, likelihood.counts)
 
     # ---- persistence ------------------------------------------------------------------------------------------------
 

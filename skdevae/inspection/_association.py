@@ -17,7 +17,7 @@ from scipy.stats import false_discovery_control
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from .._base.estimator import Query
+from .._base.answers import Query
 from .._base.fitting import LatentVariableModel
 from .._sklearn import Interval, StrOptions, validate_params
 from .._typing import CovariatesLike, RandomState, TableLike

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from .._base.estimator import Query
+from .._base.answers import Query
 from .._base.replicates import Replicates
 from .._sklearn import Interval, Options, validate_params
 from .._typing import CovariatesLike, RandomState

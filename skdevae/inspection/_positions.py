@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._base.estimator import LatentEstimator, Query
+from .._base.answers import Query
+from .._base.estimator import LatentEstimator
 from ..inference.explained import positions_on_grid
 from ..table.given_axis import GivenAxis
 from ..table.weighted_rows import checked_weights
