@@ -15,14 +15,12 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 
 from .._sklearn import Interval, StrOptions, check_parameters
 from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
-from .._warnings import warn_user
 from ..inference import Inference, inference_for
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
@@ -46,7 +44,7 @@ from ..table.validation import (
     check_stored,
     named_entries,
 )
-from ..training.interrupts import Interrupts
+from ..training.interrupts import FitInterrupted, Interrupts
 from ..training.net import ADVICE
 from ..training.settings import FitSettings
 from .answers import AnswersMixin
@@ -136,9 +134,15 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
     def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
         """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
         trial = self._twin(with_fitted_state=False)
-        if trial._attempt(partial(trial._fit, X, **known_here(facts))).noted:
-            trial._warn_of_interruption()
-        return self._take_over(trial)
+        interrupts = trial._attempt(partial(trial._fit, X, **known_here(facts)))
+        self._take_over(trial)
+        if interrupts.noted:
+            raise FitInterrupted(
+                f"fit was interrupted after {self.n_iter_} epochs. What was learned until then is kept: the estimator "
+                "is fitted. It is also this exception's attribute estimator (in a notebook: sys.last_value.estimator).",
+                self,
+            )
+        return self
 
     def _twin(self, *, with_fitted_state: bool) -> Self:
         """Another estimator with the same attributes, or with only those that no fit has found."""
@@ -175,12 +179,6 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
 
     def _settings(self) -> FitSettings:
         return FitSettings.of(self)
-
-    def _warn_of_interruption(self) -> None:
-        warn_user(
-            f"fit was interrupted after {self.n_iter_} epochs; what was learned until then is kept.",
-            ConvergenceWarning,
-        )
 
     def _likelihood_config(self) -> dict[str, Any]:
         """Name (in ``LIKELIHOODS``) and constructor arguments of the likelihood."""

@@ -288,6 +288,8 @@ class LatentVariableModel(LatentEstimator):
         ValueError
             If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, or if the loss stops being finite. What an earlier fit has found then stays as it was.
+        KeyboardInterrupt
+            Where Ctrl-C is pressed. From the end of the first epoch on, the estimator keeps what was learned.
         """
         return self._fit_afresh(
             X,

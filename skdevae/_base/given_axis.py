@@ -99,6 +99,8 @@ class GivenAxisMixin(LatentVariableModel):
             If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, if ``axis`` has one value only, or if the loss stops being finite. What an earlier fit has found then
             stays as it was.
+        KeyboardInterrupt
+            Where Ctrl-C is pressed. From the end of the first epoch on, the estimator keeps what was learned.
 
         Warns
         -----

@@ -448,6 +448,8 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
             If X does not suit the likelihood, if a row has no observed entry, if parameters contradict each
             other, if ``supervised`` has no class to learn from, or if the loss stops being finite. What an earlier fit
             has found then stays as it was.
+        KeyboardInterrupt
+            Where Ctrl-C is pressed. From the end of the first epoch on, the estimator keeps what was learned.
         """
         return self._fit_afresh(X, y=y, sample_weight=sample_weight, size_factors=size_factors, covariates=covariates)
 

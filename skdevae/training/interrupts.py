@@ -1,8 +1,12 @@
 """Ctrl-C during a fit: what it ends, and what is kept.
 
+Ctrl-C always ends in a KeyboardInterrupt, so whatever has called the fit ends too: a search, a loop, a script. If the
+fit returned instead, all of them would go on with a model that is not finished.
+
 Until an epoch has ended there is nothing to keep: the interrupt is raised at once, and the estimator stays as it was.
-From then on the first one is noted: training ends after the batch, and what was learned is kept. The next one is raised
-at once again. No state is thus ever half-written, and no interrupt is lost in a callback or taken for its own.
+From then on the first one is noted: training ends after the batch, the estimator keeps what was learned, and
+:class:`FitInterrupted` is raised. The next one is raised at once again. No state is thus ever half-written, and no
+interrupt is lost in a callback or taken for its own.
 """
 
 from __future__ import annotations
@@ -12,6 +16,23 @@ import threading
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Self
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """A fit that Ctrl-C has ended, and that has kept what was learned until then.
+
+    Attributes
+    ----------
+    estimator : object or None
+        The fitted estimator: ``model = SomeEstimator().fit(X)`` would otherwise lose it. It stays in this process.
+    """
+
+    def __init__(self, message: str, estimator: Any = None):
+        super().__init__(message)
+        self.estimator = estimator
+
+    def __reduce__(self) -> tuple[type[FitInterrupted], tuple[Any, ...]]:
+        return type(self), self.args
 
 
 class Interrupts:

@@ -14,12 +14,12 @@ import scipy.sparse as sp
 from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.inspection import association_test, feature_table
+from skdevae.training.interrupts import FitInterrupted
 
 #: largest difference from one process, of a curve as a share of its range, and of a score in nats
 SAME = 1e-6
@@ -170,8 +170,9 @@ def test_ctrl_c_in_a_terminal_ends_training_and_keeps_what_was_learned(client):
             os.kill(process, signal.SIGINT)
 
     table = in_chunks(GAPS).persist()
-    with pytest.warns(ConvergenceWarning, match="interrupted after 7 epochs"):
-        model = clone(axis()).set_params(callbacks=[At(7, interrupt)]).fit(table)
+    model = clone(axis()).set_params(callbacks=[At(7, interrupt)])
+    with pytest.raises(FitInterrupted, match="interrupted after 7 epochs"):
+        model.fit(table)
     assert model.n_iter_ == 7
     assert np.isfinite(model.score_samples(table).compute()).all()
 

@@ -16,6 +16,7 @@ import numpy as np
 from skorch.callbacks import Callback
 
 from skdevae import DGDEmbedder, VAETransformer, VampVAE
+from skdevae.training.interrupts import FitInterrupted
 
 #: processes that share the fits
 N_PROCESSES = 2
@@ -135,10 +136,10 @@ def main(folder):
         again = pickle.loads(pickle.dumps(model))
         found[name] = answers(again, name)
     table = counts(60)
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
-        stopped = network(VampVAE, likelihood="nb", callbacks=[InOneProcess(interrupt)]).fit(table)
-    found["interrupted"] = (stopped.n_iter_, [str(warning.message) for warning in noted])
+    try:
+        network(VampVAE, likelihood="nb", callbacks=[InOneProcess(interrupt)]).fit(table)
+    except FitInterrupted as interruption:
+        found["interrupted"] = (interruption.estimator.n_iter_, str(interruption))
     found["not finite"] = message_of(lambda: network(VAETransformer, learning_rate=1e30).fit(measurements(40)))
     found["other tables"] = message_of(lambda: network(VampVAE, likelihood="nb").fit(counts(60 + RANK)))
     (Path(folder) / f"found_{RANK}.pickle").write_bytes(pickle.dumps(found))

@@ -14,7 +14,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from sklearn.decomposition import FactorAnalysis
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,6 +21,7 @@ from skorch.callbacks import Callback
 
 from skdevae import VAETransformer
 from skdevae.datasets import make_progression_counts
+from skdevae.training.interrupts import FitInterrupted
 
 COUNT_LIKELIHOODS = ("poisson", "nb", "zinb", "bernoulli")
 LIKELIHOODS = ("gaussian", *COUNT_LIKELIHOODS)
@@ -491,8 +491,9 @@ class KeyboardAt(Callback):
 @pytest.mark.parametrize(("n_components", "n_init"), [(1, 1), (2, 3), (3, 1)])
 def test_an_interrupted_fit_keeps_what_it_has_learned(n_components, n_init, monkeypatch):
     table = table_for("gaussian")[:60]
-    with pytest.warns(ConvergenceWarning, match="interrupted after 4 epochs"):
-        model = quick(n_components, n_init=n_init, callbacks=[KeyboardAt(monkeypatch, 4)]).fit(table)
+    model = quick(n_components, n_init=n_init, callbacks=[KeyboardAt(monkeypatch, 4)])
+    with pytest.raises(FitInterrupted, match="interrupted after 4 epochs"):
+        model.fit(table)
     assert model.n_iter_ == len(model.history_) == 4
     assert np.isfinite(model.score(table))
     assert np.isfinite(model.lower_bound_)

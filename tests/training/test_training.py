@@ -13,7 +13,6 @@ import sklearn
 import torch
 from agreement import assert_agree
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
 from skorch.history import History
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -22,6 +21,7 @@ from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.nn.models import AmortizedModel, ExactModel
 from skdevae.table import source as rows_module
+from skdevae.training.interrupts import FitInterrupted
 from skdevae.training.net import LatentVariableNet
 
 INFERENCES = ("exact", "amortized")
@@ -331,9 +331,9 @@ def test_control_c_keeps_what_was_learned(inference, step, monkeypatch):
     whole = quick(inference=inference).fit(TABLE)
     press_control_c(monkeypatch, step)
     model = quick(inference=inference)
-    with pytest.warns(ConvergenceWarning, match="interrupted after .* epochs"):
-        returned = model.fit(TABLE)
-    assert returned is model
+    with pytest.raises(FitInterrupted, match=r"interrupted after \d+ epochs") as interruption:
+        model.fit(TABLE)
+    assert interruption.value.estimator is model
     assert model.n_iter_ <= 1 + step / STEPS
     # every epoch that was finished went as it would have gone
     n_whole = (step - 1) // STEPS
@@ -350,15 +350,16 @@ def test_control_c_ends_restarts_and_keeps_the_best(monkeypatch):
     first = quick(n_init=1, inference="amortized").fit(TABLE)
     press_control_c(monkeypatch, 20 * STEPS + 3)  # in the second epoch of the second start
     trained = Recorder("on_train_begin", lambda net: None)
-    with pytest.warns(ConvergenceWarning, match="interrupted"):
-        model = quick(n_init=4, inference="amortized", callbacks=[trained]).fit(TABLE)
+    model = quick(n_init=4, inference="amortized", callbacks=[trained])
+    with pytest.raises(FitInterrupted):
+        model.fit(TABLE)
     assert len(trained.seen) == 2
     assert model.lower_bound_ >= first.lower_bound_
 
 
 def test_control_c_with_a_progress_bar_closes_it(monkeypatch, capsys):
     press_control_c(monkeypatch, 5)
-    with pytest.warns(ConvergenceWarning):
+    with pytest.raises(FitInterrupted):
         quick(verbose=1).fit(TABLE)
     assert "2/20" in capsys.readouterr().err
 
@@ -366,7 +367,7 @@ def test_control_c_with_a_progress_bar_closes_it(monkeypatch, capsys):
 def test_an_interruption_is_forgotten_by_the_next_fit(monkeypatch):
     model = quick()
     press_control_c(monkeypatch, 3)
-    with pytest.warns(ConvergenceWarning):
+    with pytest.raises(FitInterrupted):
         model.fit(TABLE)
     monkeypatch.undo()
     assert_array_equal(model.fit(TABLE).transform(TABLE), quick().fit(TABLE).transform(TABLE))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from by_hand import assert_same_bits
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from trajectory.devae.cases import QUICK_WAYS, WAYS, fitted, progression, quick, table_for
+
+from skdevae.training.interrupts import FitInterrupted
 
 
 @pytest.mark.parametrize(("likelihood", "way"), [*(("gaussian", way) for way in WAYS), ("nb", "exact")])
@@ -82,8 +83,9 @@ class KeyboardAt(Callback):
 @pytest.mark.parametrize("way", QUICK_WAYS)
 def test_an_interrupted_fit_keeps_what_it_has_learned(way, monkeypatch):
     table = progression().data
-    with pytest.warns(ConvergenceWarning, match="interrupted after 4 epochs"):
-        model = quick(callbacks=[KeyboardAt(monkeypatch, 4)], **WAYS[way]).fit(table)
+    model = quick(callbacks=[KeyboardAt(monkeypatch, 4)], **WAYS[way])
+    with pytest.raises(FitInterrupted, match="interrupted after 4 epochs"):
+        model.fit(table)
     assert model.n_iter_ == len(model.history_) == 4
     assert np.isfinite(model.score(table[:5]))
     assert np.isfinite(model.lower_bound_)
