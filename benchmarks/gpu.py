@@ -146,7 +146,8 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def answers(model: Any, X: Any, of_rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    methods = [name for name in ("transform", "score_samples", "predict_proba") if hasattr(model, name)]
+    probabilities = "predict_features_proba" if hasattr(model, "predict_features_proba") else "predict_proba"
+    methods = [name for name in ("transform", "score_samples", probabilities) if hasattr(model, name)]
     return {name: np.asarray(getattr(model, name)(X, **of_rows)) for name in methods}
 
 

@@ -87,6 +87,8 @@ ATTRIBUTES = (
 )
 #: methods that are asked about the training table
 METHODS = ("transform", "score_samples", "elbo", "conditional_log_likelihood", "predict", "predict_proba")
+#: what estimators that cluster columns have in the place of the last two
+OF_COLUMNS = {"predict": "predict_features", "predict_proba": "predict_features_proba"}
 #: answers that are numbers of clusters; predict of estimators that cluster no samples gives other things
 LABELS = ("labels_", "predict")
 
@@ -112,7 +114,9 @@ def tables() -> dict[str, Any]:
 def answers(estimator: Any, X: Any) -> dict[str, np.ndarray]:
     """What a fitted estimator says about itself, about X, and about five points of the latent."""
     found = {name: np.asarray(getattr(estimator, name)) for name in ATTRIBUTES if hasattr(estimator, name)}
-    found |= {name: np.asarray(getattr(estimator, name)(X)) for name in METHODS if hasattr(estimator, name)}
+    names = {name: OF_COLUMNS.get(name, name) for name in METHODS}
+    names = {name: newer if hasattr(estimator, newer) else name for name, newer in names.items()}
+    found |= {name: np.asarray(getattr(estimator, of)(X)) for name, of in names.items() if hasattr(estimator, of)}
     z = np.linspace(-2, 2, 5)[:, None] * np.ones(found["transform"].shape[1])
     found["trajectories"], found["derivatives"] = estimator.trajectories(z), estimator.derivatives(z)
     if hasattr(estimator, "sample"):

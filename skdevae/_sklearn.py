@@ -4,10 +4,13 @@ A release of scikit-learn may move or rename them. Then this file is the only on
 types here, which scikit-learn has none of: what they decorate keeps its signature for type checkers.
 """
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypeVar
 
 from sklearn.base import _fit_context
+from sklearn.model_selection import _validation
 from sklearn.utils import _param_validation, metaestimators
 from sklearn.utils import _safe_indexing as take_rows_or_columns
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -26,6 +29,7 @@ __all__ = [
     "container_adapter",
     "fit_context",
     "inside_available_if",
+    "is_cross_val_predict_asking",
     "take_rows_or_columns",
     "validate_params",
     "with_arrays_out",
@@ -62,6 +66,20 @@ def inside_available_if(attribute: Any, decorate: Callable[[Callable], Callable]
 def available_if(check: Callable[[Any], bool]) -> Callable[[_Function], _Function]:
     """Decorator of methods that an estimator has only where a check of it is true."""
     return metaestimators.available_if(check)
+
+
+def is_cross_val_predict_asking() -> bool:
+    """Whether a method of an estimator is called by ``cross_val_predict``, directly or through a pipeline.
+
+    It joins the answers of folds row by row, whatever they are about, and nothing but its frame tells that it asks.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    asking = getattr(_validation, "_fit_and_predict", None)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in ("sklearn", "skdevae"):
+        if asking is not None and frame.f_code is asking.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def container_adapter(estimator: Any) -> Any:

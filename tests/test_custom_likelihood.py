@@ -85,8 +85,8 @@ def test_models_with_an_encoder_and_models_without_one_take_it(name, table):
     assert np.isfinite(model.elbo(table))
     assert model.transform(table).shape[0] == len(table)
     assert np.isfinite(model.sample(10, random_state=0)).all()
-    if hasattr(model, "predict_proba"):
-        np.testing.assert_allclose(model.predict_proba(table).sum(1), 1, rtol=1e-6)
+    if hasattr(model, "predict_features_proba"):
+        np.testing.assert_allclose(model.predict_features_proba(table).sum(1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["VAE", "DGD"])

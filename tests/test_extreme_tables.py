@@ -64,7 +64,7 @@ def test_a_constant_column_changes_nothing(name):
     if hasattr(without, "labels_") and hasattr(without, "responsibilities_"):
         assert_array_equal(np.delete(with_it.labels_, AT), without.labels_)
         assert with_it.feature_labels()[AT] == "flat"
-        assert_agree(np.delete(with_it.predict_proba(Y), AT, 0), without.predict_proba(X))
+        assert_agree(np.delete(with_it.predict_features_proba(Y), AT, 0), without.predict_features_proba(X))
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -84,7 +84,7 @@ def test_a_column_without_entries_is_left_out(name):
     assert_agree(model.transform(with_column(X, 7.0)), ESTIMATORS[name]().fit(X).transform(X))
     assert np.isnan(model.trajectories(np.zeros((1, model.transform(X[:1, [0, 1, 2, 2, 3, 4]]).shape[1]))))[0, AT]
     if hasattr(model, "responsibilities_"):
-        assert model.labels_[AT] == model.predict(with_column(X, 7.0))[AT] == -1
+        assert model.labels_[AT] == model.predict_features(with_column(X, 7.0))[AT] == -1
         assert model.feature_labels()[AT] == "unobserved"
         assert_allclose(model.responsibilities_[AT], model.cluster_weights_)
 

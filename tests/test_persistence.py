@@ -126,8 +126,10 @@ def answers(model, table):
     if hasattr(model, "score"):  # an autoencoder has no density
         found |= {"scores": model.score_samples(rows), "elbo": model.elbo(rows), "lower": model.posterior(rows).lower}
         found["sample"] = model.sample(7, random_state=0)
-    if hasattr(model, "predict_proba"):
-        found["probabilities"] = model.predict_proba(rows)
+    for method in ("predict_features_proba", "predict_proba"):
+        if hasattr(model, method):
+            found["probabilities"] = getattr(model, method)(rows)
+            break
     if hasattr(model, "basis_functions"):
         found["functions"] = model.basis_functions(z)
     fitted_state = {name: value for name, value in vars(model).items() if name.endswith("_")}

@@ -11,7 +11,7 @@ import sklearn.metrics
 from numpy.typing import ArrayLike
 
 from ._feature_names import input_names, modelled_names, original_names, truth_key
-from ._pipelines import split_at_clusterer
+from ._pipelines import labelling_method, split_at_clusterer
 
 #: the functions of :mod:`sklearn.metrics` that compare two labelings of the same items and return one number
 METRICS = (
@@ -35,11 +35,12 @@ class FeatureClusteringScorer:
     Use :func:`feature_clustering_scorer` to build one.
 
     Called as ``scorer(estimator, X, y=None)``, it looks for a fitted feature clusterer in the estimator. That is an
-    estimator with `predict` and `responsibilities_`, such as ``BasisDeVAEClusterer``. It may be the estimator itself,
-    or be inside nested pipelines, searches (their `best_estimator_`) and frozen estimators. The scorer transforms `X`
-    by the steps before the clusterer and follows the names of the features through these steps. It then compares
-    ``clusterer.predict(X_transformed)`` with the truth. Those labels depend on the rows of `X` alone, so in
-    cross-validation the score is that of the held-out rows.
+    estimator with `predict_features` and `responsibilities_`, such as ``BasisDeVAEClusterer``. It may be the estimator
+    itself, or be inside nested pipelines, searches (their `best_estimator_`) and frozen estimators. The scorer
+    transforms `X` by the steps before the clusterer and follows the names of the features through these steps. It then
+    compares ``clusterer.predict_features(X_transformed)`` with the truth. Those labels depend on the rows of `X` alone,
+    so in cross-validation the score is that of the held-out rows. An estimator without `predict_features` is asked for
+    `predict`, if that labels columns.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ class FeatureClusteringScorer:
             Ignored; the truth is about features, and the scorer holds it.
 
         **facts
-            What the clusterer asks of the rows of X, such as ``size_factors``: passed on to its ``predict``.
+            What the clusterer asks of the rows of X, such as ``size_factors``: passed on to its ``predict_features``.
 
         Returns
         -------
@@ -106,10 +107,11 @@ class FeatureClusteringScorer:
             names = original_names(step_name, step, names, transformed, truth)
             X = transformed
         names = modelled_names(clusterer, names)
-        labels = np.asarray(clusterer.predict(X, **facts))
+        method = labelling_method(clusterer)
+        labels = np.asarray(getattr(clusterer, method)(X, **facts))
         if labels.shape != (len(names),):
             raise ValueError(
-                f"{type(clusterer).__name__}.predict gave labels of shape {labels.shape} for {len(names)} columns: a "
+                f"{type(clusterer).__name__}.{method} gave labels of shape {labels.shape} for {len(names)} columns: a "
                 "feature clusterer must label every column that it models."
             )
         keys = [truth_key(name, truth, columns) for name in names]
@@ -182,10 +184,10 @@ def feature_clustering_scorer(
     >>> from skdevae.metrics import feature_clustering_scorer
     >>> class SignClusterer(BaseEstimator):
     ...     def fit(self, X, y=None):
-    ...         self.labels_ = self.predict(X)
+    ...         self.labels_ = self.predict_features(X)
     ...         self.responsibilities_ = np.eye(2)[self.labels_]
     ...         return self
-    ...     def predict(self, X):
+    ...     def predict_features(self, X):
     ...         return (np.corrcoef(X, rowvar=False)[0] < 0).astype(int)
     >>> progression = make_progression(n_transient=0, random_state=0)
     >>> scorer = feature_clustering_scorer(dict(zip(progression.feature_names, progression.labels)))

@@ -44,8 +44,8 @@ def split_at_clusterer(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
     if clusterer is None:
         raise ValueError(
             f"Found no fitted feature clusterer in {type(estimator).__name__}. It must be the estimator itself, a step "
-            "of a Pipeline, or the best estimator of a search with refit=True; and it must have predict and "
-            "responsibilities_, as a fitted BasisDeVAEClusterer has."
+            "of a Pipeline, or the best estimator of a search with refit=True; and it must have predict_features (or, "
+            "if it is your own, predict) and responsibilities_, as a fitted BasisDeVAEClusterer has."
         )
     return earlier, clusterer
 
@@ -64,8 +64,13 @@ def model_and_input(estimator: Any, X: Any, method: str) -> tuple[Any, Any]:
     return model, X
 
 
+def labelling_method(clusterer: Any) -> str:
+    """Name of the method that labels columns: ``predict_features``, or ``predict`` of estimators without it."""
+    return "predict_features" if hasattr(clusterer, "predict_features") else "predict"
+
+
 def _is_feature_clusterer(estimator: Any) -> bool:
-    return hasattr(estimator, "predict") and hasattr(estimator, "responsibilities_")
+    return hasattr(estimator, labelling_method(estimator)) and hasattr(estimator, "responsibilities_")
 
 
 def _split_at(estimator: Any, is_wanted: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], Any]:

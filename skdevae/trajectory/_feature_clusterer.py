@@ -16,8 +16,9 @@ from .._base.given_axis import GivenAxisMixin
 from .._base.level_curves import LevelCurvesMixin
 from .._base.partial_fit import StreamingMixin
 from .._base.uncertain_curves import UncertainCurvesMixin
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval, StrOptions, is_cross_val_predict_asking
 from .._typing import Assignment, CovariatesLike, TableLike
+from .._warnings import warn_user
 from ..inference.columns import column_evidence
 from ..metrics import coclustering_matrix
 from ..nn.cluster_prior import ASSIGNMENTS
@@ -94,7 +95,7 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
 
     # ---- clusters of the columns ------------------------------------------------------------------------------------
 
-    def predict_proba(
+    def predict_features_proba(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
         """Probability of each cluster for every column of X, judged on X itself.
@@ -114,16 +115,32 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         probabilities : ndarray of shape (n_features, n_clusters)
             One row for every *column* of X. Columns are in the order of the clusters. A column that was left out of the
             fit has the weights of the clusters.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(80, n_transient=2, n_increasing=2, n_decreasing=2, random_state=0).data
+        >>> model = BasisDeVAEClusterer(n_clusters=3, max_epochs=5, random_state=0).fit(X[:60])
+        >>> model.predict_features_proba(X[60:]).shape
+        (6, 3)
         """
         _, source, inference = self._for_inference(X, size_factors, covariates)
         evidence = self._column_evidence(inference.model, source)
         probabilities = softmax(evidence / inference.model.gamma + np.log(self.cluster_weights_), axis=1)
         return self._with_constants(probabilities)
 
-    def predict(
+    def predict_features(
         self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
     ) -> np.ndarray:
         """Most probable cluster of every column of X, judged on X itself.
+
+        It is not called ``predict`` because it labels columns. Whatever calls ``predict``, as
+        :func:`~sklearn.model_selection.cross_val_predict` does, expects an answer for each row. For the same reason
+        scikit-learn's own :class:`~sklearn.cluster.FeatureAgglomeration` has no ``predict``. After a
+        :class:`~sklearn.pipeline.Pipeline`, write ``pipeline[-1].predict_features(pipeline[:-1].transform(X))``. To
+        compare labels of held-out rows with known ones, in searches too, use
+        :func:`skdevae.metrics.feature_clustering_scorer`.
 
         Parameters
         ----------
@@ -136,9 +153,18 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         -------
         labels : ndarray of shape (n_features,)
             Number of the cluster of every *column* of X; -1 for columns of which the fit has learned nothing.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(80, n_transient=2, n_increasing=2, n_decreasing=2, random_state=0).data
+        >>> model = BasisDeVAEClusterer(n_clusters=3, max_epochs=5, random_state=0).fit(X[:60])
+        >>> model.predict_features(X[60:]).shape
+        (6,)
         """
-        labels = self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
-        return self._labels_with_constants(self._reader_.columns.of(labels))
+        probabilities = self.predict_features_proba(X, size_factors=size_factors, covariates=covariates)
+        return self._labels_with_constants(self._reader_.columns.of(probabilities.argmax(1)))
 
     def feature_labels(self, threshold: float = 0.8) -> np.ndarray:
         """Name of each feature's cluster, where it is sure enough.
@@ -180,8 +206,70 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         check_is_fitted(self)
         return coclustering_matrix(self.responsibilities_)
 
+    # ---- older names, which scikit-learn takes for labels of rows ---------------------------------------------------
+
+    def predict(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
+        """Older name of :meth:`predict_features`, which labels the columns of X and not its rows.
+
+        .. deprecated:: 0.1
+            It ends in version 0.2. Use :meth:`predict_features`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_features,)
+            Number of the cluster of every *column* of X; -1 for columns of which the fit has learned nothing.
+
+        Raises
+        ------
+        ValueError
+            If :func:`~sklearn.model_selection.cross_val_predict` asks, which expects an answer for every row.
+        """
+        self._warn_of_older_name("predict", "predict_features(X)")
+        return self.predict_features(X, size_factors=size_factors, covariates=covariates)
+
+    def predict_proba(
+        self, X: TableLike, *, size_factors: ArrayLike | None = None, covariates: CovariatesLike = None
+    ) -> np.ndarray:
+        """Older name of :meth:`predict_features_proba`, which judges the columns of X and not its rows.
+
+        .. deprecated:: 0.1
+            It ends in version 0.2. Use :meth:`predict_features_proba`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or sparse array of shape (n_samples, n_features)
+            As for :meth:`transform`.
+        size_factors, covariates
+            As for :meth:`fit`, of the rows of X.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_features, n_clusters)
+            One row for every *column* of X. Columns are in the order of the clusters. A column that was left out of the
+            fit has the weights of the clusters.
+
+        Raises
+        ------
+        ValueError
+            If :func:`~sklearn.model_selection.cross_val_predict` asks, which expects an answer for every row.
+        """
+        self._warn_of_older_name("predict_proba", "predict_features_proba(X)")
+        return self.predict_features_proba(X, size_factors=size_factors, covariates=covariates)
+
     def fit_predict(self, X: TableLike, y: Any = None, **fit_params: Any) -> np.ndarray:
-        """Fit the model, and return the clusters of the columns of X.
+        """Older way to write ``fit(X).labels_``, which are labels of the columns of X and not of its rows.
+
+        .. deprecated:: 0.1
+            It ends in version 0.2. Use ``fit(X).labels_``.
 
         Parameters
         ----------
@@ -197,4 +285,21 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         labels : ndarray of shape (n_features,)
             ``labels_``.
         """
+        self._warn_of_older_name("fit_predict", "fit(X).labels_")
         return self.fit(X, y, **fit_params).labels_
+
+    def _warn_of_older_name(self, older: str, newer: str) -> None:
+        """Warn where an older name is called; a ValueError where scikit-learn would take columns for rows."""
+        if is_cross_val_predict_asking():
+            raise ValueError(
+                f"cross_val_predict joins answers about the rows that each fold holds out, but {older} of "
+                f"{type(self).__name__} labels the columns of X. Write a loop over the folds instead: "
+                f"model.fit(X[train]).{newer.replace('(X)', '(X[test])')} for clusters of the columns, "
+                "model.fit(X[train]).transform(X[test]) for positions of the rows. To score clusters of the columns, "
+                "give skdevae.metrics.feature_clustering_scorer to cross_val_score."
+            )
+        warn_user(
+            f"{older} of {type(self).__name__} labels the columns of X, where scikit-learn expects labels of its rows. "
+            f"Write {newer} instead. The name {older} ends in skdevae 0.2.",
+            FutureWarning,
+        )

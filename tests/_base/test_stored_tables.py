@@ -69,7 +69,7 @@ def test_exact_models_give_what_they_give_in_memory(name, layout, tmp_path):
         assert_agree(getattr(expected, method)(on_disk), getattr(expected, method)(table))
     if hasattr(expected, "labels_"):
         np.testing.assert_array_equal(found.labels_, expected.labels_)
-        np.testing.assert_array_equal(found.predict(on_disk), expected.predict(table))
+        np.testing.assert_array_equal(found.predict_features(on_disk), expected.predict_features(table))
     posteriors = expected.posterior(on_disk), expected.posterior(table)
     assert_agree(posteriors[0].sd, posteriors[1].sd)
     assert_agree(plain(expected.adjust(on_disk)), expected.adjust(table))

@@ -97,7 +97,8 @@ def test_after_a_failed_first_fit_an_estimator_is_not_fitted(name):
     with pytest.raises(RuntimeError, match="user's callback"):
         model.fit(WINE)
     assert not [attribute for attribute in vars(model) if attribute.endswith("_")]
-    questions = QUESTIONS | ({"predict": (WINE,)} if hasattr(model, "predict") else {})
+    labelling = ["predict_features" if hasattr(model, "predict_features") else "predict"]
+    questions = QUESTIONS | {name: (WINE,) for name in labelling if hasattr(model, name)}
     for method, arguments in questions.items():
         with pytest.raises(NotFittedError):
             getattr(model, method)(*arguments)

@@ -58,7 +58,7 @@ def answers(model, table="gaussian"):
     """Everything that a model says of the rows of a table, by the method's name."""
     values, facts, _ = TABLES[table]
     of_rows = {name: fact for name, fact in facts.items() if name == "covariates"}
-    methods = ("transform", "score_samples", "predict_proba", "denoise", "impute")
+    methods = ("transform", "score_samples", "predict_proba", "predict_features_proba", "denoise", "impute")
     return {name: getattr(model, name)(values, **of_rows) for name in methods if hasattr(model, name)}
 
 

@@ -79,6 +79,7 @@ def answers(name):
     model = ESTIMATORS[name](max_epochs=1, n_init=1).fit(TABLE)
     z = np.zeros((2, len(model.get_feature_names_out())))
     posterior = model.posterior(TABLE)
+    labels = getattr(model, "predict_features", None) or getattr(model, "predict", None)
     return {
         "transform": model.transform(TABLE),
         "mean": posterior.mean,
@@ -92,7 +93,7 @@ def answers(name):
         "sample": model.sample(2, random_state=0),
         "latents": model.sample_latent(2, random_state=0),
         "denoise": model.denoise(TABLE) if hasattr(model, "denoise") else 0,
-        "predict": model.predict(TABLE) if hasattr(model, "predict") else 0,
+        "predict": labels(TABLE) if labels else 0,
         "loaded": pickle.loads(pickle.dumps(model)).transform(TABLE),
     }
 

@@ -185,7 +185,8 @@ def complaints_about(
         for values in arrays
     ):
         yield "wrong shape"
-    if method == "predict_proba" and not all(np.allclose(values.sum(1), 1) for values in arrays):
+    of_clusters = method in ("predict_proba", "predict_features_proba")
+    if of_clusters and not all(np.allclose(values.sum(1), 1) for values in arrays):
         yield "probabilities do not add up to one"
     if method == "posterior" and not ((answer.sd >= 0).all() and (answer.lower <= answer.upper).all()):
         yield "an interval without width"
@@ -197,7 +198,7 @@ def complaints_about_warnings(caught: list[warnings.WarningMessage]) -> Iterator
         file = Path(warning.filename)
         where = f"{'/'.join(file.parts[-3:])}:{warning.lineno}"
         name = warning.category.__name__
-        if not issubclass(warning.category, UserWarning):
+        if not issubclass(warning.category, UserWarning | FutureWarning):
             yield Finding(f"a raw {name}", where, str(warning.message))
         elif (
             not file.is_relative_to(_TESTS)

@@ -56,6 +56,8 @@ _TABLE_METHODS = (
     "adjust",
     "predict",
     "predict_proba",
+    "predict_features",
+    "predict_features_proba",
 )
 _POSITIONS = (
     "[0.0]",
@@ -207,6 +209,8 @@ class Try:
             "conditional_log_likelihood": (),
             "adjust": (n, d),
             "predict_proba": (n, None),
+            "predict_features": (d,),
+            "predict_features_proba": (d, None),
             "predict": (n, d) if self.estimator.name in ("DeVAETransformer", "VAETransformer") else (n,),
         }
         return shapes.get(method)

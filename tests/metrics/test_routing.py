@@ -111,7 +111,7 @@ def test_columns_that_condition_have_no_cluster():
     truth = {"a": 0, "b": 0, "d": 1, "e": 1, "f": 1}
     frame = pd.DataFrame(X, columns=list("abcdef")).assign(c=np.resize(["x", "y"], 40))
     estimator = BasisDeVAEClusterer(likelihood="poisson", covariates=["c"], max_epochs=2, random_state=0).fit(frame)
-    expected = adjusted_rand_score(list(truth.values()), estimator.predict(frame))
+    expected = adjusted_rand_score(list(truth.values()), estimator.predict_features(frame))
     assert_allclose(feature_clustering_scorer(truth)(estimator, frame), expected)
     in_order = [0, 0, None, 1, 1, 1]  # a label for each column of X
     assert_allclose(feature_clustering_scorer(in_order)(estimator, frame), expected)

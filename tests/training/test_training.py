@@ -342,7 +342,7 @@ def test_control_c_keeps_what_was_learned(inference, step, monkeypatch):
     assert np.isfinite(model.score(TABLE))
     assert np.isfinite(model.lower_bound_)
     assert model.transform(TABLE).shape == (80, 1)
-    assert model.predict(TABLE).shape == (12,)
+    assert model.predict_features(TABLE).shape == (12,)
     assert model.sample(2, random_state=0).shape == (2, 12)
 
 
@@ -425,10 +425,10 @@ def test_chunks_of_rows_do_not_matter(likelihood, inference, missing, monkeypatc
     assert_allclose(in_chunks.score(table), whole.score(table), rtol=0, atol=1e-5 * abs(whole.score(table)) + 1e-5)
     # one and the same model: the numbers of inference are those of whole tables
     monkeypatch.undo()
-    unchunked = in_chunks.score_samples(table), in_chunks.predict_proba(table), in_chunks.elbo(table)
+    unchunked = in_chunks.score_samples(table), in_chunks.predict_features_proba(table), in_chunks.elbo(table)
     monkeypatch.setattr(rows_module, "_CHUNK_ENTRIES", 129 * 21)
     assert_agree(in_chunks.score_samples(table), unchunked[0])
-    assert_agree(in_chunks.predict_proba(table), unchunked[1])
+    assert_agree(in_chunks.predict_features_proba(table), unchunked[1])
     assert_agree(in_chunks.elbo(table), unchunked[2])
 
 

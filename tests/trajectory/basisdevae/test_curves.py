@@ -105,7 +105,7 @@ def test_behaviors_are_chosen_by_number_or_by_name(parameters, names):
     assert_allclose(model.responsibilities_.sum(1), 1, rtol=1e-6)
     assert_array_equal(model.labels_, model.responsibilities_.argmax(1))
     assert_allclose(model.cluster_weights_.sum(), 1)
-    assert model.predict_proba(table).shape == (d, k)
+    assert model.predict_features_proba(table).shape == (d, k)
     assert model.lower_bound_ < model.score(table) + 1e-6 or k > 1
 
 

@@ -73,13 +73,13 @@ def test_rows_are_judged_one_by_one(likelihood, inference):
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_columns_are_judged_on_sums_over_rows(inference):
     model, table = fitted(inference=inference), progression().data
-    probabilities = model.predict_proba(table)
+    probabilities = model.predict_features_proba(table)
     assert probabilities.shape == (table.shape[1], 4)
     assert_allclose(probabilities.sum(1), 1)
-    assert_array_equal(model.predict(table), probabilities.argmax(1))
+    assert_array_equal(model.predict_features(table), probabilities.argmax(1))
     order = np.random.default_rng(0).permutation(len(table))
-    assert_agree(model.predict_proba(table[order]), probabilities)
+    assert_agree(model.predict_features_proba(table[order]), probabilities)
     # every row twice is the same opinion, only firmer
     firm = probabilities.max(1) > 0.95
     assert firm.mean() > 0.5
-    assert_array_equal(model.predict(np.vstack([table, table]))[firm], model.predict(table)[firm])
+    assert_array_equal(model.predict_features(np.vstack([table, table]))[firm], model.predict_features(table)[firm])

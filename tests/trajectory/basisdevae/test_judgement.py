@@ -50,7 +50,7 @@ def test_a_rise_to_a_plateau_is_a_rise(steepness, inference):
     table, times, names = sigmoids(steepness, 0.3)
     model = BasisDeVAEClusterer(inference=inference, max_epochs=60, random_state=0).fit(table, orientation=times)
     assert_array_equal(model.feature_labels(), names)
-    assert_array_equal(model.cluster_names_[model.predict(table)], names)
+    assert_array_equal(model.cluster_names_[model.predict_features(table)], names)
 
 
 @pytest.mark.parametrize("seed", [101, 102])
@@ -73,9 +73,9 @@ def test_probabilities_on_the_training_table_are_those_of_the_fit():
     )
     model = BasisDeVAEClusterer(random_state=0).fit(truth.data)
     # The prior of clusters is another: here their mean weights, there what the other features do.
-    assert np.abs(model.predict_proba(truth.data) - model.responsibilities_).mean() < 0.05
+    assert np.abs(model.predict_features_proba(truth.data) - model.responsibilities_).mean() < 0.05
     sure = model.responsibilities_.max(1) > 0.9
-    assert_array_equal(model.predict(truth.data)[sure], model.labels_[sure])
+    assert_array_equal(model.predict_features(truth.data)[sure], model.labels_[sure])
 
 
 def test_extrapolation_is_another_question():
@@ -159,7 +159,7 @@ def test_evidence_counts_as_gamma_says(gamma):
     grid = LatentGrid.standard_normal(129, model.z_max).to(source.like)
     varying = torch.ones(table.shape[1], dtype=torch.bool)
     evidence = evidence_of_behaviors(inference.model, source, grid, varying).numpy()
-    assert_allclose(model.predict_proba(table), softmax(evidence / gamma, axis=1), atol=1e-6)
+    assert_allclose(model.predict_features_proba(table), softmax(evidence / gamma, axis=1), atol=1e-6)
     assert_allclose(model.responsibilities_, softmax(evidence / gamma, axis=1), atol=0.02)
 
 
@@ -245,7 +245,7 @@ def test_noise_is_flat_whatever_becomes_of_the_weights(assignment):
 def test_rows_that_do_not_vary_say_nothing_of_behaviours():
     table = progression().data
     model = thorough().fit(table)
-    assert_allclose(model.predict_proba(table[:1]), np.tile(model.cluster_weights_, (table.shape[1], 1)))
+    assert_allclose(model.predict_features_proba(table[:1]), np.tile(model.cluster_weights_, (table.shape[1], 1)))
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_rows_that_do_not_vary_say_nothing_of_behaviours():
 )
 def test_parameters_set_after_a_fit_are_for_the_next_one(parameters):
     model = quick().fit(progression().data)
-    before = model.predict_proba(progression().data)
-    assert_array_equal(model.set_params(**parameters).predict_proba(progression().data), before)
+    before = model.predict_features_proba(progression().data)
+    assert_array_equal(model.set_params(**parameters).predict_features_proba(progression().data), before)
 
 
 # ---- fits that nest -------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_global_generators_are_left_alone(inference):
     model.transform(table)
     model.score(table)
     model.elbo(table)
-    model.predict(table)
+    model.predict_features(table)
     model.sample(3, random_state=0)
     model.trajectories([0.0])
     after = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002

@@ -58,12 +58,12 @@ def test_the_truth_is_recovered_from_sparse_counts():
 def test_held_out_rows_confirm_the_labels(inference):
     truth = simulation()
     model = thorough(inference=inference).fit(truth.data[::2])
-    assert agreement(model.labels_, model.predict(truth.data[1::2])) >= 0.9
+    assert agreement(model.labels_, model.predict_features(truth.data[1::2])) >= 0.9
 
 
 def test_the_training_table_confirms_the_labels():
     model = fitted_to_the_simulation()
-    assert np.mean(model.predict(simulation().data) == model.labels_) >= 0.9
+    assert np.mean(model.predict_features(simulation().data) == model.labels_) >= 0.9
 
 
 def test_every_behaviour_is_found_where_it_is_the_truth():

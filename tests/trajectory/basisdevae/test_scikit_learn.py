@@ -17,12 +17,9 @@ from trajectory.basisdevae.cases import INFERENCES, counts, fitted, progression,
 from skdevae import BasisDeVAEClusterer
 
 
-def test_fit_predict_and_fit_transform_are_fit_and_then():
+def test_fit_transform_is_fit_and_transform():
     table = progression().data
-    assert_array_equal(quick().fit_predict(table), fitted().labels_)
     assert_array_equal(quick().fit_transform(table), fitted().transform(table))
-    times = progression().times
-    assert_array_equal(quick().fit_predict(table, orientation=-times), quick().fit(table, orientation=-times).labels_)
 
 
 def test_a_grid_search_finds_the_behaviours_that_are_there():
@@ -48,7 +45,7 @@ def test_scaling_before_changes_nothing_but_the_units():
     pipeline = make_pipeline(StandardScaler(), quick()).fit(table)
     alone = quick().fit(table)
     assert_array_equal(pipeline[-1].labels_, alone.labels_)
-    assert_array_equal(pipeline.predict(table), alone.predict(table))
+    assert_array_equal(pipeline[-1].predict_features(pipeline[:-1].transform(table)), alone.predict_features(table))
     assert_allclose(pipeline.transform(table), alone.transform(table), atol=1e-4)
     assert_allclose(pipeline.score(table), alone.score(table) + np.log(pipeline[0].scale_).sum(), atol=1e-3)
     assert pipeline.get_feature_names_out().tolist() == ["basisdevaeclusterer0"]
@@ -149,7 +146,8 @@ def test_hidden_layers_have_positive_widths(sizes):
 @pytest.mark.parametrize(
     ("method", "argument"),
     [
-        *((name, progression().data) for name in ("transform", "posterior", "predict", "predict_proba")),
+        *((name, progression().data) for name in ("transform", "posterior")),
+        *((name, progression().data) for name in ("predict_features", "predict_features_proba")),
         *((name, progression().data) for name in ("score", "score_samples", "elbo", "conditional_log_likelihood")),
         ("trajectories", [0.0]),
         ("inverse_transform", [[0.0]]),

@@ -64,7 +64,7 @@ def test_a_fitted_model_reads_sparse_tables_as_tables(likelihood, inference):
     stored = sp.csr_array(table)
     assert_agree(dense.transform(stored), dense.transform(table))
     assert_agree(dense.score_samples(stored), dense.score_samples(table))
-    assert_agree(dense.predict_proba(stored), dense.predict_proba(table))
+    assert_agree(dense.predict_features_proba(stored), dense.predict_features_proba(table))
     assert_agree(dense.elbo(stored), dense.elbo(table))
     assert_agree(dense.conditional_log_likelihood(stored), dense.conditional_log_likelihood(table))
     assert_agree(dense.posterior(stored).lower, dense.posterior(table).lower)
@@ -115,7 +115,7 @@ def test_tables_are_left_alone(likelihood):
     before = table.copy()
     model = quick(likelihood=likelihood, max_epochs=3).fit(table)
     model.transform(table)
-    model.predict(table)
+    model.predict_features(table)
     assert_array_equal(table, before)
 
 
@@ -258,7 +258,9 @@ def test_tables_that_are_none():
         fitted("nb").transform(holes)
 
 
-@pytest.mark.parametrize("method", ["transform", "posterior", "predict", "predict_proba", "score", "elbo"])
+@pytest.mark.parametrize(
+    "method", ["transform", "posterior", "predict_features", "predict_features_proba", "score", "elbo"]
+)
 def test_columns_must_be_those_of_fit(method):
     table = progression().data
     with pytest.raises(ValueError, match=r"9 features.*expecting 10"):

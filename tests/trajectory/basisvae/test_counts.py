@@ -16,7 +16,7 @@ def test_counts(likelihood):
     assert_consistent(model, table)
     # 150 zeros and ones say little of a feature
     assert adjusted_rand_score(COUNT_LABELS, model.labels_) >= (0.3 if likelihood == "bernoulli" else 1)
-    assert_array_equal(model.predict(table), model.labels_)
+    assert_array_equal(model.predict_features(table), model.labels_)
     assert (model.trajectories(np.linspace(-6, 6, 201)) > 0).all()
     assert_allclose(model.inverse_transform(model.transform(table)).mean(0), table.mean(0), rtol=0.25)
 
@@ -35,7 +35,7 @@ def test_a_fitted_model_reads_sparse_tables_as_tables(likelihood):
     table, dense = counts(likelihood), fitted_counts(likelihood)
     stored = sp.csr_array(table)
     assert_agree(dense.score_samples(stored), dense.score_samples(table))
-    assert_agree(dense.predict_proba(stored), dense.predict_proba(table))
+    assert_agree(dense.predict_features_proba(stored), dense.predict_features_proba(table))
 
 
 def test_counts_by_an_encoder():

@@ -74,7 +74,7 @@ def test_what_a_flat_feature_is():
     assert_array_equal(model.derivatives(np.linspace(-3, 3, 5))[:, is_flat], 0)
     # held-out rows say so too
     other = make_basis_toy(200, 5, random_state=20).data[:100]
-    assert_array_equal(model.predict(with_flat_columns(other, 5, 99))[30:], model.n_clusters)
+    assert_array_equal(model.predict_features(with_flat_columns(other, 5, 99))[30:], model.n_clusters)
     assert truth.data.shape[1] == 25
 
 

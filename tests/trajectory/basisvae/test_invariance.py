@@ -119,6 +119,6 @@ def test_the_same_seed_gives_the_same_bits():
     table = two_groups().data
     one = quick(n_clusters=4, translation_invariant=True).fit(table)
     other = clone(one)
-    assert_array_equal(other.fit_predict(table), one.labels_)
+    assert_array_equal(other.fit(table).labels_, one.labels_)
     assert_array_equal(one.score_samples(table), other.score_samples(table))
     assert_array_equal(one.shifts_, other.shifts_)

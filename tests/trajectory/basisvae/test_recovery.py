@@ -101,8 +101,8 @@ def test_held_out_rows_confirm_the_labels():
     model = quick().fit(truth.data[::2])
     held_out = truth.data[1::2]
     assert same_partition(truth.labels, model.labels_)
-    assert_array_equal(model.predict(held_out), model.labels_)
-    probabilities = model.predict_proba(held_out)
+    assert_array_equal(model.predict_features(held_out), model.labels_)
+    probabilities = model.predict_features_proba(held_out)
     assert probabilities.shape == (20, 8)
     assert_allclose(probabilities.sum(1), 1)
     assert_array_equal(probabilities.argmax(1), model.labels_)
