@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import datasets, display, inspection, metrics
+    from . import datasets, display, export, inspection, metrics
     from .embedding._dgd import DGDEmbedder
     from .embedding._vae import VAETransformer
     from .embedding._vamp import VampVAE
@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "datasets",
     "display",
+    "export",
     "inspection",
     "metrics",
 ]
@@ -37,7 +38,7 @@ _CLASSES = {
     "VAETransformer": ".embedding._vae",
     "VampVAE": ".embedding._vamp",
 }
-_MODULES = {"datasets", "display", "inspection", "metrics"}
+_MODULES = {"datasets", "display", "export", "inspection", "metrics"}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ LAYERS = (
     ("training",),
     ("_base",),
     ("embedding", "trajectory"),
-    ("inspection",),
+    ("export", "inspection"),
     ("display",),
     ("skdevae",),
 )
@@ -56,6 +56,7 @@ LIBRARIES = {
     "embedding": {"numpy", "pandas", "scipy", "sklearn", "skorch", "torch"},
     "datasets": {"numpy", "pandas", "scipy", "sklearn"},
     "metrics": {"numpy", "pandas", "sklearn"},
+    "export": {"numpy", "sklearn", "torch"},
     "inspection": {"joblib", "numpy", "pandas", "scipy", "sklearn", "torch"},
     "display": {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "threadpoolctl"},
 }

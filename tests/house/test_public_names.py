@@ -12,7 +12,14 @@ import pytest
 import skdevae
 
 #: the packages that users import from; all else in skdevae may change from one version to the next
-PUBLIC_MODULES = ("skdevae", "skdevae.datasets", "skdevae.display", "skdevae.inspection", "skdevae.metrics")
+PUBLIC_MODULES = (
+    "skdevae",
+    "skdevae.datasets",
+    "skdevae.display",
+    "skdevae.export",
+    "skdevae.inspection",
+    "skdevae.metrics",
+)
 ESTIMATORS = {
     "BasisDeVAEClusterer",
     "BasisVAEClusterer",
