@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from .._base.estimator import LatentEstimator, float64_like
+from .._base.estimator import LatentEstimator
+from .._base.simulation import float64_like
 from .._version import __version__
 from ..inference import Inference
 from ..inference.encoder import EncoderInference
