@@ -31,6 +31,7 @@ from ..table.columns import Columns, find_columns
 from ..table.conditioning import ConditioningColumns, covariate_table, without_rows
 from ..table.covariates import Covariates
 from ..table.dask_tables import known_here
+from ..table.lacking_columns import explained_columns
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.refused import check_not_sparse
 from ..table.size_factors import settled_size_factors
@@ -216,10 +217,19 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
 
     def _validate(self, X: TableLike, reset: bool) -> tuple[Values, Any]:
         """The columns of a user's table that are modelled, and those that condition, as a data frame or None."""
+        if reset:
+            return self._validated(as_plain_table(X), reset)
+        names, conditioning = getattr(self, "feature_names_in_", None), self._conditioning
+        covariates = () if conditioning is None else conditioning.names
+        X = as_plain_table(X)
+        with explained_columns(X, names, self.n_features_in_, covariates):
+            return self._validated(X, reset)
+
+    def _validated(self, X: Any, reset: bool) -> tuple[Values, Any]:
         # Parameters set after a fit are for the next one.
         likelihood = self.likelihood if reset else self._config_["likelihood"]["name"]
         counts = LIKELIHOODS[likelihood].counts
-        X, conditioning = as_plain_table(X), None
+        conditioning = None
         least_rows = 2 if reset else 1
         checks = {
             "accept_sparse": "csr" if counts else False,
