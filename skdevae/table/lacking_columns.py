@@ -62,8 +62,9 @@ def _advice_by_name(X: Any, own: list[str], names: np.ndarray, covariates: Colle
     if modelled:
         how = _WITH_GAPS if isinstance(X, pd.DataFrame) else _OTHER_FRAME
         said.append(
-            f"X lacks {_some(modelled)} of {len(names)} columns. If X has them under other names, rename these. If "
-            f"they were not measured, pass {how}: their entries are then missing, and the other columns place the samples."
+            f"X lacks {_some(modelled)} of {len(names)} columns. If X has them under other names, rename these. "
+            f"If they were not measured, pass {how}: their entries are then missing, and the other columns place the "
+            "samples."
         )
     if others:
         how = "" if modelled else ": X[model.feature_names_in_]"
