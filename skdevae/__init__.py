@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import datasets, display, export, inspection, metrics
+    from . import datasets, display, export, inspection, metrics, scverse
     from .embedding._dgd import DGDEmbedder
     from .embedding._vae import VAETransformer
     from .embedding._vamp import VampVAE
@@ -27,6 +27,7 @@ __all__ = [
     "export",
     "inspection",
     "metrics",
+    "scverse",
 ]
 
 #: the modules of classes, and modules that are public themselves
@@ -38,7 +39,7 @@ _CLASSES = {
     "VAETransformer": ".embedding._vae",
     "VampVAE": ".embedding._vamp",
 }
-_MODULES = {"datasets", "display", "export", "inspection", "metrics"}
+_MODULES = {"datasets", "display", "export", "inspection", "metrics", "scverse"}
 
 
 def __getattr__(name: str) -> Any:

@@ -185,8 +185,8 @@ def _as_table(X: Any) -> Any:
 
 
 def without_rows(X: Any) -> Any:
-    """A table whose columns are as they are: of a distributed data frame one of pandas, without rows."""
-    return X.without_rows() if isinstance(X, DistributedTable) else X
+    """A table whose columns are as they are: of a stored one with names a data frame of pandas, without rows."""
+    return X.without_rows() if isinstance(X, StoredTable) else X
 
 
 def _keys(choice: Any, n_columns: int) -> list[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 
@@ -42,6 +43,8 @@ class StoredTable:
     """
 
     ndim = 2
+    #: names of the columns, until these are known to the model that reads the table
+    names: list[str] | None = None
 
     def __init__(self, pieces: Pieces, rows: slice | np.ndarray, columns: np.ndarray | None = None):
         self._pieces, self._rows, self._columns = pieces, rows, columns
@@ -110,6 +113,16 @@ class StoredTable:
     def of_columns(self, columns: np.ndarray) -> StoredTable:
         """The stored table of some of the columns. Nothing is read."""
         return type(self)(self._pieces, self._rows, columns if self._columns is None else self._columns[columns])
+
+    def with_names(self, names: list[str]) -> StoredTable:
+        """The same table, whose columns have names."""
+        table = type(self)(self._pieces, self._rows, self._columns)
+        table.names = names
+        return table
+
+    def without_rows(self) -> Any:
+        """A data frame of the same columns, where these have names; else the table."""
+        return self if self.names is None else pd.DataFrame(columns=self.names, dtype=self.dtype)
 
     def blocks(self) -> Iterator[tuple[slice, Any]]:
         """All rows in order, a piece at a time: the numbers of the rows, and what they hold."""

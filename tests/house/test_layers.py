@@ -23,7 +23,7 @@ LAYERS = (
     ("_base",),
     ("embedding", "trajectory"),
     ("export", "inspection"),
-    ("display",),
+    ("display", "scverse"),
     ("skdevae",),
 )
 
@@ -59,6 +59,7 @@ LIBRARIES = {
     "export": {"numpy", "sklearn", "torch"},
     "inspection": {"joblib", "numpy", "pandas", "scipy", "sklearn", "torch"},
     "display": {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "threadpoolctl"},
+    "scverse": {"numpy", "pandas", "scipy", "sklearn"},
 }
 
 #: libraries of extras

@@ -19,6 +19,7 @@ PUBLIC_MODULES = (
     "skdevae.export",
     "skdevae.inspection",
     "skdevae.metrics",
+    "skdevae.scverse",
 )
 ESTIMATORS = {
     "BasisDeVAEClusterer",
