@@ -85,7 +85,7 @@ def fit(
         ``obs["vamp_position"]``, ``_sd``, ``_lower``, ``_upper``, ``_beyond_training`` : with one component
             The posterior of each cell's position, by its genes alone, with an interval of 95 %. With ``axis_key`` also
             ``_axis``, the position in units of that column.
-        ``obs["vamp_cluster"]``, ``obs["vamp_cluster_probability"]`` : of DGDEmbedder, and of VampVAE with ``n_clusters``
+        ``obs["vamp_cluster"]``, ``_cluster_probability`` : of DGDEmbedder, and of VampVAE with ``n_clusters``
             The most probable cluster of each cell, as a category, and its probability.
         ``var["vamp_used"]`` : of all estimators
             Whether a gene is modelled. What follows is missing for genes that are not.

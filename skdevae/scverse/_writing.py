@@ -89,7 +89,7 @@ def _has_axis(estimator: LatentEstimator) -> bool:
 
 
 def _clusters_cells(estimator: Any) -> bool:
-    """Whether cells have clusters. Every component of a VampPrior is one, unless they are merged: these are too many."""
+    """Whether cells have clusters. Those of a VampPrior whose components are not merged are too many."""
     if isinstance(estimator, FeatureClusterer) or not isinstance(estimator, ClusterMixin):
         return False
     return hasattr(estimator, "predict_proba") and getattr(estimator, "n_clusters", None) is not None
