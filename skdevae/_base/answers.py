@@ -114,6 +114,19 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             With the count and the first of rows beyond the range of the training samples: their latents lie farther
             out than both these samples' and ``z_max``, or the model describes them worse than any of these samples. A
             margin, which the training samples set, lets rows like these pass.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> progression = make_progression(60, random_state=0)
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(progression.data)
+        >>> Z = model.transform(progression.data)
+        >>> Z.shape
+        (60, 1)
+        >>> bool(abs(np.corrcoef(Z[:, 0], progression.times)[0, 1]) > 0.9)  # the time that X does not name
+        True
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         placement = inference.placed(source)
@@ -141,6 +154,15 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         -------
         Z : ndarray of shape (n_samples, n_components)
             As :meth:`transform` gives them.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, as_frame=True, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).set_output(transform="pandas")
+        >>> list(model.fit_transform(X))
+        ['devaetransformer0']
         """
         of_rows = {name: facts[name] for name in ("size_factors", "covariates") if name in facts}
         return cast(Any, self).fit(X, y, **facts).transform(X, **of_rows)
@@ -178,6 +200,19 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             no size factors. For other models with an encoder, it is the encoder's Gaussian, or what flows make of it,
             where a sample is complete. An encoder knows little of samples with missing entries, or far from all others:
             theirs is estimated from weighted draws, as in :meth:`score_samples`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skdevae import VAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = VAETransformer(n_components=1, max_epochs=5, random_state=0).fit(X)
+        >>> posterior = model.posterior(X, credible_level=0.9)
+        >>> bool(((posterior.lower < posterior.mean) & (posterior.mean < posterior.upper)).all())
+        True
+        >>> pd.DataFrame(posterior).shape
+        (60, 5)
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         fields, placement = inference.placed_posterior(source, credible_level)
@@ -212,6 +247,20 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             ones. The estimate is a lower bound on average: too low by some hundredths of a nat where posteriors have
             several modes, as under mixture priors. Where features choose between curves, each follows its most probable
             one. A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(X)
+        >>> gaps = X.copy()
+        >>> gaps[0, :25] = np.nan
+        >>> bool(np.isfinite(model.score_samples(gaps)).all())  # the likelihood of what is there
+        True
+        >>> bool(np.isclose(model.score_samples(X).mean(), model.score(X)))
+        True
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         values, placement = inference.placed_log_evidence(source)
@@ -248,6 +297,16 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         score : float
             Higher is better, among models that are given the same size factors, if any. Of a table of Dask it is
             computed at once, block by block; and so are :meth:`elbo` and :meth:`conditional_log_likelihood`.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer, VAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(100, random_state=0).data
+        >>> curved = DeVAETransformer(max_epochs=20, random_state=0).fit(X[:60])
+        >>> straight = VAETransformer(n_components=1, hidden_layer_sizes=(), max_epochs=20, random_state=0).fit(X[:60])
+        >>> curved.score(X[60:]) > straight.score(X[60:])  # in nats per sample, on samples that neither has seen
+        True
         """
         values = self.score_samples(X, size_factors=size_factors, covariates=covariates)
         return float(np.average(values, weights=checked_weights(sample_weight, values)))
@@ -269,6 +328,15 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         elbo : float
             Mean of ``E_q(z) E_q(w) log p(x | z, w) - KL(q(z | x) || p(z))``, with q(z | x) the encoder's for
             ``inference="amortized"`` and the optimal one for ``inference="exact"``.
+
+        Examples
+        --------
+        >>> from skdevae import VAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = VAETransformer(n_components=1, max_epochs=5, random_state=0).fit(X)
+        >>> model.elbo(X) < model.score(X)  # a bound from below
+        True
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         return float(in_finite_nats(table, inference.bound(source)).mean())
@@ -290,6 +358,15 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         -------
         log_likelihood : float
             Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(X)
+        >>> model.conditional_log_likelihood(X) > model.score(X)  # the positions were read off the same X
+        True
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         values = inference.conditional_log_likelihood(source, inference.mean(source))
@@ -318,6 +395,20 @@ class AnswersMixin(SimulationMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             the second to the first, and to measurements their difference is added. Zeros and ones
             (``likelihood="bernoulli"``) stay as they are, and so does all else of a model without sizes and covariates.
             A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression_counts
+        >>> X = make_progression_counts(60, random_state=0).data
+        >>> model = DeVAETransformer(likelihood="poisson", size_factors="sum", max_epochs=5, random_state=0).fit(X)
+        >>> adjusted = model.adjust(X)
+        >>> adjusted.shape == X.shape
+        True
+        >>> spread = [np.std(np.log(table.sum(axis=1))) for table in (X, adjusted)]
+        >>> bool(spread[1] < spread[0])  # total counts are more alike
+        True
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         context, likelihood = table.context, LIKELIHOODS[self._config_["likelihood"]["name"]]

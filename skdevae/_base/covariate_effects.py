@@ -28,12 +28,42 @@ class CovariateEffectsMixin(LatentVariableModel):
 
     @property
     def covariate_effects_(self) -> pd.DataFrame:
-        """What each covariate adds to the curve of each feature."""
+        """What each covariate adds to the curve of each feature.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_increasing=3, n_decreasing=2, n_transient=0, random_state=0).data
+        >>> batch = np.repeat(["a", "b"], 30)
+        >>> X[batch == "b", 0] += 2
+        >>> model = DeVAETransformer(max_epochs=20, random_state=0).fit(X, covariates=batch)
+        >>> effects = model.covariate_effects_
+        >>> effects.shape
+        (5, 1)
+        >>> bool(effects.iloc[0, 0] > 1.5), bool(effects.iloc[1:, 0].abs().max() < 0.5)  # the first was shifted
+        (True, True)
+        """
         return self._by_feature(self._effects().values.detach().double().cpu().numpy())
 
     @property
     def covariate_standard_errors_(self) -> pd.DataFrame:
-        """Standard errors of ``covariate_effects_``."""
+        """Standard errors of ``covariate_effects_``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_increasing=3, n_decreasing=2, n_transient=0, random_state=0).data
+        >>> batch = np.repeat(["a", "b"], 30)
+        >>> X[batch == "b", 0] += 2
+        >>> model = DeVAETransformer(max_epochs=20, random_state=0).fit(X, covariates=batch)
+        >>> ratio = model.covariate_effects_ / model.covariate_standard_errors_
+        >>> ratio.abs().iloc[:, 0].idxmax()  # the feature whose effect stands out most
+        'x0'
+        """
         self._effects()
         if self._effect_sds_ is None:
             raise AttributeError(

@@ -35,6 +35,19 @@ class DenoisingMixin(LazyAnswersMixin):
         X_expected : ndarray of shape (n_samples, n_features)
             Expected value of every entry at the posterior mean of its sample's latent (and its size factor, where there
             are any), in the units of X. A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> progression = make_progression(60, random_state=0)
+        >>> X, gap = progression.data.copy(), progression.data[0, 0]
+        >>> X[0, 0] = np.nan
+        >>> model = DeVAETransformer(max_epochs=20, random_state=0).fit(X)
+        >>> by_model, by_mean = model.predict(X)[0, 0], np.nanmean(X[:, 0])
+        >>> bool(abs(by_model - gap) < abs(by_mean - gap))  # the better guess
+        True
         """
         table, source, inference = self._for_inference(X, size_factors, covariates)
         return table.in_user_units(inference.expected_table(source, inference.mean(source)))

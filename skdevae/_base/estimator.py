@@ -269,7 +269,18 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
 
     @property
     def modelled_columns_(self) -> np.ndarray:
-        """Positions of the columns of X that are modelled."""
+        """Positions of the columns of X that are modelled.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_increasing=2, n_decreasing=1, n_transient=0, as_frame=True, random_state=0).data
+        >>> X.insert(1, "sex", ["f", "m"] * 30)
+        >>> DeVAETransformer(covariates=["sex"], max_epochs=5, random_state=0).fit(X).modelled_columns_.tolist()
+        [0, 2, 3]
+        """
         check_is_fitted(self, "n_features_in_")
         conditioning = self._conditioning
         return np.arange(self.n_features_in_) if conditioning is None else conditioning.modelled

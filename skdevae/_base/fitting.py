@@ -47,6 +47,7 @@ from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
 from .estimator import LatentEstimator
+from .no_axis import warn_without_axis
 from .orientation import axis_signs, orientation_reference, reference_of_rows
 from .totals import warn_if_totals_decide
 from .training_table import TrainingTable, own_sizes
@@ -290,6 +291,13 @@ class LatentVariableModel(LatentEstimator):
             other, or if the loss stops being finite. What an earlier fit has found then stays as it was.
         KeyboardInterrupt
             Where Ctrl-C is pressed. From the end of the first epoch on, the estimator keeps what was learned.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skdevae import VAETransformer
+        >>> VAETransformer(max_epochs=5, random_state=0).fit(load_iris().data).n_iter_
+        5
         """
         return self._fit_afresh(
             X,
@@ -344,12 +352,7 @@ class LatentVariableModel(LatentEstimator):
             self.lower_bound_ = best.lower_bound + float(np.average(constants, weights=source.context.weight))
             self._keep(best, training, everything, reference)
         if not best.has_axis and not fits[-1].interrupted:
-            warn_user(
-                "No axis was found: no column varies with another by more than chance explains, so every sample has "
-                "the same position. Are the columns independent noise? Scores and predictions are those of independent "
-                f"columns.{self._advice_without_axis()}",
-                ConvergenceWarning,
-            )
+            warn_without_axis(self._advice_without_axis())
 
     def _check_axis_suits(self, orientation: ArrayLike | None) -> None:
         """Raise where a given axis contradicts what else is asked of a fit."""

@@ -19,13 +19,39 @@ class GivenAxisMixin(LatentVariableModel):
 
     @property
     def axis_is_given_(self) -> bool:
-        """Whether the model was fitted along a given axis."""
+        """Whether the model was fitted along a given axis.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> progression = make_progression(60, random_state=0)
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0)
+        >>> model.fit(progression.data, axis=progression.times).axis_is_given_
+        True
+        >>> model.fit(progression.data).axis_is_given_
+        False
+        """
         check_is_fitted(self, "module_")
         return self._known_axis_map() is not None
 
     @property
     def axis_map_(self) -> AxisMap:
-        """The monotone map between a given axis and the latent."""
+        """The monotone map between a given axis and the latent.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> age = np.linspace(40, 90, 60)
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(X, axis=age)
+        >>> model.axis_map_.to_axis([0.0]).round().tolist()  # the middle of the latent, in years
+        [65.0]
+        >>> bool(model.axis_map_.to_latent([80.0]) > model.axis_map_.to_latent([70.0]))
+        True
+        """
         check_is_fitted(self, "module_")
         known = self._known_axis_map()
         if known is None:

@@ -37,7 +37,19 @@ class LevelCurvesMixin(CovariateEffectsMixin):
 
     @property
     def interaction_tests_(self) -> pd.DataFrame:
-        """Whether the curve of each feature differs between the levels of a covariate."""
+        """Whether the curve of each feature differs between the levels of a covariate.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(80, n_increasing=4, n_decreasing=4, n_transient=0, random_state=0).data
+        >>> sex = np.tile(["f", "m"], 40)
+        >>> model = DeVAETransformer(interactions="curves", max_epochs=10, random_state=0).fit(X, covariates=sex)
+        >>> list(model.interaction_tests_)
+        ['statistic', 'p_value', 'adjusted_p_value']
+        """
         check_is_fitted(self, "module_")
         found = getattr(self, "_level_curves_", None)  # older files know of none
         if found is None:

@@ -140,6 +140,16 @@ class SimulationMixin(LazyAnswersMixin, TablesOutMixin):
         ------
         ValueError
             If z is so far out that a rate is not a finite number.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_transient=0, n_increasing=3, n_decreasing=2, random_state=0).data
+        >>> model = DeVAETransformer(monotonic_cst=[1, 1, 1, -1, -1], max_epochs=5, random_state=0).fit(X)
+        >>> rates = model.derivatives([-1.0, 0.0, 1.0])
+        >>> (rates > 0).all(axis=0).tolist()  # rises everywhere?
+        [True, True, True, False, False]
         """
         module, positions = self._at_positions(z)
         context = self._context_at(positions.cpu().numpy(), None, covariates)
@@ -214,6 +224,18 @@ class SimulationMixin(LazyAnswersMixin, TablesOutMixin):
         ------
         ValueError
             If a latent is so far out that an expected value is not a finite number, in the precision of Z.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(X)
+        >>> expected = model.inverse_transform(model.transform(X))
+        >>> expected.shape
+        (60, 50)
+        >>> bool(((X - expected) ** 2).mean() < X.var(axis=0).mean())  # nearer to X than the columns' means are
+        True
         """
         latents, context = self._read_latents(Z, size_factors, covariates)
         module, positions = self._at_positions(latents)
@@ -267,6 +289,15 @@ class SimulationMixin(LazyAnswersMixin, TablesOutMixin):
         -------
         X : ndarray of shape (n_samples, n_features)
             In the units of the training table. Expected counts end at 2**53, about 9e15, far from the data.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(X)
+        >>> model.sample(1000, random_state=0).shape
+        (1000, 50)
         """
         module, generator = self._for_sampling(random_state)
         return self._simulated(module, module.latent_prior(), int(n_samples), generator, covariates)
@@ -287,6 +318,18 @@ class SimulationMixin(LazyAnswersMixin, TablesOutMixin):
         -------
         Z : ndarray of shape (n_samples, n_components)
             Latents, as :meth:`transform` returns them for data.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=5, random_state=0).fit(X)
+        >>> Z = model.sample_latent(1000, random_state=0)
+        >>> Z.shape
+        (1000, 1)
+        >>> bool(abs(Z.std() - 1) < 0.1)  # in standard deviations of the prior
+        True
         """
         module, generator = self._for_sampling(random_state)
         return module.latent_prior().draw(int(n_samples), generator)[0].numpy()

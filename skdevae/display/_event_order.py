@@ -138,6 +138,17 @@ class EventOrderDisplay:
             If matplotlib is not installed.
         ValueError
             If `estimator` has no axis, or as for :meth:`from_event_order`.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import EventOrderDisplay
+        >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+        >>> display = EventOrderDisplay.from_estimator(model, X, event="onset", n_bootstrap=5, random_state=0)
+        >>> display.axes_.shape  # intervals, and probabilities of ranks
+        (2,)
         """
         import_matplotlib("pyplot", "EventOrderDisplay")  # if it is missing, say so before the work
         order = event_order(estimator, X, event=event, **options)
@@ -186,6 +197,19 @@ class EventOrderDisplay:
         ValueError
             If `kind` is none of the above, if a feature is not there, or if `ax` does not have as many Axes as there
             are panels.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import EventOrderDisplay
+        >>> from skdevae.inspection import event_order
+        >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+        >>> order = event_order(model, X, n_bootstrap=5, random_state=0)
+        >>> display = EventOrderDisplay.from_event_order(order, kind="positions", features=order.order[:3])
+        >>> display.axes_.shape
+        (1,)
         """
         positions = order.positions[["estimate", "lower", "upper"]]
         last = [name for name in positions.index if name not in set(order.order)]
@@ -238,6 +262,17 @@ class EventOrderDisplay:
         ValueError
             If `kind` is none of the above, if there are no probabilities of ranks to draw, or if `ax` does not have as
             many Axes as there are panels.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import EventOrderDisplay
+        >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+        >>> display = EventOrderDisplay.from_estimator(model, X, n_bootstrap=5, random_state=0)
+        >>> display.plot(kind="positions").axes_.shape  # the same numbers, drawn again
+        (1,)
         """
         check_kind(kind, _KINDS)
         if kind != "positions" and self.rank_probability is None:

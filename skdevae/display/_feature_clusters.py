@@ -186,6 +186,17 @@ class FeatureClusterDisplay:
         ValueError
             If `estimator` does not cluster features along one axis, if `coclustering` does not fit, if `kind` is none
             of the above, or if `ax` does not have as many Axes as there are panels.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import FeatureClusterDisplay
+        >>> X = make_progression(80, n_transient=2, n_increasing=3, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> clusterer = BasisDeVAEClusterer(n_grid_points=17, max_epochs=8, random_state=0).fit(X)
+        >>> display = FeatureClusterDisplay.from_estimator(clusterer, X)
+        >>> display.heatmap_.get_array().shape  # a row for each feature, a column for each sample
+        (7, 80)
         """
         import_matplotlib("pyplot", "FeatureClusterDisplay")
         check_is_fitted(estimator)
@@ -284,6 +295,16 @@ class FeatureClusterDisplay:
         ValueError
             If the shapes do not agree, if no feature has a cluster, if `kind` is none of the above, or if `ax` does not
             have as many Axes as there are panels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae.display import FeatureClusterDisplay
+        >>> time = np.linspace(0, 1, 40)
+        >>> X = np.column_stack([time, 1 - time, time**2])
+        >>> display = FeatureClusterDisplay.from_predictions(X, time, [0, 1, 0], cluster_names=["up", "down"])
+        >>> display.heatmap_.get_array().shape
+        (3, 40)
         """
         import_matplotlib("pyplot", "FeatureClusterDisplay")
         columns = getattr(X, "columns", None)
@@ -350,6 +371,17 @@ class FeatureClusterDisplay:
         ValueError
             If `kind` is none of the above, if there is no co-clustering matrix to draw, or if `ax` does not have as
             many Axes as there are panels.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import FeatureClusterDisplay
+        >>> X = make_progression(80, n_transient=2, n_increasing=3, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> clusterer = BasisDeVAEClusterer(n_grid_points=17, max_epochs=8, random_state=0).fit(X)
+        >>> display = FeatureClusterDisplay.from_estimator(clusterer, X)
+        >>> display.plot(kind="coclustering").coclustering_.get_array().shape  # the same fit, another panel
+        (7, 7)
         """
         check_kind(kind, _KINDS)
         if kind != "heatmap" and self.coclustering is None:

@@ -160,6 +160,17 @@ class KSelectionDisplay:
         ValueError
             If the search has fewer than two splits, or candidates whose fits failed, or if it varied more than two
             parameters that are not fixed.
+
+        Examples
+        --------
+        >>> from sklearn.model_selection import GridSearchCV
+        >>> from skdevae import VAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import KSelectionDisplay
+        >>> X = make_progression(60, n_transient=0, n_increasing=3, n_decreasing=3, random_state=0).data
+        >>> search = GridSearchCV(VAETransformer(max_epochs=5, random_state=0), {"n_components": [1, 2]}, cv=2).fit(X)
+        >>> KSelectionDisplay.from_cv_results(search).scores["value"].tolist()
+        [1, 2]
         """
         import_matplotlib("pyplot", "KSelectionDisplay")
         found = read_search(search, parameter, fixed, scorer)
@@ -227,6 +238,17 @@ class KSelectionDisplay:
             If matplotlib is not installed.
         ValueError
             If the lengths do not agree, if there are fewer than two splits, or if a score is NaN.
+
+        Examples
+        --------
+        >>> from skdevae.display import KSelectionDisplay
+        >>> scores = [[-12.0, -11.8, -12.1], [-9.1, -9.0, -9.3], [-9.0, -9.1, -9.2]]  # nats per sample, by K and split
+        >>> display = KSelectionDisplay.from_scores([2, 3, 4], scores)
+        >>> display.scores[["value", "is_best", "is_chosen"]]
+           value  is_best  is_chosen
+        0      2    False      False
+        1      3    False       True
+        2      4     True      False
         """
         if simplest not in ("first", "last"):
             raise ValueError(f'simplest must be "first" or "last"; got {simplest!r}.')
@@ -278,6 +300,14 @@ class KSelectionDisplay:
             If matplotlib is not installed.
         ValueError
             If `ax` does not have one Axes for each scorer.
+
+        Examples
+        --------
+        >>> from skdevae.display import KSelectionDisplay
+        >>> scores = {"log-likelihood": [[-12.0, -11.8], [-9.1, -9.0]], "Rand index": [[0.4, 0.5], [0.9, 0.8]]}
+        >>> display = KSelectionDisplay.from_scores([2, 3], scores)
+        >>> display.plot(n_cols=1).axes_.shape  # one panel for each scorer, below each other
+        (2,)
         """
         import_matplotlib("pyplot", "KSelectionDisplay")
         scorers = list(self.scores["scorer"].unique())

@@ -175,6 +175,17 @@ class LatentDisplay:
         ValueError
             If `estimator` cannot draw from its prior, if `labels` does not fit X, if `reducer` is none of the above or
             does not give two columns, or if `ax` is not one Axes.
+
+        Examples
+        --------
+        >>> from skdevae import VAETransformer
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> from skdevae.display import LatentDisplay
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> model = VAETransformer(n_components=2, likelihood="poisson", max_epochs=5, random_state=0).fit(cells.data)
+        >>> display = LatentDisplay.from_estimator(model, cells.data, labels=cells.target, random_state=0)
+        >>> display.latents.shape
+        (60, 2)
         """
         import_matplotlib("pyplot", "LatentDisplay")  # if it is missing, say so before the work
         check_is_fitted(estimator)
@@ -246,6 +257,16 @@ class LatentDisplay:
         ValueError
             If `prior`, `labels` or `component_names` do not fit Z, if `reducer` is none of the above or does not give
             two columns, or if `ax` is not one Axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae.display import LatentDisplay
+        >>> random = np.random.default_rng(0)
+        >>> Z, prior = random.normal(size=(60, 2)), random.normal(size=(200, 2))
+        >>> display = LatentDisplay.from_latents(Z, prior=prior, component_names=["first", "second"])
+        >>> display.ax_.get_xlabel()
+        'first'
         """
         import_matplotlib("pyplot", "LatentDisplay")
         check_reducer(reducer)
@@ -304,6 +325,16 @@ class LatentDisplay:
             If matplotlib is not installed.
         ValueError
             If `labels` does not have one label for each of `latents`, or if `ax` is not one Axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae.display import LatentDisplay
+        >>> random = np.random.default_rng(0)
+        >>> Z, prior = random.normal(size=(60, 2)), random.normal(size=(200, 2))
+        >>> display = LatentDisplay.from_latents(Z, prior=prior)
+        >>> display.plot(legend=False).legend_ is None  # drawn again, without a legend
+        True
         """
         plt = import_matplotlib("pyplot", "LatentDisplay")
         _check_axes(ax)

@@ -100,6 +100,16 @@ class LossDisplay:
             If matplotlib is not installed.
         ValueError
             If `estimator` has no ``history_``, or if `ax` is not one Axes.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import LossDisplay
+        >>> X = make_progression(60, n_transient=2, n_increasing=2, n_decreasing=2, random_state=0).data
+        >>> display = LossDisplay.from_estimator(DeVAETransformer(max_epochs=12, random_state=0).fit(X))
+        >>> len(display.losses)  # one loss an epoch
+        12
         """
         import_matplotlib("pyplot", "LossDisplay")
         check_is_fitted(estimator)
@@ -137,6 +147,16 @@ class LossDisplay:
             If matplotlib is not installed.
         ValueError
             If the history has no ``train_loss``, or if `ax` is not one Axes.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import LossDisplay
+        >>> X = make_progression(60, n_transient=2, n_increasing=2, n_decreasing=2, random_state=0).data
+        >>> model = DeVAETransformer(max_epochs=12, random_state=0).fit(X)
+        >>> len(LossDisplay.from_history(model.history_).losses)
+        12
         """
         records = history if isinstance(history, pd.DataFrame) else pd.DataFrame.from_records(list(history))
         if "train_loss" not in records or not len(records):
@@ -169,6 +189,16 @@ class LossDisplay:
             If matplotlib is not installed.
         ValueError
             If `ax` is not one Axes.
+
+        Examples
+        --------
+        >>> from skdevae import DeVAETransformer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import LossDisplay
+        >>> X = make_progression(60, n_transient=2, n_increasing=2, n_decreasing=2, random_state=0).data
+        >>> display = LossDisplay.from_estimator(DeVAETransformer(max_epochs=12, random_state=0).fit(X))
+        >>> display.plot(line_kw={"color": "black"}).lines_["training"].get_color()
+        'black'
         """
         import_matplotlib("pyplot", "LossDisplay")
         (axes,) = arrange_panels(ax, 1, 1, "LossDisplay")

@@ -283,6 +283,17 @@ class TrajectoryDisplay:
             If `estimator` holds no fitted estimator with a latent of one component, if one of `features` does not
             exist, if `units` is "user" and a step before the estimator cannot be undone, or if `ax` does not have one
             Axes for each panel.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> from skdevae.display import TrajectoryDisplay
+        >>> X = make_progression(80, n_transient=2, n_increasing=3, n_decreasing=2, as_frame=True, random_state=0).data
+        >>> clusterer = BasisDeVAEClusterer(n_grid_points=17, max_epochs=8, random_state=0).fit(X)
+        >>> display = TrajectoryDisplay.from_estimator(clusterer, X, features=["increasing_00"], panels="feature")
+        >>> display.axes_.shape  # one panel for each feature that was asked for
+        (1,)
         """
         import_matplotlib("pyplot", "TrajectoryDisplay")  # if it is missing, say so before the work
         _check_choices(panels, units)
@@ -499,6 +510,16 @@ class TrajectoryDisplay:
             If matplotlib is not installed.
         ValueError
             If `ax` does not have one Axes for each panel.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdevae.display import TrajectoryDisplay
+        >>> z = np.linspace(0, 1, 50)
+        >>> curves = np.column_stack([z, 1 - z])
+        >>> display = TrajectoryDisplay.from_predictions(z, curves, clusters=["up", "down"])
+        >>> display.plot(panels="feature", share_y=True).axes_.shape  # the same curves in other panels
+        (2,)
         """
         import_matplotlib("pyplot", "TrajectoryDisplay")
         _check_choices(panels)

@@ -205,19 +205,51 @@ class VariationalAutoencoder(LatentVariableModel):
 
     @property
     def prior_mixture_(self) -> PriorMixture:
-        """Components of the prior."""
+        """Components of the prior.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> vamp = VampVAE(2, n_pseudo_inputs=4, n_clusters=2, likelihood="poisson", max_epochs=5, random_state=0)
+        >>> prior = vamp.fit(cells.data).prior_mixture_
+        >>> prior.means.shape  # four components of the prior, two dimensions of the latent
+        (4, 2)
+        """
         check_is_fitted(self, "module_")
         require_density(self)
         return PriorMixture.of(self._float64_module().latent_prior())
 
     @property
     def mixture_weights_(self) -> np.ndarray:
-        """Weights of the prior's components."""
+        """Weights of the prior's components.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> vamp = VampVAE(2, n_pseudo_inputs=4, n_clusters=2, likelihood="poisson", max_epochs=5, random_state=0)
+        >>> weights = vamp.fit(cells.data).mixture_weights_
+        >>> weights.shape, bool(abs(weights.sum() - 1) < 1e-6)
+        ((4,), True)
+        """
         return self.prior_mixture_.weights
 
     @property
     def pseudo_inputs_(self) -> np.ndarray:
-        """Pseudo-inputs in the units of X."""
+        """Pseudo-inputs in the units of X.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> vamp = VampVAE(2, n_pseudo_inputs=4, n_clusters=2, likelihood="poisson", max_epochs=5, random_state=0)
+        >>> vamp.fit(cells.data).pseudo_inputs_.shape  # as many rows as the prior has components, in the units of X
+        (4, 20)
+        """
         check_is_fitted(self, "module_")
         require_density(self)
         prior = cast(AmortizedModel, self.module_).prior

@@ -202,9 +202,9 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Most probable component of each training sample, which is what :meth:`predict` finds, except that a sample of
         known class belongs to the component of that class. Clusters are in the order of their sizes, classes in the
         order of ``classes_``.
-    weights_ : ndarray of shape (n_clusters_,)
+    weights_ : ndarray of shape (``n_clusters_``,)
         Weights of the mixture's components.
-    means_, covariances_ : ndarray of shape (n_clusters_, n_components)
+    means_, covariances_ : ndarray of shape (``n_clusters_``, n_components)
         Means of the components, and their variances along each axis.
     prior_mixture_ : PriorMixture
         Components of the latent's prior: ``weights`` of shape (K,), ``means`` and ``sds`` of shape (K, n_components).
@@ -229,7 +229,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         The fitted model.
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the features seen during :meth:`fit`, if X has column names that are strings.
     modelled_columns_ : ndarray of shape (n_modelled,)
         Positions of the columns of X that are modelled, and that results on features are about: all but those that
@@ -450,6 +450,15 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
             has found then stays as it was.
         KeyboardInterrupt
             Where Ctrl-C is pressed. From the end of the first epoch on, the estimator keeps what was learned.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd.fit(cells.data).embedding_.shape
+        (60, 2)
         """
         return self._fit_afresh(X, y=y, sample_weight=sample_weight, size_factors=size_factors, covariates=covariates)
 
@@ -535,7 +544,18 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
 
     @property
     def prior_mixture_(self) -> PriorMixture:
-        """The mixture's components."""
+        """The mixture's components.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> prior = dgd.fit(cells.data).prior_mixture_
+        >>> prior.means.shape == dgd.means_.shape
+        True
+        """
         check_is_fitted(self, "module_")
         return PriorMixture.of(copy.deepcopy(self.module_.mixture).double().mixture())
 
@@ -555,6 +575,17 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         -------
         labels : ndarray of shape (n_samples,)
             ``labels_``.
+
+        Examples
+        --------
+        >>> from sklearn.metrics import adjusted_rand_score
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> labels = dgd.set_params(max_epochs=30).fit_predict(cells.data)
+        >>> bool(adjusted_rand_score(cells.target, labels) > 0.9)  # the groups that the cells were drawn from
+        True
         """
         return self.fit(X, y, sample_weight=sample_weight, **facts).labels_
 
@@ -572,5 +603,15 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         -------
         Z : ndarray of shape (n_samples, n_components)
             ``embedding_``.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> Z = dgd.fit_transform(cells.data)
+        >>> Z.shape, bool((Z == dgd.embedding_).all())
+        ((60, 2), True)
         """
         return self.fit(X, y, sample_weight=sample_weight, **facts).embedding_

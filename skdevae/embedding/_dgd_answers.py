@@ -60,6 +60,15 @@ class RepresentationEstimator(LatentEstimator):
             With the count and the first of rows beyond the range of the training samples: the model describes them
             worse than any of these samples, at their modes. A margin, which the training samples set, lets rows like
             these pass.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd.fit(cells.data[:50]).transform(cells.data[50:]).shape
+        (10, 2)
         """
         return super().transform(X, size_factors=size_factors, covariates=covariates)
 
@@ -80,6 +89,16 @@ class RepresentationEstimator(LatentEstimator):
         -------
         labels : ndarray of shape (n_samples,)
             Positions in ``weights_``, and of classes in ``classes_``. A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd = dgd.fit(cells.data)
+        >>> bool((dgd.predict(cells.data) == dgd.labels_).all())
+        True
         """
         return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
@@ -98,9 +117,19 @@ class RepresentationEstimator(LatentEstimator):
 
         Returns
         -------
-        probabilities : ndarray of shape (n_samples, n_clusters_)
+        probabilities : ndarray of shape (n_samples, ``n_clusters_``)
             ``p(k | x)``: ``p(k | z)`` averaged over the posterior of the latent, by the draws of :meth:`score_samples`.
             Each row adds up to one. A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> probabilities = dgd.fit(cells.data[:50]).predict_proba(cells.data[50:])
+        >>> bool((abs(probabilities.sum(axis=1) - 1) < 1e-6).all())
+        True
         """
         _, source, inference = self._for_inference(X, size_factors, covariates)
         return cast(LaplaceInference, inference).responsibilities(source).cpu().numpy()
@@ -130,6 +159,16 @@ class RepresentationEstimator(LatentEstimator):
             With ``mean`` (the mode), ``sd``, ``lower`` and ``upper``, each of shape (n_samples, n_components), and
             ``beyond_training``, which marks the rows that :meth:`transform` warns of. Exact for a linear
             gaussian decoder and one component.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> posterior = dgd.fit(cells.data[:50]).posterior(cells.data[50:])
+        >>> posterior.mean.shape, bool((posterior.lower < posterior.upper).all())
+        ((10, 2), True)
         """
         return super().posterior(X, size_factors=size_factors, covariates=covariates, credible_level=credible_level)
 
@@ -157,6 +196,15 @@ class RepresentationEstimator(LatentEstimator):
             exact for a linear gaussian decoder and one component; otherwise a lower bound on average, with 500 draws
             some thousandths of a nat too low. A warning tells if fewer than a tenth of a sample's draws are effective.
             A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd.fit(cells.data[:50]).score_samples(cells.data[50:]).shape  # nats, one a sample
+        (10,)
         """
         return super().score_samples(X, size_factors=size_factors, covariates=covariates)
 
@@ -175,6 +223,16 @@ class RepresentationEstimator(LatentEstimator):
         elbo : float
             Mean of ``E_q[log p(x, z) - log q(z)]``, from quasi-random draws. The less Gaussian the posteriors, the
             farther it is below :meth:`score`.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd = dgd.fit(cells.data)
+        >>> dgd.elbo(cells.data) < dgd.score(cells.data)
+        True
         """
         return super().elbo(X, size_factors=size_factors, covariates=covariates)
 
@@ -194,6 +252,16 @@ class RepresentationEstimator(LatentEstimator):
         -------
         log_likelihood : float
             Not a likelihood of held-out data: z has seen them. Use :meth:`score` to compare models.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd = dgd.fit(cells.data)
+        >>> dgd.conditional_log_likelihood(cells.data) > dgd.score(cells.data)
+        True
         """
         return super().conditional_log_likelihood(X, size_factors=size_factors, covariates=covariates)
 
@@ -228,6 +296,15 @@ class RepresentationEstimator(LatentEstimator):
         -------
         X : ndarray of shape (n_samples, n_features)
             In the units of the training table.
+
+        Examples
+        --------
+        >>> from skdevae import DGDEmbedder
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 30, weights=[2, 1], random_state=0)
+        >>> dgd = DGDEmbedder(n_components=2, n_clusters=2, likelihood="nb", max_epochs=8, random_state=0)
+        >>> dgd.fit(cells.data).sample(100, random_state=0).shape
+        (100, 30)
         """
         module, generator = self._for_sampling(random_state)
         mixture = module.latent_prior()

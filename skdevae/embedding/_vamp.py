@@ -222,7 +222,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         The fitted model.
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the features seen during :meth:`fit`, if X has column names that are strings.
     modelled_columns_ : ndarray of shape (n_modelled,)
         Positions of the columns of X that are modelled, and that results on features are about: all but those that
@@ -386,6 +386,13 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         -------
         estimator : VampVAE
             Not fitted. Its ``likelihood`` is ``"nb"``, as in the paper.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> vamp = VampVAE.published(n_components=10, max_epochs=50)
+        >>> vamp.likelihood, vamp.encoder_hidden_layer_sizes, vamp.max_epochs
+        ('nb', (512, 256), 50)
         """
         network = {
             "hidden_layer_sizes": (256, 512),
@@ -457,6 +464,16 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         -------
         labels : ndarray of shape (n_samples,)
             ``labels_``.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> vamp = VampVAE(2, n_pseudo_inputs=4, n_clusters=2, likelihood="poisson", max_epochs=5, random_state=0)
+        >>> labels = vamp.fit_predict(cells.data)
+        >>> labels.shape, bool((labels == vamp.labels_).all())
+        ((60,), True)
         """
         return self.fit(X, **facts).labels_
 
@@ -478,6 +495,15 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         -------
         labels : ndarray of shape (n_samples,)
             Positions in the columns of :meth:`predict_proba`. A table of Dask has a lazy answer.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> vamp = VampVAE(2, n_pseudo_inputs=4, n_clusters=2, likelihood="poisson", max_epochs=5, random_state=0)
+        >>> vamp.fit(cells.data[:50]).predict(cells.data[50:]).shape
+        (10,)
         """
         return self.predict_proba(X, size_factors=size_factors, covariates=covariates).argmax(1)
 
@@ -506,6 +532,18 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         ------
         ValueError
             If ``n_clusters`` is neither None nor a whole number between 1 and the number of the prior's components.
+
+        Examples
+        --------
+        >>> from skdevae import VampVAE
+        >>> from skdevae.datasets import make_cell_clusters
+        >>> cells = make_cell_clusters(60, 20, random_state=0)
+        >>> vamp = VampVAE(2, n_pseudo_inputs=4, n_clusters=2, likelihood="poisson", max_epochs=5, random_state=0)
+        >>> probabilities = vamp.fit(cells.data[:50]).predict_proba(cells.data[50:])
+        >>> probabilities.shape
+        (10, 2)
+        >>> bool((abs(probabilities.sum(axis=1) - 1) < 1e-6).all())
+        True
         """
         _, source, inference = self._for_inference(X, size_factors, covariates)
         return self._cluster_probabilities(cast(EncoderInference, inference), source)

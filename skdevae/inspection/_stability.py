@@ -67,6 +67,19 @@ class Stability:
     -----
     Estimators without clusters of features, such as :class:`~skdevae.DeVAETransformer`, have a table of samples alone;
     the others are None.
+
+    Examples
+    --------
+    >>> from skdevae import DeVAETransformer
+    >>> from skdevae.datasets import make_progression
+    >>> from skdevae.inspection import stability
+    >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
+    >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+    >>> found = stability(model, X, n_bootstrap=4, random_state=0)
+    >>> found
+    <Stability of 40 samples over 4 replicates>
+    >>> list(found.samples)[:2]
+    ['position', 'position sd']
     """
 
     samples: pd.DataFrame

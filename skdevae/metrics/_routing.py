@@ -67,6 +67,12 @@ class RequestingScorer:
         -------
         requests : MetadataRequest
             All facts, for the method ``score``.
+
+        Examples
+        --------
+        >>> from skdevae.metrics import RequestingScorer, active_units_scorer
+        >>> RequestingScorer(active_units_scorer, ("size_factors",)).get_metadata_routing()
+        {'score': {'size_factors': True}}
         """
         requests = MetadataRequest(owner=self)
         for name in self._names:

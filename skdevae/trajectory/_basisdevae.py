@@ -244,7 +244,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         The fitted model.
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the features seen during :meth:`fit`, if X has column names that are strings.
     modelled_columns_ : ndarray of shape (n_modelled,)
         Positions of the columns of X that are modelled, and that results on features are about: all but those that

@@ -261,7 +261,7 @@ class BasisVAEClusterer(FeatureClusterer):
         The fitted model.
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the features seen during :meth:`fit`, if X has column names that are strings.
     modelled_columns_ : ndarray of shape (n_modelled,)
         Positions of the columns of X that are modelled, and that results on features are about: all but those that
@@ -492,6 +492,15 @@ class BasisVAEClusterer(FeatureClusterer):
         -------
         values : ndarray of shape (n_points, n_clusters)
             In units of the columns' standard deviations; for counts, on the log scale.
+
+        Examples
+        --------
+        >>> from skdevae import BasisVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_increasing=3, n_decreasing=3, n_transient=0, random_state=0).data
+        >>> clusterer = BasisVAEClusterer(n_clusters=2, max_epochs=5, random_state=0).fit(X)
+        >>> clusterer.basis_functions([-1.0, 0.0, 1.0]).shape  # three positions, two functions
+        (3, 2)
         """
         module, positions = self._at_positions(z)
         decoder = cast(BasisDecoder, module.decoder)

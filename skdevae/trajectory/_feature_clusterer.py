@@ -185,6 +185,15 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         ------
         ValueError
             If the threshold is not between 0 and 1.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_increasing=2, n_decreasing=2, n_transient=0, random_state=0).data
+        >>> clusterer = BasisDeVAEClusterer(max_epochs=20, orientation=0, random_state=0).fit(X)
+        >>> clusterer.feature_labels(threshold=0.8).tolist()
+        ['increasing', 'increasing', 'decreasing', 'decreasing']
         """
         check_is_fitted(self)
         if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
@@ -202,6 +211,18 @@ class FeatureClusterer(GivenAxisMixin, StreamingMixin, UncertainCurvesMixin):
         -------
         probabilities : ndarray of shape (n_features, n_features)
             ``responsibilities_ @ responsibilities_.T`` off the diagonal, and 1 on it.
+
+        Examples
+        --------
+        >>> from skdevae import BasisDeVAEClusterer
+        >>> from skdevae.datasets import make_progression
+        >>> X = make_progression(60, n_increasing=2, n_decreasing=2, n_transient=0, random_state=0).data
+        >>> clusterer = BasisDeVAEClusterer(max_epochs=20, orientation=0, random_state=0).fit(X)
+        >>> clusterer.coclustering_matrix().round().astype(int)
+        array([[1, 1, 0, 0],
+               [1, 1, 0, 0],
+               [0, 0, 1, 1],
+               [0, 0, 1, 1]])
         """
         check_is_fitted(self)
         return coclustering_matrix(self.responsibilities_)
