@@ -26,6 +26,8 @@ _IN_BETWEEN = sys.stdlib_module_names | {
 }
 #: what warnings are about, where that is a part of what the user has passed
 _subject: ContextVar[str] = ContextVar("_subject", default="")
+#: where messages are kept beside, by :func:`recorded_warnings`
+_record: ContextVar[list[str] | None] = ContextVar("_record", default=None)
 
 
 @contextmanager
@@ -38,15 +40,29 @@ def about(subject: str) -> Iterator[None]:
         _subject.reset(token)
 
 
+@contextmanager
+def recorded_warnings() -> Iterator[list[str]]:
+    """A context that keeps the messages of the warnings that are given in it, in their order and each once."""
+    messages: list[str] = []
+    token = _record.set(messages)
+    try:
+        yield messages
+    finally:
+        _record.reset(token)
+
+
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the innermost line that is neither in this package nor in a library between it and the user.
 
     A fit that a ``Pipeline`` or a ``GridSearchCV`` starts is thus reported where the user calls the outer estimator.
     In a thread or process that runs no line of the user's, the warning points at the first line of this package.
     """
-    frame = _frame_to_name()
+    frame, record = _frame_to_name(), _record.get()
+    message = f"{_subject.get()}{message}"
+    if record is not None and message not in record:
+        record.append(message)
     warnings.warn_explicit(
-        f"{_subject.get()}{message}",
+        message,
         category,
         filename=frame.f_code.co_filename,
         lineno=frame.f_lineno,

@@ -21,6 +21,7 @@ from skorch.history import History
 
 from .._sklearn import Interval, StrOptions, check_parameters
 from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
+from .._warnings import recorded_warnings
 from ..inference import Inference, inference_for
 from ..nn.layers import ACTIVATIONS
 from ..nn.likelihoods import LIKELIHOODS
@@ -50,6 +51,7 @@ from ..training.net import ADVICE
 from ..training.settings import FitSettings
 from .answers import AnswersMixin
 from .persistence import restored, stored
+from .summary import SummaryMixin, report_of_table, report_of_training
 
 
 def is_fitted_state(name: str) -> bool:
@@ -57,7 +59,7 @@ def is_fitted_state(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-class LatentEstimator(AnswersMixin, BaseEstimator):
+class LatentEstimator(SummaryMixin, AnswersMixin, BaseEstimator):
     """Base of all estimators: a fit that is whole or not there at all, and the answers of a fitted model.
 
     Subclasses fill in :meth:`_fit`, which works on an estimator without fitted state, and may set attributes as it goes
@@ -88,6 +90,8 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
     _reader_: TableReader
     #: fields of what says which columns of X condition the others; None where none do
     _conditioning_: dict[str, Any] | None
+    #: what :meth:`summary` says of the fit and nothing else knows: plain values
+    _report_: dict[str, Any]
 
     _parameter_constraints: ClassVar[dict] = {
         "likelihood": [StrOptions(LIKELIHOODS.keys())],
@@ -156,14 +160,24 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
     def _attempt(self, fit: Callable[[], None]) -> Interrupts:
         """Run what fits this estimator, and check what it has found; the interrupts that have come meanwhile."""
         check_single_precision(self.get_params(deep=False))
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, recorded_warnings() as met:
             try:
                 fit()
             except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
                 raise ValueError(f"Training ended with a model that nothing can be computed from. {ADVICE}") from error
         interrupts.raise_if_abandoned()
         self._check_result()
+        self._complete_report(met, interrupted=interrupts.noted)
         return interrupts
+
+    def _complete_report(self, warnings: list[str], *, interrupted: bool) -> None:
+        """Add to what :meth:`summary` reports how the training ended, and the warnings that were met."""
+        settings, before = self._settings(), getattr(self, "_report_", {})
+        training = report_of_training(
+            self.history_, settings.n_iter_no_change, settings.tol, by_validation=settings.early_stopping
+        )
+        met = list(dict.fromkeys([*before.get("warnings", []), *warnings]))
+        self._report_ = {**before, **training, "warnings": met, "interrupted": bool(interrupted)}
 
     def _take_over(self, trial: Self) -> Self:
         """Replace all fitted state by that of a trial."""
@@ -315,7 +329,9 @@ class LatentEstimator(AnswersMixin, BaseEstimator):
         """
         names = self._feature_names()
         columns = find_columns(X, self.likelihood, weights if held_out is None else weights * ~held_out, names)
-        return columns, self._set_aside(X, columns, size_factors, weights)
+        outliers = self._set_aside(X, columns, size_factors, weights)
+        self._report_ = report_of_table(X, columns, outliers, weights, held_out)
+        return columns, outliers
 
     def _set_aside(
         self, X: Values, columns: Columns, size_factors: SizeFactors, weights: np.ndarray, *, warns: bool = True
