@@ -67,7 +67,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "min_reported_time": 0,
     "remove_config_comments": True,
-    "plot_gallery": True,
+    "plot_gallery": os.environ.get("SKDEVAE_GALLERY", "1") == "1",
     "only_warn_on_example_error": False,
     "abort_on_example_error": False,
     "thumbnail_size": (400, 280),
