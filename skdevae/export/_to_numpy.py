@@ -287,7 +287,7 @@ def _encoder(inference: EncoderInference) -> dict[str, Any]:
     encoder = model.encoder
     mean, sd = model.latent_prior().moments()
     arrays: dict[str, Any] = {
-        "reach": (model.z_max * sd if model.variational else torch.full_like(sd, math.inf)).numpy()
+        "reach": (model.z_max * sd if model.variational else torch.full_like(sd, math.inf)).cpu().numpy()
     }
     kinds: list[str] = []
     for layer in [*encoder.perceptron, encoder.head]:
