@@ -40,7 +40,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from skdevae import DGDEmbedder
 
-settings = {"n_components": 5, "n_clusters": 10, "likelihood": "nb", "max_epochs": 60, "random_state": 0}
+settings = {"n_components": 5, "n_clusters": 10, "likelihood": "nb", "max_epochs": 40, "random_state": 0}
 dgd = DGDEmbedder(**settings).fit(X, covariates=batch)
 print(f"clusters found: {dgd.n_clusters_}, Rand index {adjusted_rand_score(truth, dgd.labels_):.2f}")
 
@@ -61,8 +61,9 @@ from skdevae.display import LatentDisplay
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for ax, (name, model) in zip(axes, {"start by search": dgd, "published start": published}.items(), strict=True):
-    LatentDisplay.from_estimator(
-        model, X, covariates=batch, labels=truth, random_state=0, ax=ax, legend=ax is axes[-1]
+    draws = model.sample_latent(500, random_state=0)
+    LatentDisplay.from_latents(
+        model.embedding_, prior=draws, labels=truth, random_state=0, ax=ax, legend=ax is axes[-1]
     )  # fmt: skip
     ax.set_title(name)
 
@@ -74,7 +75,7 @@ for ax, (name, model) in zip(axes, {"start by search": dgd, "published start": p
 
 from skdevae import VampVAE
 
-vamp_settings = {"n_components": 5, "n_clusters": 5, "likelihood": "nb", "max_epochs": 60, "random_state": 0}
+vamp_settings = {"n_components": 5, "n_clusters": 5, "likelihood": "nb", "max_epochs": 40, "random_state": 0}
 not_given = VampVAE(**vamp_settings).fit(X)
 given = VampVAE(**vamp_settings).fit(X, covariates=batch)
 
@@ -90,18 +91,19 @@ axes[1].set_title("batch given")
 
 from sklearn.metrics import silhouette_score
 
-rows = {}
-for name, model, facts in (
-    ("VampVAE, batch not given", not_given, {}),
-    ("VampVAE, batch given", given, {"covariates": batch}),
-    ("DGDEmbedder, batch given", dgd, {"covariates": batch}),
-):
-    Z = model.transform(X, **facts)
-    rows[name] = {
-        "Rand index": adjusted_rand_score(truth, model.predict(X, **facts)),
+embeddings = {
+    "VampVAE, batch not given": (not_given.transform(X), not_given.predict(X)),
+    "VampVAE, batch given": (given.transform(X, covariates=batch), given.predict(X, covariates=batch)),
+    "DGDEmbedder, batch given": (dgd.embedding_, dgd.labels_),
+}
+table = {
+    name: {
+        "Rand index": adjusted_rand_score(truth, found),
         "silhouette of clusters": silhouette_score(Z, truth),
         "of batches": silhouette_score(Z, batch),
     }
-print(pd.DataFrame(rows).T.to_string(float_format="{:.2f}".format))
+    for name, (Z, found) in embeddings.items()
+}
+print(pd.DataFrame(table).T.to_string(float_format="{:.2f}".format))
 
 plt.show()

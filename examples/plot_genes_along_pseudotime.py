@@ -56,15 +56,16 @@ groups = BasisVAEClusterer(n_clusters=8, **settings).fit(counts, axis=pseudotime
 # %%
 # What genes do
 # -------------
-# Genes whose counts the pseudotime explains best, in the order in which they have made half of their change. Places are
-# pseudotimes. Quantiles are shares of the cells before that place.
+# Genes whose counts the pseudotime explains best, in the order in which they have made half of their change. The model
+# has a latent of its own, a monotone map of the pseudotime. ``axis_map_`` leads back to pseudotimes.
 
 from skdevae.inspection import feature_table
 
 table = feature_table(behaviours, counts, axis=pseudotime)
-columns = ["behaviour", "probability", "direction", "half change", "half change (quantile)", "explained deviance"]
-best = table["explained deviance"].nlargest(15).index
-print(table.loc[best, columns].sort_values("half change").to_string(float_format="{:.2f}".format))
+best = table.loc[table["explained deviance"].nlargest(15).index].sort_values("half change")
+best["pseudotime"] = behaviours.axis_map_.to_axis(best["half change"])
+columns = ["behaviour", "probability", "direction", "pseudotime", "explained deviance"]
+print(best[columns].to_string(float_format="{:.2f}".format))
 print(table["behaviour"].value_counts().to_string())
 
 # %%
@@ -84,8 +85,8 @@ TrajectoryDisplay.from_estimator(behaviours, counts, axis=pseudotime, max_labels
 FeatureClusterDisplay.from_estimator(groups, counts, axis=pseudotime)
 
 # %%
-# The number of groups was found, and the groups are a finer cut than behaviours: genes that fall early and genes that
-# fall late are in different groups.
+# The number of groups was found. Groups cut finer than behaviours do, because genes that change early and genes that
+# change late are no multiples of one curve.
 
 behaviour = pd.Series(behaviours.feature_labels(threshold=0), name="behaviour")
 group = pd.Series(groups.labels_, name="group")

@@ -71,8 +71,9 @@ table = {
 print(pd.DataFrame(table).T.to_string(float_format="{:.2f}".format))
 
 # %%
-# ``posterior`` says how sure each position is. Its standard deviation grows with what is missing. Filled entries look
-# like measurements, so the filled table hides that.
+# In the filled table, the more of a patient is missing, the closer to the middle of the axis the patient stands (yellow
+# points). ``posterior`` says how sure each position is. Its standard deviation grows with what is missing. Filled
+# entries look like measurements, so the filled table hides that.
 
 import matplotlib.pyplot as plt
 
@@ -105,12 +106,12 @@ from sklearn.impute import KNNImputer
 
 predictions = {
     "the axis": model.inverse_transform(model.transform(X)),
-    "neighbours": KNNImputer(10).fit_transform(X),
+    "neighbours": KNNImputer(n_neighbors=10).fit_transform(X),
     "averages": SimpleImputer().fit_transform(X),
 }
 truth = disease.data.to_numpy()
 for name, predicted in predictions.items():
-    print(f"{name:12} root mean squared error {np.sqrt(np.mean((predicted - truth)[is_hidden] ** 2)):.2f}")
+    print(f"{name:10} root mean squared error {np.sqrt(np.mean((predicted - truth)[is_hidden] ** 2)):.2f}")
 
 # %%
 # Where this is not enough

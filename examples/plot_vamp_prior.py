@@ -32,7 +32,7 @@ X_train, X_test, digit_train, digit_test = train_test_split(X, digit, test_size=
 
 from skdevae import VampVAE
 
-settings = {"n_components": 10, "likelihood": "bernoulli", "max_epochs": 40, "random_state": 0}
+settings = {"n_components": 10, "likelihood": "bernoulli", "max_epochs": 60, "random_state": 0}
 models = {
     "standard normal prior": VampVAE(prior="normal", **settings).fit(X_train),
     "VampPrior": VampVAE(prior="vamp", **settings).fit(X_train),

@@ -139,7 +139,7 @@ def test_tables_that_the_demo_cannot_take_are_explained(run, table, change, argu
     "name, made, n_figures",
     [
         ("plot_brain_thickness", "400 people, 40 regions, made up", 1),
-        ("plot_nhanes_covariates", "1200 people, 14 tests, made up", 3),
+        ("plot_nhanes_covariates", "800 people, 10 tests, made up", 3),
         ("plot_genes_along_pseudotime", "600 cells, 40 genes, simulated", 2),
     ],
 )
