@@ -20,6 +20,8 @@ from skorch.callbacks import Callback
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
 from skdevae.datasets import make_progression, make_progression_counts
 
+pytestmark = pytest.mark.filterwarnings("ignore:early_stopping=True, but training went on")  # fits are short
+
 OURS = {
     "skdevae.trajectory._basisdevae.BasisDeVAEClusterer",
     "skdevae.trajectory._basisvae.BasisVAEClusterer",

@@ -19,7 +19,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.history import History
 
-from .._sklearn import Interval, StrOptions, check_parameters
+from .._sklearn import CallbackSupport, FitTask, Interval, StrOptions, begin_fit, check_parameters
 from .._typing import Activation, Callbacks, CovariatesLike, RandomState, SizeFactors, TableLike
 from .._warnings import recorded_warnings
 from ..inference import Inference, inference_for
@@ -48,6 +48,7 @@ from ..table.validation import (
 )
 from ..training.interrupts import FitInterrupted, Interrupts
 from ..training.net import ADVICE
+from ..training.progress import Progress
 from ..training.settings import FitSettings
 from .answers import AnswersMixin
 from .persistence import restored, stored
@@ -59,7 +60,7 @@ def is_fitted_state(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-class LatentEstimator(SummaryMixin, AnswersMixin, BaseEstimator):
+class LatentEstimator(SummaryMixin, AnswersMixin, CallbackSupport, BaseEstimator):
     """Base of all estimators: a fit that is whole or not there at all, and the answers of a fitted model.
 
     Subclasses fill in :meth:`_fit`, which works on an estimator without fitted state, and may set attributes as it goes
@@ -139,7 +140,8 @@ class LatentEstimator(SummaryMixin, AnswersMixin, BaseEstimator):
     def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
         """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
         trial = self._twin(with_fitted_state=False)
-        interrupts = trial._attempt(partial(trial._fit, X, **known_here(facts)))
+        task = begin_fit(self, X)
+        interrupts = trial._attempt(partial(trial._fit, X, **known_here(facts)), task)
         self._take_over(trial)
         if interrupts.noted:
             raise FitInterrupted(
@@ -157,12 +159,14 @@ class LatentEstimator(SummaryMixin, AnswersMixin, BaseEstimator):
         }
         return twin
 
-    def _attempt(self, fit: Callable[[], None]) -> Interrupts:
+    def _attempt(self, fit: Callable[[], None], task: FitTask | None = None) -> Interrupts:
         """Run what fits this estimator, and check what it has found; the interrupts that have come meanwhile."""
         check_single_precision(self.get_params(deep=False))
-        with Interrupts() as interrupts, recorded_warnings() as met:
+        progress = Progress(self, bool(self.verbose), task)
+        with Interrupts() as interrupts, recorded_warnings() as met, progress:
             try:
                 fit()
+                progress.end()
             except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
                 raise ValueError(f"Training ended with a model that nothing can be computed from. {ADVICE}") from error
         interrupts.raise_if_abandoned()

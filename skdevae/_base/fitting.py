@@ -43,12 +43,14 @@ from ..training.device import resolve_device
 from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of
 from ..training.fitting import Fit
 from ..training.heats import worth_fitting
+from ..training.progress import announce, numbered, progress_of_this_fit
 from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
 from .estimator import LatentEstimator
 from .no_axis import warn_without_axis
 from .orientation import axis_signs, orientation_reference, reference_of_rows
+from .stopping import warn_unless_met
 from .totals import warn_if_totals_decide
 from .training_table import TrainingTable, own_sizes
 
@@ -330,6 +332,8 @@ class LatentVariableModel(LatentEstimator):
         reference = orientation_reference(X, self.orientation, orientation, names, weight)
         settings = self._settings()
         processes = processes_of_a_fit(settings.data_parallel, settings.device)
+        progress_of_this_fit().show_in_one_process(processes.rank)
+        announce("reading the table")
         split_seed, *seeds = processes.of_the_first(spawn_seeds(settings.random_state, 1 + settings.n_init))
         training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), learned, given_axis, split_seed)
         self._reader_, table = training.table.reader, training.table
@@ -351,6 +355,7 @@ class LatentVariableModel(LatentEstimator):
             constants = np.broadcast_to(table.take(train_index).row_constants(), len(source))
             self.lower_bound_ = best.lower_bound + float(np.average(constants, weights=source.context.weight))
             self._keep(best, training, everything, reference)
+        warn_unless_met(settings, best.history, best.ran_out)
         if not best.has_axis and not fits[-1].interrupted:
             warn_without_axis(self._advice_without_axis())
 
@@ -463,6 +468,7 @@ class LatentVariableModel(LatentEstimator):
             yield from self._starts_along(mean, sd, source, seeds)
             return
         n_components = self._settings().n_components
+        announce("principal components")
         scores = principal_components(source, self._is_count_model(), n_components)
         for restart, seed in enumerate(seeds):
             positions = starting_positions(scores, n_components, restart, seed, source.context.weight)
@@ -502,7 +508,8 @@ class LatentVariableModel(LatentEstimator):
     ) -> list[Fit]:
         """Fits of the starts that are worth it, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
-        for seed, positions in self._worth_fitting(starts, source):
+        chosen = list(self._worth_fitting(starts, source))
+        for seed, positions in numbered(chosen, "start", len(chosen)):
             module = build_model(self._config_, generator_from(seed)).to(source.like)
             fits.append(self._fit_module(module, source, validation, positions, seed, processes))
             if fits[-1].interrupted:
@@ -517,6 +524,7 @@ class LatentVariableModel(LatentEstimator):
         if settings.n_init == 1 or not self._has_heats(source):
             return starts
         every, source = list(starts), source.in_memory()
+        announce(f"short runs of {len(every)} starts, side by side")
         modules = []
         summary = summarize_columns(source, self._is_count_model())
         for seed, positions in every:
@@ -581,6 +589,7 @@ class LatentVariableModel(LatentEstimator):
 
     def _keep(self, best: Fit, training: TrainingTable, source: RowSource, reference: np.ndarray | None) -> None:
         """Take over the best module, let its axes point as asked, and read off the fitted attributes."""
+        announce("placing the samples")
         self.module_ = best.module.float().eval().requires_grad_(False)
         self.history_ = best.history
         self.n_iter_ = len(best.history)

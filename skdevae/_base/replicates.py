@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
+from .._sklearn import without_callbacks
 from .._typing import TableLike
 from .._warnings import warn_user
 from ..inference import PosteriorFields
@@ -26,6 +27,7 @@ from ..table.precision import training_dtype
 from ..table.table import Table
 from ..training.device import resolve_device
 from ..training.exact import grid_of
+from ..training.progress import counted, quietly
 from ..training.replicates import FittedReplicates, fit_replicates
 from ..training.threads import fitting_threads
 from .fitting import LatentVariableModel
@@ -241,9 +243,11 @@ def refits(
         facts = {**facts, "orientation": estimator.transform(X, **of_rows)[:, 0]}
 
     def refit(weight: np.ndarray) -> LatentVariableModel:
-        return cast(Any, clone(estimator)).fit(X, sample_weight=weight, **facts)
+        with quietly():
+            return cast(Any, without_callbacks(clone(estimator))).fit(X, sample_weight=weight, **facts)
 
-    fits = Parallel(n_jobs=n_jobs)(delayed(refit)(weight) for weight in weights)
+    fitted = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(refit)(weight) for weight in weights)
+    fits = list(counted(fitted, "replicate", len(weights), bool(estimator.verbose)))
     positions = np.stack([fit.transform(X, **of_rows)[:, 0] for fit in fits])
     if "axis" in facts:
         known = np.stack([cast(Any, fit).axis_map_.to_latent(facts["axis"]) for fit in fits])

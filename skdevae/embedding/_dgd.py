@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._base.estimator import LatentEstimator
+from .._base.stopping import warn_unless_met
 from .._base.training_table import TrainingTable, own_sizes
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import (
@@ -38,6 +39,7 @@ from ..table.validation import check_rows
 from ..table.weighted_rows import checked_weights, weighted_rows
 from ..training.data_parallel import processes_of_a_fit
 from ..training.device import resolve_device
+from ..training.progress import announce, progress_of_this_fit
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
 from ._dgd_answers import RepresentationEstimator
@@ -473,6 +475,10 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
     ) -> None:
         parameters = DGDParameters.of(self)
         parameters.check()
+        settings = self._settings()
+        processes = processes_of_a_fit(settings.data_parallel, settings.device)
+        progress_of_this_fit().show_in_one_process(processes.rank)
+        announce("reading the table")
         X, conditioning = self._validate(X, reset=True)
         weight = checked_weights(sample_weight, X)
         known_covariates, design = self._learn_covariates(conditioning, covariates, X.shape[0], weight)
@@ -496,8 +502,6 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
             component=component,
         )
         self._reader_ = training.table.reader
-        settings = self._settings()
-        processes = processes_of_a_fit(settings.data_parallel, settings.device)
         dtype = training_dtype(training.table.values, self._is_count_model())
         source = training.table.source(torch.zeros((), dtype=dtype, device=resolve_device(self.device)))
         processes.check_same_table(source)
@@ -512,6 +516,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
                 seeds=processes.of_the_first(spawn_seeds(self.random_state, 3)),
                 processes=processes,
             )
+            warn_unless_met(settings, found.history, found.ran_out)
             warn_unless_converged(found.modes)
             self._keep(found)
             self._keep_samples(training, found)

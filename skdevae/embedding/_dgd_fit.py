@@ -30,6 +30,7 @@ from ..table.validation import check_layer_sizes
 from ..training.batches import RowsWithRepresentations
 from ..training.data_parallel import ALONE, Processes
 from ..training.fitting import TrainingResult, raise_unless_finite, train_representations
+from ..training.progress import announce
 from ..training.seeds import generator_from
 from ..training.settings import FitSettings
 from ._dgd_mixture import component_sizes, keep_components_, refit_mixture_, round_
@@ -62,6 +63,8 @@ class DecoderFit:
     training_range : TrainingRange
         What they were like, with a margin.
     history : skorch.history.History
+    ran_out : bool
+        Whether the epochs were over before the rule that ends training was met.
     """
 
     module: MixtureModel
@@ -71,6 +74,7 @@ class DecoderFit:
     labels: np.ndarray
     training_range: TrainingRange
     history: History
+    ran_out: bool
 
 
 def fit_decoder(
@@ -93,6 +97,7 @@ def fit_decoder(
     Each of several processes trains the representations of its own rows. After training all have those of all rows, for
     whatever comes then depends on all of them.
     """
+    announce("start: principal components, and a mixture on them")
     start = find_start(source, parameters, seeds[0])
     config = module_config(source, start, parameters, likelihood, has_totals, average_covariates)
     model = start_model(config, source, start, seeds[1])
@@ -124,7 +129,7 @@ def fit_decoder(
     config["mixture"]["n_mixture_components"] = len(model.mixture.means)
     placement = Placement(modes.position, modes.log_joint)
     training_range = TrainingRange.learn(inference.model, source, placement)
-    return DecoderFit(model, config, inference, modes, labels, training_range, result.history)
+    return DecoderFit(model, config, inference, modes, labels, training_range, result.history, result.ran_out)
 
 
 # ---- the module -----------------------------------------------------------------------------------------------------
@@ -306,8 +311,10 @@ def settle(
     mixture, has_classes = inference.model.mixture, source.context.component is not None
     drops_components = may_be_empty and not has_classes
     if refits and mixture.learned:
+        announce("fitting the mixture again")
         _refit(inference, learned, source, drops_components, processes)
     has_order = mixture.learned and not has_classes
+    announce("representations and clusters of the samples")
     if has_order:
         sizes = component_sizes(inference.model, learned.means.double(), source.weights)
         keep_components_(mixture, _in_order(sizes, drops_components))

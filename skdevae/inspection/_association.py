@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 
 from .._base.answers import Query
 from .._base.fitting import LatentVariableModel
-from .._sklearn import Interval, StrOptions, validate_params
+from .._sklearn import Interval, StrOptions, validate_params, without_callbacks
 from .._typing import CovariatesLike, RandomState, TableLike
 from .._warnings import warn_user
 from ..metrics._pipelines import given_facts
@@ -31,6 +31,7 @@ from ..table.stored import StoredTable
 from ..table.table import Table, Values
 from ..table.validation import as_plain_table
 from ..table.weighted_rows import checked_weights
+from ..training.progress import counted, quietly
 from ._input import reach
 from ._permutation import Conditions, Floats, Integers, Places, Result, permutation_test, smooth_effects, strata
 
@@ -218,9 +219,10 @@ def association_test(
         found = [_tested(reached.model, rows, groups[0], given, n_permutations, seed)]
     else:
         groups = _groups(values, n_groups)
-        found = Parallel(n_jobs=n_jobs)(
+        tested = Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_tested_without)(reached.model, rows, group, n_permutations, seed) for group in groups
         )
+        found = list(counted(tested, "group of features", len(groups), bool(reached.model.verbose)))
     lost = sum(not has_axis for _, has_axis in found)
     if lost:
         warn_user(
@@ -283,8 +285,8 @@ def _tested_without(
     others = np.delete(rows.values, group, axis=1) if isinstance(rows.values, np.ndarray) else None
     if others is not None:  # rows that nothing places
         blank = replace(blank, weight=rows.weight * ~np.isnan(others).all(1))
-    without = clone(model).set_params(orientation=None)
-    with warnings.catch_warnings():
+    without = without_callbacks(clone(model)).set_params(orientation=None)
+    with warnings.catch_warnings(), quietly():
         warnings.simplefilter("ignore")  # that the group has no entries, and what the first fit has warned of
         without.fit(blank.table, sample_weight=blank.weight, **blank.facts)
         return _tested(without, blank, group, None, n_permutations, seed)

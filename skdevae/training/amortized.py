@@ -20,6 +20,7 @@ from .callbacks import DivergenceWarmUp, Judgement
 from .data_parallel import ALONE, Processes
 from .exact import grid_of
 from .fitting import Fit, train
+from .progress import announce
 from .seeds import generator_from
 from .settings import FitSettings, TrainingDefaults
 
@@ -95,10 +96,12 @@ def fit_amortized(
     module.eval()
     module.divergence_weight = 1.0
     if judge is not None:
+        announce("judging how features behave")
         judge()
     elif module.assignment.is_held:  # training ended before warm-up did
         module.assignment.update_(column_evidence(module, source), settings.gamma)
-    return Fit(module, result.history, _bound(module, source, settings.gamma), result.interrupted)
+    bound = _bound(module, source, settings.gamma)
+    return Fit(module, result.history, bound, result.interrupted, result.ran_out)
 
 
 def _bound(module: AmortizedModel, source: RowSource, gamma: float) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from tqdm.auto import tqdm
 
 from ..nn.representations import Representations
 
@@ -181,14 +180,14 @@ class Convergence(Callback):
         self.start = start
 
     def on_train_begin(self, net, **kwargs):
-        self.converged_ = False
+        self.has_stopped_, self.ended_ = False, ""
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) <= self.start + self.patience:
             return
         losses = np.array(net.history[-self.patience - 1 :, "train_loss"])
         if np.all(np.abs(np.diff(losses)) < self.tol):
-            self.converged_ = True
+            self.has_stopped_, self.ended_ = True, f"converged after {len(net.history)} epochs"
             raise KeyboardInterrupt  # how skorch's callbacks end a fit
 
 
@@ -203,9 +202,18 @@ class PatientEarlyStopping(EarlyStopping):
         super().__init__(**kwargs)
         self.start = start
 
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.has_stopped_, self.ended_ = False, ""
+
     def on_epoch_end(self, net, **kwargs):
-        if len(net.history) > self.start:
+        if len(net.history) <= self.start:
+            return
+        try:
             super().on_epoch_end(net, **kwargs)
+        except KeyboardInterrupt:  # how it ends a fit
+            self.has_stopped_, self.ended_ = True, f"stopped early after {len(net.history)} epochs"
+            raise
 
 
 class PatientPlateau(Callback):
@@ -231,20 +239,3 @@ class PatientPlateau(Callback):
         net.history.record("event_lr", net.optimizer_.param_groups[0]["lr"])
         if len(net.history) > self.start:
             self.scheduler_.step(net.history[-1, self.monitor])
-
-
-class ProgressBar(Callback):
-    """A tqdm bar over epochs with the loss so far."""
-
-    def __init__(self, max_epochs: int):
-        self.max_epochs = max_epochs
-
-    def on_train_begin(self, net, **kwargs):
-        self.bar_ = tqdm(total=self.max_epochs, unit="epoch")
-
-    def on_epoch_end(self, net, **kwargs):
-        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}", refresh=False)
-        self.bar_.update()
-
-    def on_train_end(self, net, **kwargs):
-        self.bar_.close()

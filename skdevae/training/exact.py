@@ -25,6 +25,7 @@ from .callbacks import Annealing, Judgement, KeptAxis
 from .effects import summary_less_effects
 from .fitting import Fit, TrainingOptions, train
 from .net import ADVICE
+from .progress import announce
 from .settings import FitSettings, TrainingDefaults
 
 #: most components for which the latent is integrated on a grid
@@ -94,6 +95,7 @@ def fit_exact(
         fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
         if not fit.has_axis and hottest > 1 and not fit.interrupted:
             # Heat may have dissolved what little there is.
+            announce("once more, without annealing")
             module.load_state_dict(fresh)
             fit = _train(module, batches, batches_valid, source, summary, grid, 1.0, options, settings)
         if fit.lower_bound < before and not fit.interrupted:
@@ -152,13 +154,14 @@ def _train(
         module.latent_temperature = module.cluster_temperature = 1.0
         module.keeps_an_axis = False
         if judge is not None:
+            announce("judging how features behave")
             judge()
         else:
             module.update_clusters_(expected_statistics(module, source, grid), grid)
         bound, statistics = _bound(module, source, summary, grid)
         is_given = source.context.axis is not None
         has_axis = is_given or float(statistics.divergence) / statistics.n_rows > _LEAST_INFORMATION
-    return Fit(module, result.history, bound, result.interrupted, has_axis)
+    return Fit(module, result.history, bound, result.interrupted, result.ran_out, has_axis)
 
 
 @torch.no_grad()

@@ -19,13 +19,13 @@ from .callbacks import (
     MeanTerms,
     PatientEarlyStopping,
     PatientPlateau,
-    ProgressBar,
     RepresentationSteps,
     cosine_decay,
 )
 from .data_parallel import ALONE, Processes
 from .interrupts import interrupts_of_this_fit
 from .net import ADVICE, net_of
+from .progress import EpochReports, progress_of_this_fit
 
 #: names of the loss terms that the history records
 _TERMS = ("reconstruction", "latent", "clusters", "parameters")
@@ -55,28 +55,34 @@ class TrainingOptions:
     patience: int
     early_stopping: bool
     decay: str
-    verbose: int
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How training went, and whether an interrupt has ended the fit; the module itself is trained in place."""
+    """How training went; the module itself is trained in place.
+
+    ``interrupted`` says whether an interrupt has ended the fit, and ``ran_out`` whether the epochs were over before the
+    rule that ends training was met.
+    """
 
     history: History
     interrupted: bool
+    ran_out: bool
 
 
 @dataclass(frozen=True)
 class Fit:
     """The result of one start: the trained module, how it got there, and its bound in nats per sample (model units).
 
-    ``has_axis`` is false where no sample's latent is known better than before it was seen.
+    ``ran_out`` is that of :class:`TrainingResult`. ``has_axis`` is false where no sample's latent is known better than
+    before it was seen.
     """
 
     module: GenerativeModel
     history: History
     lower_bound: float
     interrupted: bool
+    ran_out: bool = False
     has_axis: bool = True
 
     def __post_init__(self):
@@ -131,7 +137,8 @@ def _run(
 ) -> TrainingResult:
     """``rates`` are learning rates, by pattern of parameters' names, other than that of the rest."""
     ours = [(f"_skdevae_schedule_{position}", schedule) for position, schedule in enumerate(schedules)]
-    ours += _callbacks(options, shows_progress=bool(options.verbose) and processes.rank == 0)
+    stopping = _stopping(options)
+    ours += _callbacks(options, stopping)
     net = net_of(
         processes,
         module,
@@ -156,7 +163,9 @@ def _run(
     history = net.history
     while len(history) and "train_loss" not in history[-1]:
         history.pop()  # the epoch in which an interruption came
-    return TrainingResult(history, processes.any(interrupts.noted))
+    interrupted = processes.any(interrupts.noted)
+    ran_out = len(history) >= options.max_epochs and not stopping.has_stopped_ and not interrupted
+    return TrainingResult(history, interrupted, ran_out)
 
 
 def raise_unless_finite(module: nn.Module) -> None:
@@ -166,27 +175,31 @@ def raise_unless_finite(module: nn.Module) -> None:
         raise ValueError(f"Training ended with weights that are not finite ({culprits[0]}). {ADVICE}")
 
 
-def _callbacks(options: TrainingOptions, shows_progress: bool) -> list[tuple[str, Callback]]:
+def _callbacks(options: TrainingOptions, stopping: Convergence | PatientEarlyStopping) -> list[tuple[str, Callback]]:
     chosen: list[tuple[str, Callback]] = [
         ("_skdevae_terms", MeanTerms([f"train_{term}" for term in _TERMS])),
         ("_skdevae_learning_rate", _decay(options)),
     ]
-    if options.early_stopping:
-        stop = PatientEarlyStopping(
-            options.annealed_epochs,
-            monitor="valid_loss",
-            patience=options.patience,
-            threshold=options.tol,
-            threshold_mode="abs",  # the default, "rel", turns around where the loss is negative
-            load_best=True,
-            sink=lambda *_: None,
-        )
-        chosen.append(("_skdevae_early_stopping", stop))
-    else:
-        chosen.append(("_skdevae_convergence", Convergence(options.tol, options.patience, options.annealed_epochs)))
-    if shows_progress:
-        chosen.append(("_skdevae_progress", ProgressBar(options.max_epochs)))
-    return chosen
+    progress = progress_of_this_fit()
+    if progress.is_watched:
+        # Before what ends training: the last epoch counts.
+        chosen.append(("_skdevae_progress", EpochReports(progress, options.max_epochs, stopping)))
+    return [*chosen, ("_skdevae_stopping", stopping)]
+
+
+def _stopping(options: TrainingOptions) -> Convergence | PatientEarlyStopping:
+    """The rule that ends training before its last epoch."""
+    if not options.early_stopping:
+        return Convergence(options.tol, options.patience, options.annealed_epochs)
+    return PatientEarlyStopping(
+        options.annealed_epochs,
+        monitor="valid_loss",
+        patience=options.patience,
+        threshold=options.tol,
+        threshold_mode="abs",  # the default, "rel", turns around where the loss is negative
+        load_best=True,
+        sink=lambda *_: None,
+    )
 
 
 def _decay(options: TrainingOptions) -> Callback:

@@ -77,7 +77,6 @@ class FitSettings:
     random_state: Any = None
     device: str = "auto"
     data_parallel: bool = False
-    verbose: int = 0
     callbacks: Sequence[Any] | None = None
 
     @classmethod
@@ -85,6 +84,11 @@ class FitSettings:
         """The parameters of an estimator as they are now."""
         parameters = estimator.get_params(deep=False)
         return cls(**{field.name: plain(parameters[field.name]) for field in fields(cls) if field.name in parameters})
+
+    @property
+    def asks_for_stopping(self) -> bool:
+        """Whether the user counts on a rule that ends training before its last epoch; ``tol=0`` asks for none."""
+        return self.early_stopping or self.tol not in (0, FitSettings.tol)
 
     def options(
         self,
@@ -106,5 +110,4 @@ class FitSettings:
             patience=self.n_iter_no_change,
             early_stopping=self.early_stopping,
             decay=self.learning_rate_decay,
-            verbose=self.verbose,
         )

@@ -34,6 +34,7 @@ from ..nn.likelihoods import ColumnSummary
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 from ..table.validation import check_scale_bounds, resolve_basis
+from ..training.progress import announce
 from ._feature_clusterer import FeatureClusterer
 from .shape_search.start import find_starts, start_from_groups, start_from_shapes
 
@@ -454,6 +455,7 @@ class BasisVAEClusterer(FeatureClusterer):
             start_from_groups(module, statistics, points, seed)
             yield module, 0.0
             return
+        announce("search for the shapes that features share")
         alpha, moves = float(self.alpha), self.assignment == "collapsed"
         for shapes in find_starts(module, source, start, alpha=alpha, moves=moves, seed=seed):
             started = copy.deepcopy(module)

@@ -20,6 +20,8 @@ from skdevae import (
 from skdevae.datasets import make_progression, make_progression_counts
 from skdevae.table import components, sorted_columns
 
+pytestmark = pytest.mark.filterwarnings("ignore:early_stopping=True, but training went on")  # fits are short
+
 __all__ = ["small_pieces"]
 
 N = 90

@@ -25,7 +25,9 @@ from skdevae.inspection import bootstrap
 from skdevae.training.device import resolve_device
 
 #: which torch may say of the first product in a thread of its own
-pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Attempting to run cuBLAS:UserWarning", "ignore:early_stopping=True, but training went on"
+)
 
 GPU = "cuda"
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

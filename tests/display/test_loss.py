@@ -12,6 +12,8 @@ from skdevae import DeVAETransformer, DGDEmbedder
 from skdevae.datasets import make_progression
 from skdevae.display import LossDisplay
 
+pytestmark = pytest.mark.filterwarnings("ignore:early_stopping=True, but training went on")  # fits are short
+
 plt = pytest.importorskip("matplotlib.pyplot")
 
 X = make_progression(60, n_transient=2, n_increasing=3, n_decreasing=2, random_state=0).data

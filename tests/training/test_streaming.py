@@ -143,7 +143,7 @@ def test_steps_never_make_the_bound_worse(likelihood, learning_rate):
     model.n_samples = sums.n_rows
     with torch.no_grad():
         before = -float(model(sums.statistics, sums.columns.summary(GRID.points), GRID).total)
-    options = TrainingOptions(1, 10, learning_rate, (0.9, 0.99), 0, 0.0, 10, False, "cosine", 0)
+    options = TrainingOptions(1, 10, learning_rate, (0.9, 0.99), 0, 0.0, 10, False, "cosine")
     _, bound = step_(model, sums, GRID, options, ())
     assert bound >= before
     if learning_rate == 0.01:

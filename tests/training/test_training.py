@@ -24,6 +24,8 @@ from skdevae.table import source as rows_module
 from skdevae.training.interrupts import FitInterrupted
 from skdevae.training.net import LatentVariableNet
 
+pytestmark = pytest.mark.filterwarnings("ignore:early_stopping=True, but training went on")  # fits are short
+
 INFERENCES = ("exact", "amortized")
 TERMS = ("reconstruction", "latent", "clusters", "parameters")
 TABLE = make_progression(80, n_transient=4, n_increasing=4, n_decreasing=4, random_state=0).data

@@ -23,6 +23,8 @@ from skdevae.datasets import make_basis_toy
 from skdevae.display import TrajectoryDisplay
 from skdevae.metrics import feature_clustering_scorer
 
+pytestmark = pytest.mark.filterwarnings("ignore:early_stopping=True, but training went on")  # fits are short
+
 
 def test_attributes_agree():
     for model, table in ((fitted(), toy().data), (fitted_to_shifted_copies(), nearly_noise_free().data)):
