@@ -43,7 +43,7 @@ from ..training.device import resolve_device
 from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of
 from ..training.fitting import Fit
 from ..training.heats import worth_fitting
-from ..training.progress import announce, numbered, progress_of_this_fit
+from ..training.progress import announce, numbered
 from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
@@ -332,7 +332,6 @@ class LatentVariableModel(LatentEstimator):
         reference = orientation_reference(X, self.orientation, orientation, names, weight)
         settings = self._settings()
         processes = processes_of_a_fit(settings.data_parallel, settings.device)
-        progress_of_this_fit().show_in_one_process(processes.rank)
         announce("reading the table")
         split_seed, *seeds = processes.of_the_first(spawn_seeds(settings.random_state, 1 + settings.n_init))
         training, held_out = self._learn(X, weight, self._settled_sizes(size_factors), learned, given_axis, split_seed)
@@ -508,8 +507,7 @@ class LatentVariableModel(LatentEstimator):
     ) -> list[Fit]:
         """Fits of the starts that are worth it, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
-        chosen = list(self._worth_fitting(starts, source))
-        for seed, positions in numbered(chosen, "start", len(chosen)):
+        for seed, positions in numbered(list(self._worth_fitting(starts, source)), "start"):
             module = build_model(self._config_, generator_from(seed)).to(source.like)
             fits.append(self._fit_module(module, source, validation, positions, seed, processes))
             if fits[-1].interrupted:

@@ -39,7 +39,7 @@ from ..table.validation import check_rows
 from ..table.weighted_rows import checked_weights, weighted_rows
 from ..training.data_parallel import processes_of_a_fit
 from ..training.device import resolve_device
-from ..training.progress import announce, progress_of_this_fit
+from ..training.progress import announce
 from ..training.seeds import spawn_seeds
 from ..training.threads import fitting_threads, products_gain
 from ._dgd_answers import RepresentationEstimator
@@ -168,6 +168,7 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Training stops after this many epochs in a row without progress.
     tol : float, default=1e-3
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample.
+        Where another value than the default asks for this rule, a warning says if the epochs are over before it is met.
     latent_tol : float, default=1e-4
         Accuracy of representations, in nats: the search for a mode ends when its next step promises to gain less than
         this. Larger values make the representations of new samples faster.
@@ -190,7 +191,8 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.
     verbose : int, default=0
-        Whether training shows a progress bar: it does for values above zero.
+        Whether a fit says what it does, with a bar over the epochs of every start: it does for values above zero. Bars
+        of all fits of a search are scikit-learn's (1.9 or newer): ``search.set_callbacks(ProgressBar())``.
     callbacks : list or tuple of skorch callbacks, default=None
         Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
         records every term of the loss by name.
@@ -477,7 +479,6 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         parameters.check()
         settings = self._settings()
         processes = processes_of_a_fit(settings.data_parallel, settings.device)
-        progress_of_this_fit().show_in_one_process(processes.rank)
         announce("reading the table")
         X, conditioning = self._validate(X, reset=True)
         weight = checked_weights(sample_weight, X)

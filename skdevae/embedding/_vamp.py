@@ -162,6 +162,8 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
     tol : float, default=1e-3
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
+        Where ``early_stopping`` or another value than the default asks for this rule, a warning says if the epochs are
+        over before it is met.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. Starts differ in their random weights. With
         ``linear_skip``, the first start places samples by the leading principal components, others by random mixtures
@@ -186,7 +188,8 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.
     verbose : int, default=0
-        Whether training shows a progress bar: it does for values above zero.
+        Whether a fit says what it does, with a bar over the epochs of every start: it does for values above zero. Bars
+        of all fits of a search are scikit-learn's (1.9 or newer): ``search.set_callbacks(ProgressBar())``.
     callbacks : list or tuple of skorch callbacks, default=None
         Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
         records every term of the loss by name.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .._optional import import_optional
 from ..table.source import RowSource
 from .device import resolve_device
+from .progress import progress_of_this_fit
 
 T = TypeVar("T")
 
@@ -236,6 +237,8 @@ _PURPOSE = "data_parallel=True shares batches among processes through accelerate
 def processes_of_a_fit(data_parallel: bool, device: str) -> Processes:
     """The processes that share a fit on a device of some name: this one alone, or those that are running.
 
+    The first of them shows the bars of the fit that runs in this thread.
+
     Raises
     ------
     ImportError
@@ -262,4 +265,6 @@ def processes_of_a_fit(data_parallel: bool, device: str) -> Processes:
             f"data_parallel=True with device={device!r}, but the device of this process is {accelerator.device}. Name "
             "the kind of device alone, such as 'cuda': every process has one of its own."
         )
-    return ConnectedProcesses(accelerator)
+    connected = ConnectedProcesses(accelerator)
+    progress_of_this_fit().show_in_one_process(connected.rank)
+    return connected

@@ -8,7 +8,7 @@ all fits of a search. Where nobody listens, nothing is done.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar
@@ -151,10 +151,10 @@ def announce(phase: str) -> None:
     progress_of_this_fit().announce(phase)
 
 
-def numbered(items: Iterable[_Item], kind: str, total: int) -> Iterator[_Item]:
+def numbered(items: Sequence[_Item], kind: str) -> Iterator[_Item]:
     """Items, of each of which something is fitted: meanwhile, the fit of this thread says their number."""
     for number, item in enumerate(items, 1):
-        with progress_of_this_fit().numbered(kind, number, total):
+        with progress_of_this_fit().numbered(kind, number, len(items)):
             yield item
 
 

@@ -182,6 +182,8 @@ class BasisVAEClusterer(FeatureClusterer):
     tol : float, default=1e-3
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
+        Where ``early_stopping`` or another value than the default asks for this rule, a warning says if the epochs are
+        over before it is met.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
         principal components, others by random mixtures of a few more.
@@ -197,7 +199,8 @@ class BasisVAEClusterer(FeatureClusterer):
         Seed of everything random in a fit, such as starting weights and the order of rows in batches. An integer makes
         fits repeatable on the same machine.
     verbose : int, default=0
-        Whether training shows a progress bar: it does for values above zero.
+        Whether a fit says what it does, with a bar over the epochs of every start: it does for values above zero. Bars
+        of all fits of a search are scikit-learn's (1.9 or newer): ``search.set_callbacks(ProgressBar())``.
     callbacks : list or tuple of skorch callbacks, default=None
         Callbacks that training notifies: each a callback, or a pair of a name and a callback. The history that they see
         records every term of the loss by name.

@@ -13,7 +13,7 @@ from skdevae import BasisDeVAEClusterer, DGDEmbedder, VAETransformer
 from skdevae.training.settings import FitSettings
 
 SHORT = {"max_epochs": 6, "n_iter_no_change": 3, "random_state": 0}
-ESTIMATORS = [getattr(skdevae, name) for name in skdevae.__all__ if hasattr(getattr(skdevae, name), "fit")]
+ESTIMATORS = [getattr(skdevae, name) for name in skdevae.__all__ if inspect.isclass(getattr(skdevae, name))]
 
 
 class Stop(Callback):
@@ -63,7 +63,7 @@ def test_early_stopping_that_does_not_stop_is_named(estimator):
         {"tol": 1e-9, "n_iter_no_change": 6},  # waits for longer than there are epochs
         {"tol": 1e-9, "callbacks": [Stop()], "max_epochs": 7},  # ended by the user's own rule
     ],
-    ids=str,
+    ids=["default", "all epochs", "met", "met on held-out rows", "long patience", "a callback's rule"],
 )
 def test_nothing_is_said_where_no_rule_was_counted_on_or_it_was_met(parameters):
     assert of_stopping(lambda: VAETransformer(2, **(SHORT | parameters)).fit(WINE)) == []

@@ -74,7 +74,7 @@ def test_refits_of_a_bootstrap_are_counted_and_have_no_bars_of_their_own(capsys)
 
 def test_what_nobody_watches_is_silent(capsys):
     announce("outside of a fit")
-    assert list(numbered("abc", "start", 3)) == ["a", "b", "c"]
+    assert list(numbered("abc", "start")) == ["a", "b", "c"]
     assert list(counted("abc", "replicate", 3, verbose=False)) == ["a", "b", "c"]
     assert not progress_of_this_fit().is_watched
     with quietly(), Progress(None, verbose=True) as progress:
@@ -85,7 +85,7 @@ def test_what_nobody_watches_is_silent(capsys):
 
 def test_numbers_end_with_what_they_number(capsys):
     with Progress(np, verbose=True):
-        for letter in numbered("ab", "start", 2):
+        for letter in numbered("ab", "start"):
             announce(letter)
         announce("after")
     assert said(capsys).splitlines() == ["module: start 1 of 2, a", "module: start 2 of 2, b", "module: after"]
