@@ -302,11 +302,7 @@ class LatentVariableModel(LatentEstimator):
         5
         """
         return self._fit_afresh(
-            X,
-            sample_weight=sample_weight,
-            size_factors=size_factors,
-            covariates=covariates,
-            orientation=orientation,
+            X, sample_weight=sample_weight, size_factors=size_factors, covariates=covariates, orientation=orientation
         )
 
     def _fit(
