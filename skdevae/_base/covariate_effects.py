@@ -30,6 +30,11 @@ class CovariateEffectsMixin(LatentVariableModel):
     def covariate_effects_(self) -> pd.DataFrame:
         """What each covariate adds to the curve of each feature.
 
+        They are in the units of X for ``likelihood="gaussian"``, on the log scale for counts, on the logit scale for
+        ``"bernoulli"``. Columns are those of the covariates' design: one for a numeric covariate, per unit of it, and
+        one for each level of a categorical one, against the first level. Effects have a normal prior around zero, whose
+        variance is learned for each column. There only if the model has covariates.
+
         Examples
         --------
         >>> import numpy as np
@@ -50,6 +55,9 @@ class CovariateEffectsMixin(LatentVariableModel):
     @property
     def covariate_standard_errors_(self) -> pd.DataFrame:
         """Standard errors of ``covariate_effects_``.
+
+        They account for curves and latents that are estimated as well. Samples of all levels are taken to be
+        distributed alike along the latent: where they are not, a part of that difference is taken for effects.
 
         Examples
         --------

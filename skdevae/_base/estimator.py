@@ -51,6 +51,7 @@ from ..training.net import ADVICE
 from ..training.progress import Progress
 from ..training.settings import FitSettings
 from .answers import AnswersMixin
+from .doc_link import DOC_LINK
 from .persistence import restored, stored
 from .summary import SummaryMixin, report_of_table, report_of_training
 
@@ -67,6 +68,10 @@ class LatentEstimator(SummaryMixin, AnswersMixin, CallbackSupport, BaseEstimator
     along. Whatever ends with an underscore, private or not, is fitted state: it is taken over at the end of a fit, all
     at once. A fit that fails leaves the last one as it was.
     """
+
+    # What scikit-learn's figure of an estimator links to. Classes of users, outside of skdevae, have no link.
+    _doc_link_module: ClassVar[str] = "skdevae"
+    _doc_link_template: ClassVar[str] = DOC_LINK
 
     # Parameters that every estimator has.
     likelihood: str
@@ -288,6 +293,8 @@ class LatentEstimator(SummaryMixin, AnswersMixin, CallbackSupport, BaseEstimator
     @property
     def modelled_columns_(self) -> np.ndarray:
         """Positions of the columns of X that are modelled.
+
+        They are those that results on features are about: all but those that condition (``covariates``).
 
         Examples
         --------

@@ -39,6 +39,9 @@ class GivenAxisMixin(LatentVariableModel):
     def axis_map_(self) -> AxisMap:
         """The monotone map between a given axis and the latent.
 
+        Its methods ``to_latent`` and ``to_axis`` map arrays of positions to latents and back. There only if the axis
+        was given.
+
         Examples
         --------
         >>> import numpy as np

@@ -39,6 +39,13 @@ class LevelCurvesMixin(CovariateEffectsMixin):
     def interaction_tests_(self) -> pd.DataFrame:
         """Whether the curve of each feature differs between the levels of a covariate.
 
+        The ``statistic`` is twice the log of a restricted likelihood ratio: of smooth deviations, of an amplitude that
+        the table can just tell from none, to a common curve of any shape. It is negative where the latter is likelier.
+        ``p_value`` follows from its distribution if the common curve is true, which is a sum of weighted chi-squares.
+        ``adjusted_p_value`` is Benjamini and Hochberg's, for the false discovery rate. Features that differ bend the
+        axis on which all are compared. So where many differ, more are found than differ. There only with
+        ``interactions``.
+
         Examples
         --------
         >>> import numpy as np

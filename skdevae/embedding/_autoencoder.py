@@ -207,6 +207,8 @@ class VariationalAutoencoder(LatentVariableModel):
     def prior_mixture_(self) -> PriorMixture:
         """Components of the prior.
 
+        It has ``weights`` of shape (K,), ``means`` and ``sds`` of shape (K, n_components).
+
         Examples
         --------
         >>> from skdevae import VampVAE
@@ -240,6 +242,9 @@ class VariationalAutoencoder(LatentVariableModel):
     @property
     def pseudo_inputs_(self) -> np.ndarray:
         """Pseudo-inputs in the units of X.
+
+        They are those of ``prior="vamp"``; for counts, those of a sample of median size. Their covariates are average.
+        They are parameters of the model and not data, so counts are fractional and can be a little below zero.
 
         Examples
         --------

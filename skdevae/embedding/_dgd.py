@@ -122,11 +122,12 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
     dirichlet_alpha : float, default=1.0
         Concentration of the Dirichlet prior on the weights of the components, at least 1. Values above 1 draw the
         clusters towards equal sizes.
-    softball_scale, softball_sharpness : float, default=1.0
-        Radius of the ball in which means lie a priori, and how steeply that prior falls at the surface of the ball (eq.
-        6). With ``mixture_init="gmm"`` or ``"kmeans"``, whose components have standard deviations of about 1, the
-        radius is ``softball_scale`` times 5 K, which is the published ratio, or times the distance of the farthest mean
-        if that is larger.
+    softball_scale : float, default=1.0
+        Radius of the ball in which means lie a priori (eq. 6). With ``mixture_init="gmm"`` or ``"kmeans"``, whose
+        components have standard deviations of about 1, the radius is this times 5 K, which is the published ratio, or
+        times the distance of the farthest mean if that is larger.
+    softball_sharpness : float, default=1.0
+        How steeply the prior of the means falls at the surface of the ball.
     prior_weight : "n_samples" or float, default="n_samples"
         Factor on log p(phi), the log prior of the mixture's parameters. In eq. 3 it is 1, but then nothing keeps
         components from shrinking onto a few points. What was published counts the prior once for every sample, as
@@ -156,8 +157,10 @@ class DGDEmbedder(ClusterMixin, RepresentationEstimator):
         Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=1e-3
         Initial learning rate of Adam. It is that of the decoder. All rates fall to zero along a cosine.
-    latent_learning_rate, mixture_learning_rate : float, default=None
-        Initial learning rates of the representations and of the mixture. None means ten times ``learning_rate``.
+    latent_learning_rate : float, default=None
+        Initial learning rate of the representations. None means ten times ``learning_rate``.
+    mixture_learning_rate : float, default=None
+        Initial learning rate of the mixture. None means ten times ``learning_rate``.
     betas : pair of floats, default=(0.5, 0.7)
         Decay rates of Adam, for decoder, representations and mixture.
     batch_size : int, default=128
