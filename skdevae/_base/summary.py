@@ -238,6 +238,8 @@ def _clusters_of_columns(model: Any) -> Iterator[str]:
 
 
 def _warnings_of(model: Any) -> Iterator[str]:
+    for note in getattr(model, "_report_", {}).get("notes", []):
+        yield _fact("Note", note)
     met = getattr(model, "_report_", {}).get("warnings")
     if met is None:
         yield _fact("Warnings", "not known: the model was saved by an older version")

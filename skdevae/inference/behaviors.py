@@ -153,6 +153,28 @@ def evidence_of_sums(model: GenerativeModel, sums: SumsWithoutOwnHelp, grid: Lat
     return torch.where(varying[:, None], evidence, without_doubt)
 
 
+@torch.no_grad()
+def gains_of_other_behaviors(model: GenerativeModel, source: RowSource, grid: LatentGrid, others: list[str]) -> Tensor:
+    """Nats by which each of other behaviours explains a column better than the best that the model has: (D, K').
+
+    They are judged as in :func:`evidence_of_behaviors`, from one set of draws of each curve.
+    """
+    with in_strata_of(model, source):
+        columns = SumsWithoutOwnHelp.of(model, source, grid).columns(model, grid)
+        names, margin = [*model.decoder.names, *others], cast(float, model.margin)
+        n_own = len(names) - len(others)
+        fitted = model.curves(columns.z[:, None].to(next(model.parameters()))).to(columns.z)
+        gains = []
+        for block, some in columns.blocks():
+            curves = SmoothCurves(some)
+            misfit = _misfit(fitted[..., block], curves, model.flat_candidate)
+            # No curve was fitted for the others: draws alone speak for them.
+            unfitted = misfit.new_full((len(misfit), len(others)), torch.inf)
+            evidence = behavior_evidence(curves, names, margin, torch.cat([misfit, unfitted], 1))
+            gains.append(evidence[:, n_own:] - evidence[:, :n_own].amax(1, keepdim=True))
+        return torch.cat(gains)
+
+
 def column_groups(tables: LinearTables, n_groups: int) -> list[Tensor]:
     """Groups of columns (their numbers) that are about as informative as each other.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .._base.orientation import direction_of
+from .._base.training_table import TrainingTable
 from .._sklearn import Interval, StrOptions
 from .._typing import (
     Activation,
@@ -26,17 +27,21 @@ from .._typing import (
     UnknownCovariate,
 )
 from ..inference.base import share_a_grid
-from ..inference.behaviors import evidence_of_behaviors
+from ..inference.behaviors import evidence_of_behaviors, gains_of_other_behaviors
 from ..nn.behaviors import BEHAVIORS
 from ..nn.latent_grid import LatentGrid
 from ..nn.models import GenerativeModel
 from ..table.source import RowSource
-from ..table.validation import resolve_behaviors
+from ..table.validation import first_columns, resolve_behaviors
+from ..training.fitting import Fit
 from ..training.settings import FitSettings
 from ._feature_clusterer import FeatureClusterer
 
 #: precision of weights that keeps monotone curves nearly straight, so that what levels off is about to turn
 _PRECISION_OF_TURNS = 20.0
+#: Nats by which a behaviour that was not offered has to explain a column better, before the fit says so: odds of 1000.
+#: Columns of generated tables whose behaviours are all offered stay below 2, and sinusoids of two periods are near 10.
+_CLEAR_GAIN = float(np.log(1000))
 #: points of the grid on which columns of a table are judged after the fit
 _JUDGED_POINTS = 129
 
@@ -430,6 +435,35 @@ class BasisDeVAEClusterer(FeatureClusterer):
         peaks = self.module_.peaks().double().cpu().numpy()
         (first,), (last,) = self._latent_range_
         self.peaks_ = self._reader_.columns.spread(np.where((peaks >= first) & (peaks <= last), peaks, np.nan), np.nan)
+
+    def _keep(self, best: Fit, training: TrainingTable, source: RowSource, reference: np.ndarray | None) -> None:
+        super()._keep(best, training, source, reference)
+        model = self.module_
+        is_default = self.behaviors is None and self.n_clusters is None
+        if is_default and best.has_axis and model.judges_behaviors and not source.is_large:
+            in_float64, model = source.to(torch.float64), self._float64_module()
+            if share_a_grid(model, in_float64):
+                self._note_other_behaviors(model, in_float64)
+
+    def _note_other_behaviors(self, model: GenerativeModel, source: RowSource) -> None:
+        """Keep a note for :meth:`summary`, and print it if asked to, where columns clearly behave in other ways."""
+        others = [name for name in BEHAVIORS if name not in self._behaviors()]
+        grid = LatentGrid.standard_normal(_JUDGED_POINTS, model.z_max).to(source.like)
+        gains = gains_of_other_behaviors(model, source, grid, others).cpu().numpy()
+        clear = (gains.max(1) > _CLEAR_GAIN) & source.varying_columns()
+        if not clear.any():
+            return
+        columns = np.nonzero(self._reader_.columns.spread(clear, False))[0]
+        wanted = [name for k, name in enumerate(others) if (gains[clear].argmax(1) == k).any()]
+        number = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
+        note = (
+            f"{number} ({first_columns(self._feature_names(), columns)}) clearly behave in none of the default ways, "
+            f"but more like {' or '.join(wanted)}. Their labels are those of the nearest curve. To tell them apart, "
+            f"set behaviors={[*self._behaviors(), *wanted]}."
+        )
+        self._report_ = {**self._report_, "notes": [note]}
+        if self.verbose > 0:
+            print(note)
 
     def _advice_without_axis(self) -> str:
         return " To place samples nevertheless, leave 'flat' out of behaviors." if "flat" in self._behaviors() else ""
