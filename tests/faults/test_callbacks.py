@@ -27,7 +27,7 @@ def test_what_is_no_callback_is_named(wrong):
         ESTIMATORS["DeVAE"](callbacks=[Idle(), wrong]).fit(WINE)
 
 
-@pytest.mark.parametrize("name", ["mine", "user_0", "train_loss", "_skdevae_convergence", "_skdevae_schedule_0"])
+@pytest.mark.parametrize("name", ["mine", "user_0", "train_loss", "_skdevae_stopping", "_skdevae_schedule_0"])
 def test_a_name_that_is_taken_is_named(name):
     with pytest.raises(ValueError, match=rf"callbacks\[2\] is named '{name}', but .*Choose another name"):
         ESTIMATORS["DeVAE"](callbacks=[Idle(), ("mine", Idle()), (name, Idle())]).fit(WINE)
