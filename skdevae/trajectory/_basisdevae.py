@@ -277,7 +277,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
     ``responsibilities_`` are posterior probabilities given the axis: of the evidence, and of the Dirichlet prior on the
     weights of the clusters. They take the uncertainty of the curves into account, and that of single positions. They do
     not know of other axes that the table might have, nor of behaviours that are not offered: a dip among rises, falls
-    and transients goes to whichever curve fits it best. To see such features, offer ``"dip"`` and ``"free"`` too. With
+    and transients goes to whichever curve fits it best. To see such features, offer ``"dip"`` and ``"free"`` too: where
+    behaviours are left to the defaults, :meth:`summary` notes columns that are clearly of such a kind. With
     ``leveling_off="turn"`` they are conditional on one fitted set of curves, and too sure.
 
     Features are judged half-way through the training, three quarters through, and at the end. Early stopping and
