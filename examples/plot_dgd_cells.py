@@ -15,7 +15,7 @@ The figures need umap-learn: ``pip install "skdevae[umap]"``.
 # %%
 # Cells in two batches
 # --------------------
-# 500 cells, 200 genes, five clusters with between 10 and 30 % of the cells. Cells differ in depth, and two factors that
+# 400 cells, 120 genes, five clusters with between 10 and 30 % of the cells. Cells differ in depth, and two factors that
 # have nothing to do with clusters act on all genes. The second batch has half as many cells as the first, and other
 # levels of all genes.
 
@@ -24,15 +24,15 @@ import pandas as pd
 from skdevae.datasets import make_cell_clusters
 
 cells = make_cell_clusters(
-    500, 200, weights=[0.3, 0.25, 0.2, 0.15, 0.1], effect_sd=1.5, n_batches=2, batch_sd=0.4, random_state=0
+    400, 120, weights=[0.3, 0.25, 0.2, 0.15, 0.1], effect_sd=1.5, n_batches=2, batch_sd=0.4, random_state=0
 )  # fmt: skip
 X, truth = cells.data, cells.target
 batch = pd.Series(cells.batch, name="batch").map({0: "first", 1: "second"})
 
 # %%
-# Ten components for five clusters
-# --------------------------------
-# The number of clusters is seldom known, so the model is offered ten components. It starts from the best of several
+# Eight components for five clusters
+# ----------------------------------
+# The number of clusters is seldom known, so the model is offered eight components. It starts from the best of several
 # mixtures of principal components, and leaves out components that do not improve the fit enough for their number of
 # parameters.
 
@@ -40,7 +40,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from skdevae import DGDEmbedder
 
-settings = {"n_components": 5, "n_clusters": 10, "likelihood": "nb", "max_epochs": 40, "random_state": 0}
+settings = {"n_components": 5, "n_clusters": 8, "likelihood": "nb", "max_epochs": 40, "random_state": 0}
 dgd = DGDEmbedder(**settings).fit(X, covariates=batch)
 print(f"clusters found: {dgd.n_clusters_}, Rand index {adjusted_rand_score(truth, dgd.labels_):.2f}")
 
@@ -61,7 +61,7 @@ from skdevae.display import LatentDisplay
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for ax, (name, model) in zip(axes, {"start by search": dgd, "published start": published}.items(), strict=True):
-    draws = model.sample_latent(500, random_state=0)
+    draws = model.sample_latent(400, random_state=0)
     LatentDisplay.from_latents(
         model.embedding_, prior=draws, labels=truth, random_state=0, ax=ax, legend=ax is axes[-1]
     )  # fmt: skip
