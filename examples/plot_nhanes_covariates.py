@@ -106,7 +106,7 @@ print(effects.loc[largest].to_string(float_format="{:.3g}".format))
 
 from skdevae.inspection import bootstrap, event_order, feature_table
 
-replicates = bootstrap(given_sex, X, n_bootstrap=20, random_state=0)
+replicates = bootstrap(given_sex, X, n_bootstrap=15, random_state=0)
 table = feature_table(given_sex, X, replicates=replicates)
 columns = ["behaviour", "probability", "direction", "change", "change lower", "change upper", "explained variance"]
 print(table[columns].to_string(float_format="{:.3g}".format))

@@ -1,7 +1,7 @@
 """
-====================================================
+=====================================================
 A search over two parameters with Optuna, and pruning
-====================================================
+=====================================================
 
 How many behaviours, and how strongly should features be drawn into the same one? ``GridSearchCV`` tries every pair of
 values. Optuna chooses the next pair by those that it has seen, and gives up on a pair whose first folds are poor. What
