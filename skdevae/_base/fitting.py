@@ -279,7 +279,8 @@ class LatentVariableModel(LatentEstimator):
             of every table that it is asked about.
         orientation : array-like of shape (n_samples,), default=None
             A variable that should rise along the (first) axis: age or stage, say. It decides which end of the axis is
-            up and nothing else. Overrides the parameter of the same name.
+            up. Starts point that way, too, so scores of two directions differ a little. Overrides the parameter of the
+            same name.
 
         Returns
         -------

@@ -104,7 +104,8 @@ class GivenAxisMixin(LatentVariableModel):
             of every table that it is asked about.
         orientation : array-like of shape (n_samples,), default=None
             A variable that should rise along the (first) axis: age or stage, say. It decides which end of the axis is
-            up and nothing else. Overrides the parameter of the same name.
+            up. Starts point that way, too, so scores of two directions differ a little. Overrides the parameter of the
+            same name.
         axis : array-like of shape (n_samples,), default=None
             Position of each sample along the (first) axis, where it is known: a pseudotime, age, stage or time of
             visit, in any units. NaN where it is not known: such samples are placed by their entries. Only the order
