@@ -102,7 +102,9 @@ doctest: $(DEV) ## run the package's doctests alone
 
 docs: docs-doctest docs-build docs-browser ## build the site into docs/_build/html: its examples run, and a browser opens its pages
 
+# numpydoc, which judges docstrings, is here only
 docs-doctest: $(DOCS_DONE)
+	$(call pytest,$(DOCS_VENV)) -q tests/house/test_examples_in_docstrings.py
 	$(call pytest,$(DOCS_VENV)) -n $(WORKERS) --dist loadfile --doctest-glob='*.md' $(PAGES)
 
 # The gallery is run here, as many examples at a time as there are WORKERS. Pages that are up to date are not built again.

@@ -151,8 +151,8 @@ def transform(
     batch_key: str | None = None,
     covariate_keys: str | Sequence[str] = (),
     size_factor_key: str | None = None,
-    allow_missing_genes: bool = False,
     key_added: str | None = None,
+    allow_missing_genes: bool = False,
 ) -> np.ndarray:
     """Place the cells of an AnnData by a fitted estimator, and write what it says of them.
 

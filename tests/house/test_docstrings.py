@@ -16,7 +16,15 @@ from skdevae.datasets import make_cell_clusters
 ESTIMATORS = (BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, VAETransformer, VampVAE, DGDEmbedder)
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (skdevae, skdevae.metrics, skdevae.datasets, skdevae.display, skdevae.inspection)
+    for module in (
+        skdevae,
+        skdevae.metrics,
+        skdevae.datasets,
+        skdevae.display,
+        skdevae.inspection,
+        skdevae.export,
+        skdevae.scverse,
+    )
     for name in module.__all__
 }
 CLASSES = {name: public for name, public in PUBLIC.items() if inspect.isclass(public)}
