@@ -119,7 +119,7 @@ def fit(
     >>> from skdevae.datasets import make_cell_clusters
     >>> cells = make_cell_clusters(120, 40, weights=[1, 1], random_state=0)
     >>> adata = anndata.AnnData(cells.data.astype("float32"))
-    >>> vamp = VampVAE(n_components=2, n_clusters=2, likelihood="nb", max_epochs=10, random_state=0)
+    >>> vamp = VampVAE(n_components=2, n_clusters=2, likelihood="nb", max_epochs=20, random_state=0)
     >>> vamp = scverse.fit(vamp, adata)
     >>> adata.obsm["X_vamp"].shape
     (120, 2)
