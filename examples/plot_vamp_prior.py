@@ -41,9 +41,9 @@ models = {
 # %%
 # What the eye says
 # -----------------
-# Digits in colour over draws from the prior in grey. UMAP brings both to two dimensions. Under the normal prior, much
-# of the grey is where there are no digits: samples drawn there do not look like digits. Draws from the VampPrior are
-# where the digits are.
+# 600 digits in colour over draws from the prior in grey. UMAP brings both to two dimensions. Under the normal prior,
+# much of the grey is where there are no digits: samples drawn there do not look like digits. Draws from the VampPrior
+# are where the digits are.
 
 import matplotlib.pyplot as plt
 
@@ -51,7 +51,15 @@ from skdevae.display import LatentDisplay
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for (name, model), ax in zip(models.items(), axes, strict=True):
-    LatentDisplay.from_estimator(model, X_train, labels=digit_train, random_state=0, ax=ax, legend=ax is axes[-1])
+    LatentDisplay.from_estimator(
+        model,
+        X_train[:600],
+        labels=digit_train[:600],
+        n_prior_samples=600,
+        random_state=0,
+        ax=ax,
+        legend=ax is axes[-1],
+    )
     ax.set_title(name)
 
 # %%

@@ -2,8 +2,8 @@
 
 The same table, seed, machine and number of threads give the same bits. Matrix products round by where a row stands in
 its block and by the processor, so with another order of rows, other chunks, another processor or another number of
-threads, results agree only up to rounding: that is what :func:`assert_agree` asserts. (Models with an encoder learn from
-batches, which go by the place of a row: of theirs, another order of rows is another fit.)
+threads, results agree only up to rounding: that is what :func:`assert_agree` asserts. (Models with an encoder learn
+from batches, which go by the place of a row: of theirs, another order of rows is another fit.)
 """
 
 from __future__ import annotations

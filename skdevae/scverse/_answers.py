@@ -164,8 +164,16 @@ def transform(
         Fitted by :func:`fit`; or by its own ``fit`` to a data frame whose columns are genes, as ``adata.to_df()``.
     adata : AnnData of shape (n_cells, n_genes)
         In memory, or backed by a file. Results are written into it.
-    layer, batch_key, covariate_keys, size_factor_key, key_added
-        As for :func:`fit`. What is not given is as it was there.
+    layer : str, default=None
+        Key of ``adata.layers``. As at :func:`fit` where it is not given, and so for the next four.
+    batch_key : str, default=None
+        Column of ``adata.obs`` with batches.
+    covariate_keys : str or sequence of str, default=()
+        Columns of ``adata.obs`` that condition.
+    size_factor_key : str, default=None
+        Column of ``adata.obs`` with sizes of cells.
+    key_added : str, default=None
+        Name under which results are written.
     allow_missing_genes : bool, default=False
         Whether ``adata`` may lack genes of the fit. They then count as not observed, and the table becomes dense.
 
