@@ -79,6 +79,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skdevae"
 html_static_path = ["_static"]
 html_css_files = ["skdevae.css"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_theme_options = {
     "github_url": "https://github.com/skdevae/skdevae",
