@@ -440,7 +440,7 @@ def test_posteriors_and_labels_of_columns_are_found_at_once(name):
             found, expected = fitted(name).posterior(X), fitted(name).posterior(X.compute())
         pd.testing.assert_frame_equal(pd.DataFrame(found), pd.DataFrame(expected))
     if name == "BasisVAE":
-        np.testing.assert_array_equal(fitted(name).predict(X), fitted(name).predict(table()))
+        np.testing.assert_array_equal(fitted(name).predict_features(X), fitted(name).predict_features(table()))
 
 
 def test_fit_transform_answers_as_transform_does():

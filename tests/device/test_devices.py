@@ -60,7 +60,8 @@ def answers(model, table="gaussian"):
     """Everything that a model says of the rows of a table, by the method's name."""
     values, facts, _ = TABLES[table]
     of_rows = {name: fact for name, fact in facts.items() if name == "covariates"}
-    methods = ("transform", "score_samples", "predict_proba", "predict_features_proba", "denoise", "impute")
+    shares = "predict_features_proba" if hasattr(model, "predict_features_proba") else "predict_proba"
+    methods = ("transform", "score_samples", shares, "denoise", "impute")
     return {name: getattr(model, name)(values, **of_rows) for name in methods if hasattr(model, name)}
 
 

@@ -45,7 +45,8 @@ def assert_same(one, other, tolerance):
         if isinstance(value, dict):
             assert_same(value, other[name], tolerance)
         else:
-            assert_allclose(value, other[name], rtol=0, atol=tolerance, err_msg=name)
+            # curves of counts go into the thousands, where the absolute tolerance is finer than float32
+            assert_allclose(value, other[name], rtol=1e-6, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("name", cases.CASES)
