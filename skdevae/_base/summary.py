@@ -16,6 +16,7 @@ from ..table.covariates import CategoricalCovariate
 from ..table.outliers import Outliers
 from ..table.stored import row_blocks
 from ..table.validation import first_columns
+from .own_settings import UnderOwnSettings
 
 #: rows of a table that are looked at together
 _ROWS = 4096
@@ -77,7 +78,7 @@ def report_of_training(history: Any, patience: int, tol: float, *, by_validation
     return {"settled": settled, "by_validation": by_validation, "patience": int(patience), "tol": float(tol)}
 
 
-class SummaryMixin:
+class SummaryMixin(UnderOwnSettings):
     """Adds :meth:`summary` to an estimator."""
 
     def summary(self) -> str:

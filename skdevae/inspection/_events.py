@@ -24,6 +24,8 @@ EVENTS = ("onset", "half_change", "peak", "end")
 _BEYOND, _SAMPLES_BEYOND = (0.01, 0.05), 10
 #: range of a curve, relative to its values, that may be rounding alone
 _NO_CHANGE = 1e-10
+#: distance of two positions, relative to the range of all, that may be rounding alone
+_SAME_POSITION = 1e-10
 #: Share of its range by which a curve turns at least. As at the onset, a tenth counts as a change.
 _LEAST_TURN = SHARES["onset"]
 
@@ -172,6 +174,9 @@ def _distribution(positions: ArrayLike, weights: ArrayLike | None) -> tuple[Floa
     """Distinct positions of samples, and the share of the samples before each: half of those at the position count."""
     positions = np.asarray(positions, dtype=np.float64).ravel()
     mass = np.ones_like(positions) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
-    distinct, where = np.unique(positions[mass > 0], return_inverse=True)
-    held = np.bincount(where, weights=mass[mass > 0])
+    sorted_, where = np.unique(positions[mass > 0], return_inverse=True)
+    # Copies of a row may differ by rounding: a product of matrices rounds by where a row stands.
+    is_new = np.diff(sorted_, prepend=-np.inf) > _SAME_POSITION * np.ptp(sorted_)
+    distinct = sorted_[is_new]
+    held = np.bincount((is_new.cumsum() - 1)[where], weights=mass[mass > 0])
     return distinct, (held.cumsum() - held / 2) / held.sum()

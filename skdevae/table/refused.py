@@ -5,6 +5,7 @@ Nothing is imported of the libraries that these objects come from: what counts i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -32,7 +33,7 @@ def check_is_table(X: Any) -> None:
             f"into adata. Or pass the table: adata.to_df() or adata.X{of_layers}."
         )
     attributes: Any = getattr(X, "attrs", None)
-    if not hasattr(attributes, "get") or not hasattr(X, "keys") or hasattr(type(X), "columns"):
+    if not isinstance(attributes, Mapping) or not hasattr(X, "keys") or hasattr(type(X), "columns"):
         return
     if attributes.get("encoding-type") == "anndata" or all(name in X for name in _GROUPS_OF_ANNDATA):
         layers = [f" or file[{f'layers/{name}'!r}]" for name in (X["layers"].keys() if "layers" in X else ())][:1]

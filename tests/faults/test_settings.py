@@ -152,7 +152,8 @@ def test_threads_that_overlap_put_the_default_dtype_back_once():
 @pytest.mark.parametrize("estimator", ["BasisDeVAE", "BasisVAE", "DeVAE", "VAE", "VampVAE", "DGD"])
 def test_every_class_of_an_estimator_is_under_own_settings(estimator):
     ours = [kind for kind in type(ESTIMATORS[estimator]()).__mro__ if kind.__module__.startswith("skdevae.")]
-    assert all(issubclass(kind, UnderOwnSettings) for kind in ours)
+    with_methods = [kind for kind in ours if any(not name.startswith("_") for name in vars(kind))]
+    assert [kind for kind in with_methods if not issubclass(kind, UnderOwnSettings)] == []
 
 
 def test_methods_keep_their_signature_their_check_and_their_kind():

@@ -135,3 +135,9 @@ def test_curves_are_judged_where_nearly_all_samples_are(n, share):
 def test_what_is_no_event_is_refused(event):
     with pytest.raises(ValueError, match="event must be one of 'onset', 'half_change', 'peak', 'end', or a share"):
         event_positions(AT[:, None], AT, event)
+
+
+def test_copies_that_differ_by_rounding_are_copies():
+    samples = np.random.default_rng(0).normal(size=300)
+    rounded = samples + 1e-15 * np.random.default_rng(1).normal(size=300)
+    assert_allclose(span(np.r_[samples, rounded]), span(np.r_[samples, samples]), rtol=1e-12)
