@@ -62,10 +62,14 @@ class Progress:
     def announce(self, phase: str) -> None:
         """Say what begins, as a line and as a task, and with it that the phase before has ended."""
         self._end_phase()
-        if self._shows:
-            tqdm.write(f"{self._name}: {self._labelled(phase)}", file=sys.stderr)
+        self.say(self._labelled(phase))
         if self._task is not None:
             self._phase = self._task.part(self._labelled(phase)).begin()
+
+    def say(self, text: str) -> None:
+        """A line for who watches."""
+        if self._shows:
+            tqdm.write(f"{self._name}: {text}", file=sys.stderr)
 
     @contextmanager
     def numbered(self, kind: str, number: int, total: int) -> Iterator[None]:

@@ -34,6 +34,7 @@ from ..nn.models import GenerativeModel
 from ..table.source import RowSource
 from ..table.validation import first_columns, resolve_behaviors
 from ..training.fitting import Fit
+from ..training.progress import progress_of_this_fit
 from ..training.settings import FitSettings
 from ._feature_clusterer import FeatureClusterer
 
@@ -456,15 +457,14 @@ class BasisDeVAEClusterer(FeatureClusterer):
             return
         columns = np.nonzero(self._reader_.columns.spread(clear, False))[0]
         wanted = [name for k, name in enumerate(others) if (gains[clear].argmax(1) == k).any()]
-        number = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
+        number, verb = ("1 column", "behaves") if len(columns) == 1 else (f"{len(columns)} columns", "behave")
         note = (
-            f"{number} ({first_columns(self._feature_names(), columns)}) clearly behave in none of the default ways, "
+            f"{number} ({first_columns(self._feature_names(), columns)}) clearly {verb} in none of the default ways, "
             f"but more like {' or '.join(wanted)}. Their labels are those of the nearest curve. To tell them apart, "
             f"set behaviors={[*self._behaviors(), *wanted]}."
         )
         self._report_ = {**self._report_, "notes": [note]}
-        if self.verbose > 0:
-            print(note)
+        progress_of_this_fit().say(note)
 
     def _advice_without_axis(self) -> str:
         return " To place samples nevertheless, leave 'flat' out of behaviors." if "flat" in self._behaviors() else ""

@@ -60,4 +60,4 @@ def test_who_has_chosen_behaviours_is_left_alone():
 
 def test_it_is_printed_where_training_is_not_silent(capsys):
     BasisDeVAEClusterer(max_epochs=50, random_state=0, verbose=1).fit(waves())
-    assert "clearly behave in none of the default ways" in capsys.readouterr().out
+    assert "clearly behave in none of the default ways" in capsys.readouterr().err
