@@ -144,7 +144,7 @@ def _given_frame(given: Any, n_rows: int, names: Sequence[str] | None) -> pd.Dat
     if sp.issparse(given):
         raise TypeError("covariates are a sparse array. Pass a data frame or a dense array.")
     if hasattr(given, "columns"):
-        return _as_frame(given, [str(name) for name in given.columns])
+        return _as_frame(given, [str(name) for name in _names_of(given)])
     values = np.asarray(given) if hasattr(given, "__array__") else np.array(given, dtype=object)
     if values.ndim not in (1, 2):
         raise ValueError(f"covariates has shape {values.shape}: give one row for each sample.")
@@ -154,12 +154,17 @@ def _given_frame(given: Any, n_rows: int, names: Sequence[str] | None) -> pd.Dat
     return frame.astype("category") if is_whole else frame
 
 
+def _names_of(frame: Any) -> Sequence[Any]:
+    """Names of a data frame's columns, of any library: a table of Arrow has the columns themselves as `columns`."""
+    return getattr(frame, "column_names", frame.columns)
+
+
 def _as_frame(columns: Any, names: Sequence[str] | None) -> pd.DataFrame:
     """A data frame of columns (N, C) of any kind, with an index that counts from 0; each column keeps its dtype."""
     if isinstance(columns, pd.DataFrame):
         frame = columns.reset_index(drop=True)
     elif hasattr(columns, "columns"):  # a data frame of another library
-        frame = pd.DataFrame({str(name): np.asarray(columns[name]) for name in columns.columns})
+        frame = pd.DataFrame({str(name): np.asarray(columns[name]) for name in _names_of(columns)})
     elif sp.issparse(columns):
         frame = pd.DataFrame(columns.toarray())
     else:

@@ -40,6 +40,7 @@ def test_history_has_every_term_of_the_loss(way):
     assert "valid_loss" not in row
 
 
+@pytest.mark.filterwarnings("ignore:early_stopping=True, but training went on")  # so few epochs may not do
 @pytest.mark.parametrize("way", QUICK_WAYS)
 def test_early_stopping_watches_rows_that_it_does_not_train_on(way):
     table = progression().data
