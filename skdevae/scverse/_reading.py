@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ..table.lacking_columns import first_names
 from ..table.refused import is_anndata
 from ..table.stored import StoredTable
-
-#: genes that messages name
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -131,18 +129,14 @@ def check_genes(adata: Any, genes: list[str], owner: str) -> None:
     if len(lacking) == len(genes):
         raise ValueError(
             f"adata has none of the {len(genes)} genes that the {owner} was fitted to. Its genes are called "
-            f"{_named(list(adata.var_names))}, and those of the fit {_named(genes)}: are these names of two kinds?"
+            f"{first_names(list(adata.var_names))}, and those of the fit {first_names(genes)}: are these names of two "
+            "kinds?"
         )
     raise ValueError(
-        f"adata lacks {len(lacking)} of the {len(genes)} genes that the {owner} was fitted to: {_named(lacking)}. "
+        f"adata lacks {len(lacking)} of the {len(genes)} genes that the {owner} was fitted to: {first_names(lacking)}. "
         "Pass the AnnData before genes were filtered; or, if they were not measured, allow_missing_genes=True: they "
         "then say nothing about the cells."
     )
-
-
-def _named(genes: list[str]) -> str:
-    shown = ", ".join(repr(str(gene)) for gene in genes[:_NAMED])
-    return f"{shown} and {len(genes) - _NAMED} more" if len(genes) > _NAMED else shown
 
 
 def place_of(layer: str | None) -> str:

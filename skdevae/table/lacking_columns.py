@@ -6,7 +6,7 @@ says how. It does not do so by itself: a misspelt name would then become a colum
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,17 +62,17 @@ def _advice_by_name(X: Any, own: list[str], names: np.ndarray, covariates: Colle
     if modelled:
         how = _WITH_GAPS if isinstance(X, pd.DataFrame) else _OTHER_FRAME
         said.append(
-            f"X lacks {_some(modelled)} of {len(names)} columns. If X has them under other names, rename these. "
+            f"X lacks {first_names(modelled)} of {len(names)} columns. If X has them under other names, rename these. "
             f"If they were not measured, pass {how}: their entries are then missing, and the other columns place the "
             "samples."
         )
     if others:
         how = "" if modelled else ": X[model.feature_names_in_]"
-        said.append(f"The model was not fitted to {_some(others)}: leave out what it does not know{how}.")
+        said.append(f"The model was not fitted to {first_names(others)}: leave out what it does not know{how}.")
     if conditioning:
         said.append(
-            f"X lacks {_some(conditioning)} of the covariates. A covariate has to be known for every sample: add its "
-            "values. With set_params(unknown_covariate='average') they may be missing, and the samples count as "
+            f"X lacks {first_names(conditioning)} of the covariates. A covariate has to be known for every sample: add "
+            "its values. With set_params(unknown_covariate='average') they may be missing, and the samples count as "
             "average ones."
         )
     return " ".join(said)
@@ -97,6 +97,7 @@ def _advice_by_number(X: Any, names: np.ndarray | None, n_columns: int) -> str:
     )
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
+def first_names(names: Sequence[str]) -> str:
+    """How messages call some names."""
+    shown = ", ".join(repr(str(name)) for name in names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
