@@ -287,9 +287,9 @@ def side_by_side(estimator: LatentVariableModel, table: Table, weights: np.ndarr
     late = float((~fitted.converged).double().mean())
     if late > _TOLERATED_SHARE:
         warn_user(
-            f"{late:.0%} of the replicates had not converged when their search ended: intervals are rough. Is the fit "
-            "itself at an optimum? A larger max_epochs for it may help; method='refit' fits each replicate from the "
-            "start.",
+            f"{late:.0%} of the replicates had not converged when their search ended: intervals are rough. They start "
+            "where the fit ended, and go on past it if it stopped before its optimum. method='refit' fits each "
+            "replicate from the start, and lets it stop as the fit did.",
             ConvergenceWarning,
         )
     return SideBySide(estimator, weights, positions, fitted)

@@ -87,9 +87,10 @@ def is_outermost(axes: Axes, others: Iterable[Axes], side: Literal["left", "bott
 
 def lay_out(figure: Figure) -> None:
     """Give Axes the places that they will have when the figure is drawn."""
-    engine = figure.get_layout_engine()
+    whole = figure.canvas.figure  # Axes may lie in a part of it, which has no layout of its own
+    engine = whole.get_layout_engine()
     if engine is not None:
-        engine.execute(figure)
+        engine.execute(whole)
 
 
 def emptiest_corner(axes: Axes, points: NDArray[np.float64]) -> Corner:

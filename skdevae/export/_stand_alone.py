@@ -226,7 +226,7 @@ def _judged(joint: np.ndarray, axes: list[np.ndarray]) -> tuple[np.ndarray, np.n
 
 
 def _moments(density: np.ndarray, axes: list[np.ndarray], stride: int) -> tuple[np.ndarray, np.ndarray, list]:
-    """From every so-manieth point: the log of the sum (B,), the mean (B, Q), the distribution along each axis."""
+    """From every ``stride``-th point: the log of the sum (B,), the mean (B, Q), the distribution along each axis."""
     some = density[(slice(None), *[slice(None, None, stride)] * len(axes))]
     marginals = [some.sum(tuple(i for i in range(1, some.ndim) if i != axis + 1)) for axis in range(len(axes))]
     total = marginals[0].sum(1)

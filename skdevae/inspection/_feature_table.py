@@ -118,9 +118,10 @@ def feature_table(
             change. A curve turns if it leaves the range between its start and its end by more than a tenth of its whole
             range.
         ``onset``, ``half change``, ``end``
-            Where on the axis the curve has made 10 %, 50 % and 90 % of its change: from its start to its end or, if it
-            turns, to its value farthest from the start. The end of a curve that falls back is where it has made 90 % of
-            that way back. NaN for a curve that does not change.
+            Where on the latent the curve has made 10 %, 50 % and 90 % of its change: from its start to its end or, if
+            it turns, to its value farthest from the start. The end of a curve that falls back is where it has made 90 %
+            of that way back. NaN for a curve that does not change. Positions are those of the latent, also where the
+            axis was given: ``estimator.axis_map_.to_axis`` has them in its units.
         ``peak``
             Where a curve that turns is farthest outside the range between its start and its end. NaN for others.
         ``onset (quantile)``, ``half change (quantile)``, ``peak (quantile)``, ``end (quantile)``

@@ -406,6 +406,16 @@ def test_one_axes_is_divided(clusterer, table):
     assert list(alone.axes_) == [right]
 
 
+def test_a_part_of_a_figure_is_drawn_on(clusterer, table):
+    figure = plt.figure(layout="constrained")
+    upper, lower = figure.subfigures(2)
+    drawn = TrajectoryDisplay.from_estimator(clusterer, table, ax=upper.subplots())
+    assert len(drawn.axes_) == 3
+    other = TrajectoryDisplay.from_estimator(clusterer, table, features=[0], ax=lower.subplots())
+    figure.canvas.draw()
+    assert min(panel.get_window_extent().y0 for panel in drawn.axes_) > other.axes_[0].get_window_extent().y1
+
+
 def test_axes_that_do_not_fit(clusterer, table):
     figure, axes = plt.subplots(1, 2)
     with pytest.raises(ValueError, match="ax is not 3 matplotlib Axes, but TrajectoryDisplay has 3 panels"):

@@ -63,6 +63,8 @@ MEASURED = {
     "copies that are shifted": BasisVAEClusterer(n_clusters=4, **SHORT),
     "one component": DeVAETransformer(**SHORT),
     "two components": DeVAETransformer(n_components=2, **SHORT),
+    "two components of copies": BasisVAEClusterer(n_clusters=4, n_components=2, **SHORT),
+    "behaviours, trained with an encoder": BasisDeVAEClusterer(inference="amortized", **SHORT),
     "a network, by an encoder of one component": VAETransformer(n_components=1, **SHORT),
 }
 
@@ -117,6 +119,17 @@ def test_size_factors_that_are_given(counts, tmp_path):
         package.transform(counts, sizes[:5])
 
 
+def test_size_factors_by_a_rule_are_given_to_the_export(counts, tmp_path):
+    def mean_count(table):
+        return table.mean(1)
+
+    model = BasisDeVAEClusterer(likelihood="nb", size_factors=mean_count, **SHORT).fit(counts)
+    package = exported(model, tmp_path)
+    assert np.abs(package.transform(counts, mean_count(counts)) - model.transform(counts)).max() < TOLERANCE
+    with pytest.raises(ValueError, match="give those of the rows"):
+        package.transform(counts)
+
+
 @pytest.mark.filterwarnings("ignore:.*have no counts:UserWarning")
 def test_a_row_without_counts_has_the_position_of_the_prior(counts, tmp_path):
     model = BasisDeVAEClusterer(likelihood="nb", size_factors="sum", **SHORT).fit(counts)
@@ -162,6 +175,7 @@ ENCODED = {
     "vamp prior": VampVAE(n_components=3, likelihood="nb", size_factors="sum", **SHORT),
     "normal prior": VAETransformer(n_components=2, likelihood="poisson", **SHORT),
     "layers": VampVAE(n_components=2, likelihood="nb", activation="gelu", normalization="layer", **SHORT),
+    "batches": VampVAE(n_components=2, likelihood="nb", activation="elu", normalization="batch", **SHORT),
 }
 
 
@@ -180,6 +194,17 @@ def test_encoders_of_complete_rows(estimator, counts, tmp_path):
     assert reasons[0] == package.INCOMPLETE
     assert np.isnan(positions[0]).all()
     assert not np.isnan(positions[1:]).any()
+
+
+@pytest.mark.filterwarnings("ignore:.*beyond the range of the training:UserWarning")
+def test_an_autoencoder_takes_gaps(measurements, tmp_path):
+    model = VAETransformer(n_components=2, variational=False, **SHORT).fit(measurements)
+    package = exported(model, tmp_path)
+    X = with_gaps(measurements)[1:]
+    for table in (measurements, X, 1e3 * measurements):  # it has no prior that rows could be far from
+        positions, reasons = package.place(table)
+        assert np.abs(positions - model.transform(table)).max() < TOLERANCE * max(1, np.abs(positions).max())
+        assert not reasons.any()
 
 
 def test_pipelines_of_scalers_and_columns_by_name(measurements, tmp_path):
