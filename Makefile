@@ -67,7 +67,7 @@ demo: $(DEMO) ## run the example on tumour biomarkers; its figure goes to figure
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python examples/plot_tumour_biomarkers.py
 
 test: $(DEV) ## run the tests and the package's doctests; prints the CPU-seconds that they took
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --dist loadfile
 
 coverage: $(DEV) ## run the tests and say which lines they reach; fails below the share that pyproject.toml asks for
 	$(PYTEST) -n $(WORKERS) --cov --cov-report=term:skip-covered

@@ -127,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    print(f"{ROOT}: {sum(1 for _ in Path(ROOT).rglob('*.py'))} files")
+    print(f"skdevae: {sum(1 for _ in Path(ROOT).rglob('*.py'))} files")
     tables = {
         "gaussian": ("measurements", load_wine().data),
         "nb": ("counts", make_cell_clusters(200, 60, random_state=1).data),

@@ -89,7 +89,9 @@ def page(root: Path = ROOT) -> str:
         title, _, rest = docstring(root / script).partition("\n")
         commands = {f"    {run['command']}" for run in runs}
         words = "\n".join(line for line in rest.splitlines() if line not in commands)  # each run has its command
-        sections.append("\n\n".join([f"## {title.rstrip('.')}", as_markdown(words), *map(as_section, runs)]))
+        target = f"(benchmark-{Path(script).stem.replace('_', '-')})="  # by which other pages link here
+        heading = f"{target}\n## {title.rstrip('.')}"
+        sections.append("\n\n".join([heading, as_markdown(words), *map(as_section, runs)]))
     waiting = [
         f"- `{script.name}`: {docstring(script).splitlines()[0]}"
         for script in sorted((root / "benchmarks").glob("*.py"))
