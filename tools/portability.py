@@ -58,8 +58,11 @@ NUMERICAL = [
     "tests/test_persistence.py",
 ]
 
-#: what a commit has to pass: the laws of what computes
-NUMERICAL_SHORT = [f"tests/{folder}" for folder in ("nn", "table", "inference")]
+#: what a commit has to pass: laws, and scikit-learn's checks of every estimator
+NUMERICAL_SHORT = [
+    *(f"tests/{folder}" for folder in ("nn", "table", "inference")),
+    "tests/test_estimator_checks.py",
+]
 
 #: instruction sets in the order in which they include each other
 CAPABILITIES = ["DEFAULT", "AVX2", "AVX512"]
