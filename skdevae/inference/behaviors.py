@@ -18,6 +18,7 @@ from ..nn.latent_grid import (
     LatentGrid,
     all_positions_are_known,
     counted,
+    distribution_and_log,
     log_joint,
     log_likelihood,
     log_prior,
@@ -214,8 +215,8 @@ def sums_without(
         here, prior = [], log_prior(rows, grid)
         for group in groups:
             own = rows.of_columns(group)
-            q = (joint - log_likelihood(own, tables.of_columns(group), grid)).softmax(1)
-            here.append((summarize(own, q, prior, tables.positive is not None), counted(own, q).sum(0)))
+            q, log_q = distribution_and_log(joint - log_likelihood(own, tables.of_columns(group), grid))
+            here.append((summarize(own, q, prior, tables.positive is not None, log_q), counted(own, q).sum(0)))
         pairs = zip(found, here, strict=True)
         found = [(sums + more, mass + added) for (sums, mass), (more, added) in pairs] if found else here
     return found

@@ -7,10 +7,19 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..nn.latent_grid import GridStatistics, LatentGrid, counted, log_joint, log_prior, summarize, total
+from ..nn.latent_grid import (
+    GridStatistics,
+    LatentGrid,
+    counted,
+    distribution_and_log,
+    log_joint,
+    log_prior,
+    summarize,
+    total,
+)
 from ..nn.likelihoods import Likelihood, LinearLikelihood
 from ..nn.models import GenerativeModel
-from ..nn.rows import DenseRows
+from ..nn.rows import DenseRows, Rows
 from ..table.grid_source import GridSource, in_strata_of
 from ..table.source import RowSource
 from .base import narrow_chunks, share_a_grid
@@ -40,10 +49,12 @@ def _evidence_on_grid(model: GenerativeModel, source: RowSource) -> Tensor:
     with in_strata_of(model, source):
         tables = model.predictive_tables(grid.points)
         with_positive = tables.positive is not None
-        statistics = total(
-            summarize(rows, log_joint(rows, tables, grid).softmax(1), log_prior(rows, grid), with_positive)
-            for _, rows in GridSource(source, model).chunks(width=len(grid.points))
-        )
+
+        def summarized(rows: Rows) -> GridStatistics:
+            q, log_q = distribution_and_log(log_joint(rows, tables, grid))
+            return summarize(rows, q, log_prior(rows, grid), with_positive, log_q)
+
+        statistics = total(summarized(rows) for _, rows in GridSource(source, model).chunks(width=len(grid.points)))
         return model.expected_log_likelihood(statistics, grid.points)
 
 

@@ -231,8 +231,15 @@ def distribution(log_joint: Tensor) -> Tensor:
 
     Nearly all points have no more than those where rows say much of their latents, and their exponentials are slow.
     """
-    relative = (log_joint - log_joint.amax(1, keepdim=True)).clamp_(min=math.log(_LEAST_SHARE) - 1).exp_()
-    return without_traces(relative.div_(relative.sum(1, keepdim=True)))
+    return distribution_and_log(log_joint)[0]
+
+
+def distribution_and_log(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`distribution`, and its logarithm (B, P), which is some finite number where q has no more than traces."""
+    relative = (log_joint - log_joint.amax(1, keepdim=True)).clamp_(min=math.log(_LEAST_SHARE) - 1)
+    q = relative.exp()
+    mass = q.sum(1, keepdim=True)
+    return without_traces(q.div_(mass)), relative.sub_(mass.log())
 
 
 def log_likelihood(rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
@@ -341,19 +348,23 @@ def n_counted(rows: Rows) -> float:
     return len(rows) if weight is None else float(weight.sum())
 
 
-def summarize(rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool) -> GridStatistics:
+def summarize(
+    rows: Rows, q: Tensor, log_mass: Tensor, with_positive: bool, log_q: Tensor | None = None
+) -> GridStatistics:
     """Sums over rows whose latents have the distributions q (B, P) over points of prior log mass ``log_mass``.
 
-    The latter is (P,), or (B, P) where rows have priors of their own. A row of weight w counts as w rows.
+    The latter is (P,), or (B, P) where rows have priors of their own. A row of weight w counts as w rows. ``log_q``
+    comes with a q of :func:`distribution_and_log`: a logarithm costs as much as all else.
     """
-    q = without_traces(q)
+    if log_q is None:
+        q = without_traces(q)
+        log_q = q.clamp(min=_LEAST_SHARE).log()  # where there are no traces, 0 times this is 0
     counts = counted(rows, q)
     weighted, positive, mass = rows.expectations(counts, with_positive)
     if log_mass.ndim == 1:
         expected = (counts @ log_mass).sum()
     else:
         expected = torch.where(counts > 0, counts * log_mass, 0.0).sum()  # no mass may be where there can be none
-    log_q = q.clamp(min=_LEAST_SHARE).log()  # where there are no traces, 0 times this is 0
     divergence = torch.linalg.vecdot(counts, log_q).sum() - expected
     return GridStatistics(weighted, positive, mass, divergence, n_counted(rows))
 

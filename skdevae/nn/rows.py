@@ -138,7 +138,8 @@ class DenseRows:
     def expectations(self, q: Tensor, with_positive: bool) -> tuple[Tensor, Tensor | None, Tensor]:
         """See :class:`Rows`."""
         mass = mass_of(q, self.observed, self.size)
-        return q.T @ self.values, q.T @ self._positive() if with_positive else None, mass
+        positive = weighted_sums(q, self._positive()) if with_positive else None
+        return weighted_sums(q, self.values), positive, mass
 
     def sized(self, size: Tensor | None) -> DenseRows:
         """See :class:`Rows`."""
@@ -215,4 +216,12 @@ def mass_of(q: Tensor, observed: Tensor | None, size: Tensor | None) -> Tensor:
     It is (P, D), or (P, 1) where nothing is missing.
     """
     q = q if size is None else q * size[:, None]
-    return q.sum(0)[:, None] if observed is None else q.T @ observed
+    return q.sum(0)[:, None] if observed is None else weighted_sums(q, observed)
+
+
+def weighted_sums(q: Tensor, values: Tensor) -> Tensor:
+    """Values (B, D) of rows, summed with the weights q (B, P) of each point: (P, D).
+
+    A matrix product that reads its left factor across is slow, and slower the wider that factor is.
+    """
+    return (values.T @ q).T if values.shape[1] < q.shape[1] else q.T @ values

@@ -15,6 +15,11 @@ from .source import RowSource
 
 #: entries of a chunk of counts that becomes dense on a device other than the CPU: 160 MB in float64
 _ENTRIES_ON_DEVICE = 20_000_000
+#: entries of a (rows, grid points) array that stays in the cache of a CPU: 2 MiB in float64. Sums over a grid go over
+#: such arrays ten times.
+_ENTRIES_IN_CACHE = 2**18
+#: rows of a chunk below which what a chunk costs beside its arrays counts
+_FEWEST_ROWS = 64
 
 
 def designs_of(source: RowSource) -> np.ndarray | None:
@@ -73,7 +78,11 @@ class GridSource:
 
     def chunks(self, width: int = 0) -> Iterator[tuple[slice, Rows]]:
         """All rows in order: see :meth:`~skdevae.table.source.RowSource.chunks`."""
-        most_rows = max(1, _ENTRIES_ON_DEVICE // self.n_features) if self._fills_in else None
+        most_rows = None
+        if self._fills_in:
+            most_rows = max(1, _ENTRIES_ON_DEVICE // self.n_features)
+        elif self.like.device.type == "cpu":
+            most_rows = max(_FEWEST_ROWS, _ENTRIES_IN_CACHE // max(width, 1))
         for index, rows in self._source.chunks(width, most_rows):
             yield index, self._seen(rows)
 

@@ -407,12 +407,14 @@ class RowSource:
         per_row = self.n_stored / max(1, len(self)) if self.is_sparse else self.n_features
         n_rows = min(n_rows, int(_DENSE_ENTRIES / max(1, per_row)))
         step = max(1, n_rows if most_rows is None else min(n_rows, most_rows))
-        if 0 < len(self) <= step and not self.is_large and not self.is_stored:
+        is_kept = len(self) > 0 and not self.is_large and not self.is_stored
+        if is_kept and len(self) <= step:
             yield slice(0, len(self)), self._every_row
             return
+        every_row = self._every_row if is_kept else None
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
-            yield index, self.rows(index)
+            yield index, every_row.take(index) if isinstance(every_row, DenseRows) else self.rows(index)
 
 
 def _of_source_of_part(

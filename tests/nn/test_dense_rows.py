@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skdevae.nn.row_context import RowContext
-from skdevae.nn.rows import DenseRows
+from skdevae.nn.rows import DenseRows, weighted_sums
 
 B, D = 7, 5
 INDICES = {
@@ -49,3 +49,11 @@ def test_another_precision_has_the_same_counts():
         assert single.values.dtype == single.context.log_size.dtype == torch.float32
         assert single.context.component.dtype == torch.long
         _assert_same(single.to(torch.float64), rows)
+
+
+@pytest.mark.parametrize("n_points", [2, 9])
+def test_sums_weighted_by_points_are_matrix_products(n_points):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.rand(B, n_points, generator=generator, dtype=torch.float64)
+    values = torch.randn(B, D, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(weighted_sums(q, values), torch.einsum("bp,bd->pd", q, values))

@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, logsumexp, softmax
 
-from skdevae.nn.latent_grid import LatentGrid, bumps_around, distribution, log_joint, summarize, without_traces
+from skdevae.nn.latent_grid import (
+    LatentGrid,
+    bumps_around,
+    distribution,
+    distribution_and_log,
+    log_joint,
+    summarize,
+    without_traces,
+)
 from skdevae.nn.losses import LossTerms
 from skdevae.nn.models import ExactModel, base, build_model
+from skdevae.nn.rows import DenseRows
 from skdevae.table.column_summary import summarize_columns
 from skdevae.table.source import RowSource
 
@@ -590,6 +599,22 @@ def test_a_distribution_over_points_is_a_softmax_without_what_is_next_to_nothing
     torch.testing.assert_close(q, log_joint.softmax(1), rtol=1e-5, atol=1e-16)
     assert (q[:, ::7] == 0).all()
     assert (q == without_traces(q)).all()
+
+
+def test_sums_over_rows_are_the_same_with_logarithms_that_are_known():
+    generator = torch.Generator().manual_seed(0)
+    rows = DenseRows(torch.randn(40, 5, generator=generator, dtype=torch.float64), None)
+    log_joint = 30 * torch.randn(40, len(GRID.points), generator=generator, dtype=torch.float64)
+    log_joint[:, ::7] = -math.inf
+    log_mass = GRID.log_mass.double()
+    q, log_q = distribution_and_log(log_joint)
+    assert torch.isfinite(log_q).all()
+    known = summarize(rows, q, log_mass, True, log_q)
+    plain = summarize(rows, log_joint.softmax(1), log_mass, True)
+    for name in ("weighted", "positive", "mass", "divergence"):
+        torch.testing.assert_close(getattr(known, name), getattr(plain, name), rtol=1e-10, atol=1e-12)
+    relative = q * (q.clamp(min=1e-300).log() - log_mass)
+    torch.testing.assert_close(known.divergence, relative.sum())
 
 
 def test_a_model_that_is_sent_leaves_behind_what_it_has_prepared():

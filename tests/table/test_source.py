@@ -147,6 +147,17 @@ def test_rows_of_a_small_table_in_memory_are_made_once():
     torch.testing.assert_close(rows.values, source.rows(index).values)
 
 
+def test_chunks_of_measurements_with_gaps_are_their_rows():
+    source = _source(_measurements())
+    chunks = list(source.chunks(rows_module._CHUNK_ENTRIES // 4))
+    assert len(chunks) > 1
+    for index, rows in chunks:
+        expected = source.rows(index)
+        assert torch.equal(rows.values, expected.values)
+        observed = torch.ones_like(rows.values) if expected.observed is None else expected.observed
+        assert torch.equal(rows.observed, observed)
+
+
 def test_chunks_make_progress_however_wide_the_grid():
     chunks = list(_source(_counts()).chunks(10 * rows_module._CHUNK_ENTRIES))
     assert [len(rows) for _, rows in chunks] == [1] * N

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from ..cluster_prior import FINAL_STEPS, OnlyCandidate
-from ..latent_grid import GridStatistics, LatentGrid, distribution, log_joint, log_prior, summarize
+from ..latent_grid import (
+    GridStatistics,
+    LatentGrid,
+    distribution,
+    distribution_and_log,
+    log_joint,
+    log_prior,
+    summarize,
+)
 from ..likelihoods import ColumnSummary
 from ..linear_tables import LinearTables
 from ..losses import LossTerms
@@ -58,12 +66,15 @@ class ExactModel(GenerativeModel):
 
     def located(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
         """The optimal q(z) of some rows, (B, P), given coefficients averaged over q(w)."""
-        return distribution(log_joint(rows, tables, grid, self.beta * self.latent_temperature))
+        return distribution(self._log_joint(rows, tables, grid))
 
     def expected_statistics(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> GridStatistics:
         """The E-step for some rows, given coefficients averaged over q(w)."""
-        q, prior = self.located(rows, tables, grid), log_prior(rows, grid)
-        return summarize(rows, q, prior, tables.positive is not None)
+        q, log_q = distribution_and_log(self._log_joint(rows, tables, grid))
+        return summarize(rows, q, log_prior(rows, grid), tables.positive is not None, log_q)
+
+    def _log_joint(self, rows: Rows, tables: LinearTables, grid: LatentGrid) -> Tensor:
+        return log_joint(rows, tables, grid, self.beta * self.latent_temperature)
 
     def update_clusters_(self, statistics: GridStatistics, grid: LatentGrid, max_steps: int = FINAL_STEPS) -> None:
         """Set q(w) to what the fitted curves say, given q(z).
