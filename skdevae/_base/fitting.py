@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -25,13 +25,14 @@ from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
 from ..nn.strata import MOST_STRATA
 from ..table.column_summary import summarize_columns
-from ..table.components import landmarks, principal_components, starting_positions
+from ..table.components import landmarks, normal_scores, principal_components, starting_positions
 from ..table.covariates import Covariates
 from ..table.distributed import DistributedTable
 from ..table.given_axis import GivenAxis, completed, components_beside
 from ..table.grid_source import designs_of
 from ..table.linear_effects import without_linear_effects
 from ..table.precision import training_dtype
+from ..table.seriation import path_through
 from ..table.source import RowSource
 from ..table.table import Values
 from ..table.validation import check_layer_sizes, check_rows
@@ -54,12 +55,32 @@ from .stopping import warn_unless_met
 from .totals import warn_if_totals_decide
 from .training_table import TrainingTable, own_sizes
 
+#: share of a fit's heat, on the scale on which it cools, that rows get which lie along a path from the start
+_HEAT_OF_PATHS = 0.5
 #: share of samples above which a fit says that its grid was too coarse, or too short
 _TOLERATED_SHARE = 0.05
 #: fewest samples that are trained on: a fit without early stopping needs as many
 _LEAST_TRAINING_ROWS = 2
 #: width, in prior sds, of the bumps in which samples start around their first positions
 _STARTING_WIDTH = 0.3
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where one of the starts of a fit begins: a seed, and a first guess of every row's latent (N, Q).
+
+    ``is_bent`` says whether the guess follows a path that bends. Principal components fold such a path. Heat unfolds
+    what they have folded, and much heat folds what they have not.
+    """
+
+    seed: int
+    positions: np.ndarray
+    is_bent: bool = False
+
+    @property
+    def heat(self) -> float:
+        """Share of the heat with which training begins, on a log scale."""
+        return _HEAT_OF_PATHS if self.is_bent else 1.0
 
 
 class LatentVariableModel(LatentEstimator):
@@ -87,6 +108,8 @@ class LatentVariableModel(LatentEstimator):
     _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults()
     #: whether a start is one started model, which costs next to nothing
     _starts_once: ClassVar[bool] = True
+    #: whether starting curves can follow a path that bends
+    _starts_on_paths: ClassVar[bool] = False
     #: whether covariates add to curves, and decoders see nothing of them
     _has_additive_effects: ClassVar[bool] = False
 
@@ -455,10 +478,8 @@ class LatentVariableModel(LatentEstimator):
         train = np.nonzero(~held_out)[0]
         return train, everything.take(train), everything.take(np.nonzero(held_out)[0])
 
-    def _starts(
-        self, source: RowSource, reference: np.ndarray | None, seeds: list[int]
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """A seed and a first guess of every sample's latent (N, Q), pointing as asked, for each start."""
+    def _starts(self, source: RowSource, reference: np.ndarray | None, seeds: list[int]) -> Iterator[Start]:
+        """The starts of a fit, pointing as asked: along principal components, or the first along a path that bends."""
         mean, sd = source.context.axis, source.context.axis_sd
         if mean is not None and sd is not None:
             yield from self._starts_along(mean, sd, source, seeds)
@@ -466,13 +487,18 @@ class LatentVariableModel(LatentEstimator):
         n_components = self._settings().n_components
         announce("principal components")
         scores = principal_components(source, self._is_count_model(), n_components)
+        weight = source.context.weight
+        may_bend = self._starts_on_paths and n_components == 1 and self._resolved_inference() == "exact"
+        path = path_through(scores, weight) if may_bend else None
         for restart, seed in enumerate(seeds):
-            positions = starting_positions(scores, n_components, restart, seed, source.context.weight)
-            yield seed, self._signs(source, positions, reference) * positions
+            along = path if restart == 0 else None
+            if along is None:
+                positions = starting_positions(scores, n_components, restart, seed, weight)
+            else:
+                positions = normal_scores(along, weight)[:, None]
+            yield Start(seed, self._signs(source, positions, reference) * positions, is_bent=along is not None)
 
-    def _starts_along(
-        self, mean: np.ndarray, sd: np.ndarray, source: RowSource, seeds: list[int]
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def _starts_along(self, mean: np.ndarray, sd: np.ndarray, source: RowSource, seeds: list[int]) -> Iterator[Start]:
         """Starts along an axis of which means and sds (N,) are known beforehand: one if it is the only axis.
 
         Others start from the leading components of what the first leaves.
@@ -481,12 +507,12 @@ class LatentVariableModel(LatentEstimator):
         scores = principal_components(source, self._is_count_model(), 1 + n_others)
         axis = completed(mean, sd, scores, weights)
         if not n_others:
-            yield seeds[0], axis[:, None]
+            yield Start(seeds[0], axis[:, None])
             return
         rest = components_beside(axis, scores, weights)
         for restart, seed in enumerate(seeds):
             positions = np.column_stack([axis, starting_positions(rest, n_others, restart, seed, weights)])
-            yield seed, self._signs(source, positions, None) * positions
+            yield Start(seed, self._signs(source, positions, None) * positions)
 
     def _signs(self, source: RowSource, positions: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
         """For each axis of positions (N, Q), 1 if it points as asked and -1 if it should be reversed: (Q,)."""
@@ -497,23 +523,21 @@ class LatentVariableModel(LatentEstimator):
 
     def _fit_starts(
         self,
-        starts: Iterator[tuple[int, np.ndarray]],
+        starts: Iterator[Start],
         source: RowSource,
         validation: RowSource | None,
         processes: Processes,
     ) -> list[Fit]:
         """Fits of the starts that are worth it, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
-        for seed, positions in numbered(list(self._worth_fitting(starts, source)), "start"):
-            module = build_model(self._config_, generator_from(seed)).to(source.like)
-            fits.append(self._fit_module(module, source, validation, positions, seed, processes))
+        for start in numbered(list(self._worth_fitting(starts, source)), "start"):
+            module = build_model(self._config_, generator_from(start.seed)).to(source.like)
+            fits.append(self._fit_module(module, source, validation, start, processes))
             if fits[-1].interrupted:
                 break
         return fits
 
-    def _worth_fitting(
-        self, starts: Iterator[tuple[int, np.ndarray]], source: RowSource
-    ) -> Iterable[tuple[int, np.ndarray]]:
+    def _worth_fitting(self, starts: Iterator[Start], source: RowSource) -> Iterable[Start]:
         """The first start, and the one that has won a short run of all of them side by side; else all starts."""
         settings = self._settings()
         if settings.n_init == 1 or not self._has_heats(source):
@@ -522,11 +546,12 @@ class LatentVariableModel(LatentEstimator):
         announce(f"short runs of {len(every)} starts, side by side")
         modules = []
         summary = summarize_columns(source, self._is_count_model())
-        for seed, positions in every:
-            module = build_model(self._config_, generator_from(seed)).to(source.like)
-            [(started, _)] = self._modules_started(module, source, summary, positions, seed)
+        for start in every:
+            module = build_model(self._config_, generator_from(start.seed)).to(source.like)
+            [(started, _)] = self._modules_started(module, source, summary, start)
             modules.append(cast(ExactModel, started))
-        numbers = worth_fitting(modules, source, summary, settings, self._training_defaults)
+        heats = [start.heat for start in every]
+        numbers = worth_fitting(modules, heats, source, summary, settings, self._training_defaults)
         return [every[number] for number in numbers]
 
     def _has_heats(self, source: RowSource) -> bool:
@@ -540,41 +565,41 @@ class LatentVariableModel(LatentEstimator):
         return is_exact and is_simple and self._starts_once and not source.is_large
 
     def _modules_started(
-        self, module: GenerativeModel, source: RowSource, summary: ColumnSummary, positions: np.ndarray, seed: int
+        self, module: GenerativeModel, source: RowSource, summary: ColumnSummary, start: Start
     ) -> Iterator[tuple[GenerativeModel, float]]:
-        """:meth:`_started` from a first guess of the latent (N, Q) of every row of ``source``, which has a summary."""
-        start = torch.from_numpy(positions).to(source.like)
+        """:meth:`_started` from a start for the rows of ``source``, which has a summary."""
+        positions = torch.from_numpy(start.positions).to(source.like)
         comparable = without_linear_effects(source, module.likelihood.counts)
         if comparable.effects is not None:
             module.start_effects_(torch.from_numpy(comparable.effects))
         moments = summary if comparable is source else summarize_columns(comparable, counts=False)
-        yield from self._started(module, comparable.normalized(), start, moments, seed)
+        yield from self._started(module, comparable.normalized(), positions, moments, start.seed)
 
     def _fit_module(
         self,
         module: GenerativeModel,
         source: RowSource,
         validation: RowSource | None,
-        positions: np.ndarray,
-        seed: int,
+        start: Start,
         processes: Processes,
     ) -> Fit:
-        """Train a fresh module from a first guess of the latent (N, Q) of every row of ``source``."""
-        start = torch.from_numpy(positions).to(source.like)
+        """Train a fresh module from a start for the rows of ``source``."""
+        positions, seed = torch.from_numpy(start.positions).to(source.like), start.seed
         counts = module.likelihood.counts
         summary = summarize_columns(source, counts=counts and not module.amortized)
         settings, defaults = self._settings(), self._training_defaults
         fits: list[Fit] = []
         costs: list[float] = []
-        for started, cost in self._modules_started(module, source, summary, positions, seed):
+        for started, cost in self._modules_started(module, source, summary, start):
             if started.amortized:
                 with_encoder = cast(AmortizedModel, started)
                 inputs = self._starting_inputs(with_encoder, source, seed)
                 fit = fit_amortized(
-                    with_encoder, source, validation, start, inputs, seed, settings, defaults, processes
+                    with_encoder, source, validation, positions, inputs, seed, settings, defaults, processes
                 )
             else:
-                fit = fit_exact(cast(ExactModel, started), source, validation, summary, settings, defaults)
+                model = cast(ExactModel, started)
+                fit = fit_exact(model, source, validation, summary, settings, defaults, heat=start.heat)
             fits.append(fit)
             costs.append(cost)
             if fit.interrupted:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._base.defaults import TrainingDefaults
-from .._base.fitting import LatentVariableModel
+from .._base.fitting import LatentVariableModel, Start
 from .._base.simulation import require_density
 from .._sklearn import Interval, StrOptions
 from .._typing import ColumnChoice, SizeRule, UnknownCovariate
@@ -189,13 +189,11 @@ class VariationalAutoencoder(LatentVariableModel):
         # Without linear maps the decoder starts constant, at the columns' means. One point says that.
         return torch.zeros_like(start[:1])
 
-    def _starts(
-        self, source: RowSource, reference: np.ndarray | None, seeds: list[int]
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def _starts(self, source: RowSource, reference: np.ndarray | None, seeds: list[int]) -> Iterator[Start]:
         if self._starts_at_components():
             return super()._starts(source, reference, seeds)
         # All weights are random, so principal components have no place to start from.
-        return ((seed, np.zeros((len(source), self._settings().n_components))) for seed in seeds)
+        return (Start(seed, np.zeros((len(source), self._settings().n_components))) for seed in seeds)
 
     def _starts_at_components(self) -> bool:
         """Whether encoder and decoder have linear maps that start at principal components."""

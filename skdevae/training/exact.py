@@ -77,8 +77,12 @@ def fit_exact(
     summary: ColumnSummary,
     settings: FitSettings,
     defaults: TrainingDefaults,
+    heat: float = 1.0,
 ) -> Fit:
-    """Train a module that has been started, on the rows of a source; ``validation`` has the rows of early stopping."""
+    """Train a module that has been started, on the rows of a source; ``validation`` has the rows of early stopping.
+
+    ``heat`` is the share of the usual one that annealing begins with, on a log scale.
+    """
     grid = grid_of(source, settings)
     options = exact_options(source, grid, settings, defaults)
     n_steps = options.steps_per_epoch
@@ -88,7 +92,7 @@ def fit_exact(
         held_out = summarize_columns(validation, module.likelihood.counts)
         batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates=False)
     with in_strata_of(module, source, *([] if validation is None else [validation])):
-        hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
+        hottest = starting_temperature(module, source, grid) ** heat if options.annealed_epochs else 1.0
         fresh = deepcopy(module.state_dict())
         # The user's own learning rate may be too large for training to get anywhere.
         before = -math.inf if settings.learning_rate is None else _bound(module, source, summary, grid)[0]

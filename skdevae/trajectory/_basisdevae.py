@@ -327,6 +327,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
     }
 
     #: behaviours went by the fitted curves
+    _starts_on_paths: ClassVar[bool] = True
     _parameters_of_older_files: ClassVar[dict] = {"leveling_off": "turn"}
 
     def __init__(

@@ -54,9 +54,9 @@ def case(request):
     model = estimator(max_epochs=1, random_state=0, **options).fit(X)
     source = model._for_inference(X).source
     modules, summary = [], summarize_columns(source, model.module_.likelihood.counts)
-    for seed, positions in model._starts(source, None, list(range(R))):
-        module = build_model(model._config_, generator_from(seed)).double()
-        [(started, _)] = model._modules_started(module, source, summary, positions, seed)
+    for start in model._starts(source, None, list(range(R))):
+        module = build_model(model._config_, generator_from(start.seed)).double()
+        [(started, _)] = model._modules_started(module, source, summary, start)
         modules.append(started)
     return modules, source, summary
 
@@ -87,14 +87,15 @@ def test_models_know_nothing_of_each_other(case):
 def test_the_first_and_the_winner_are_fitted_and_models_stay_as_they_are(case):
     modules, source, summary = case
     before = [[value.clone() for value in module.parameters()] for module in modules]
-    numbers = worth_fitting(modules, source, summary, _settings(modules), TrainingDefaults())
+    numbers = worth_fitting(modules, [1.0] * R, source, summary, _settings(modules), TrainingDefaults())
     for module, values in zip(modules, before, strict=True):
         assert all(torch.equal(*pair) for pair in zip(module.parameters(), values, strict=True))
     assert numbers[0] == 0
     assert len(numbers) <= 2
     # the same start wins wherever it stands, but for the first, which is always among them
     order = [0, 3, 2, 1]
-    again = worth_fitting([modules[i] for i in order], source, summary, _settings(modules), TrainingDefaults())
+    shuffled = [modules[i] for i in order]
+    again = worth_fitting(shuffled, [1.0] * R, source, summary, _settings(modules), TrainingDefaults())
     assert sorted(order[i] for i in again) == numbers
 
 
@@ -102,7 +103,7 @@ def test_a_start_that_has_lost_its_numbers_does_not_win(case):
     modules, source, summary = case
     form = StackedModels(modules[1])
     broken = form.model(torch.full_like(form.start, torch.nan))
-    numbers = worth_fitting([modules[0], broken], source, summary, _settings(modules), TrainingDefaults())
+    numbers = worth_fitting([modules[0], broken], [1.0, 1.0], source, summary, _settings(modules), TrainingDefaults())
     assert numbers == [0]
 
 
