@@ -94,7 +94,9 @@ def circumstances() -> dict:
     return {
         "date": date.today().isoformat(),
         "revision": git("rev-parse", "--short", "HEAD"),
-        "uncommitted changes": bool(git("status", "--porcelain", "--untracked-files=no", "--", "../skdevae", ".")),
+        "uncommitted changes": bool(
+            git("status", "--porcelain", "--untracked-files=no", "--", "../skdevae", ".", ":(exclude)results")
+        ),
         "processor": processor(),
         "cores": os.cpu_count(),
         "load before": round(os.getloadavg()[0], 2),
