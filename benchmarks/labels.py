@@ -18,6 +18,9 @@ held_out   gains in held-out nats over FactorAnalysis(1).
 nesting    score as behaviours are added one by one.
 stability  features with p > 0.9 whose label changes under 80 % subsamples.
 speed      CPU-seconds of a fit against the same fit with leveling_off="turn", which judges by the fitted curves.
+
+What was tuned was tuned on a few sigmoids, on held-out nats, on three mixed tables of other seeds than these, and on
+the Poisson tables of the first 16 seeds, which counts leaves out.
 """
 
 from __future__ import annotations
@@ -196,6 +199,10 @@ def part_single(n_seeds: int) -> list[dict]:
     ]
 
 
+#: the first seed of tables of counts that no start was tuned on
+FIRST_COUNTED = 16
+
+
 def counted_table(likelihood: str, seed: int) -> dict:
     """Curves of a mixed table as logs of means around 0.3 to 10, or as logits."""
     table = mixed_table(1000, (1, 2, 4), seed, 3)
@@ -215,7 +222,7 @@ def part_counts(n_seeds: int) -> list[dict]:
         {
             "likelihood": likelihood,
             **compare(
-                [counted_table(likelihood, seed) for seed in range(n_seeds)],
+                [counted_table(likelihood, FIRST_COUNTED + seed) for seed in range(n_seeds)],
                 likelihood,
                 **parameters.get(likelihood, {}),
             ),

@@ -15,6 +15,7 @@ import os
 import platform
 import resource
 import runpy
+import shlex
 import subprocess
 import sys
 import time
@@ -107,7 +108,7 @@ def circumstances() -> dict:
 
 def recorded(script: Path, arguments: Sequence[str]) -> dict:
     """One run of a benchmark."""
-    record = {"command": " ".join(["python", f"benchmarks/{script.name}", *arguments])} | circumstances()
+    record = {"command": shlex.join(["python", f"benchmarks/{script.name}", *arguments])} | circumstances()
     transcript = Transcript(sys.stdout)
     common.print_table = transcript.add_table  # benchmarks import it from there
     before, cpu_before = time.perf_counter(), cpu_seconds()

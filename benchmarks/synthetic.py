@@ -5,8 +5,8 @@
 Each seed draws a table of 500 samples and 50 features. "low" and "high" are its windows t < 1 and t > -1, which never
 show the peaks of five of the thirty transients: labels that miss just those five have an ARI of 0.70. That rewards
 calling a rise that levels off within the window half of a transient, so BasisDeVAE has leveling_off="turn" here;
-benchmarks/labels.py has the default. Beside it, as in the paper, BasisVAE with shifts and three clusters, whose shapes
-are free. The published values are of one table.
+benchmarks/labels.py has the default. Its prior precision of the curves' weights was chosen on these tables. Beside it,
+as in the paper, BasisVAE with shifts and three clusters, whose shapes are free. The published values are of one table.
 """
 
 from __future__ import annotations
