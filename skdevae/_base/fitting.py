@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -25,14 +25,13 @@ from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
 from ..nn.models import AmortizedModel, ExactModel, GenerativeModel, build_model
 from ..nn.strata import MOST_STRATA
 from ..table.column_summary import summarize_columns
-from ..table.components import landmarks, normal_scores, principal_components, starting_positions
+from ..table.components import landmarks, principal_components, starting_positions
 from ..table.covariates import Covariates
 from ..table.distributed import DistributedTable
 from ..table.given_axis import GivenAxis, completed, components_beside
 from ..table.grid_source import designs_of
 from ..table.linear_effects import without_linear_effects
 from ..table.precision import training_dtype
-from ..table.seriation import path_through
 from ..table.source import RowSource
 from ..table.table import Values
 from ..table.validation import check_layer_sizes, check_rows
@@ -51,36 +50,17 @@ from .defaults import TrainingDefaults
 from .estimator import LatentEstimator
 from .no_axis import warn_without_axis
 from .orientation import axis_signs, orientation_reference, reference_of_rows
+from .starts import Start, starts_from
 from .stopping import warn_unless_met
 from .totals import warn_if_totals_decide
 from .training_table import TrainingTable, own_sizes
 
-#: share of a fit's heat, on the scale on which it cools, that rows get which lie along a path from the start
-_HEAT_OF_PATHS = 0.5
 #: share of samples above which a fit says that its grid was too coarse, or too short
 _TOLERATED_SHARE = 0.05
 #: fewest samples that are trained on: a fit without early stopping needs as many
 _LEAST_TRAINING_ROWS = 2
 #: width, in prior sds, of the bumps in which samples start around their first positions
 _STARTING_WIDTH = 0.3
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where one of the starts of a fit begins: a seed, and a first guess of every row's latent (N, Q).
-
-    ``is_bent`` says whether the guess follows a path that bends. Principal components fold such a path. Heat unfolds
-    what they have folded, and much heat folds what they have not.
-    """
-
-    seed: int
-    positions: np.ndarray
-    is_bent: bool = False
-
-    @property
-    def heat(self) -> float:
-        """Share of the heat with which training begins, on a log scale."""
-        return _HEAT_OF_PATHS if self.is_bent else 1.0
 
 
 class LatentVariableModel(LatentEstimator):
@@ -487,16 +467,9 @@ class LatentVariableModel(LatentEstimator):
         n_components = self._settings().n_components
         announce("principal components")
         scores = principal_components(source, self._is_count_model(), n_components)
-        weight = source.context.weight
         may_bend = self._starts_on_paths and n_components == 1 and self._resolved_inference() == "exact"
-        path = path_through(scores, weight) if may_bend else None
-        for restart, seed in enumerate(seeds):
-            along = path if restart == 0 else None
-            if along is None:
-                positions = starting_positions(scores, n_components, restart, seed, weight)
-            else:
-                positions = normal_scores(along, weight)[:, None]
-            yield Start(seed, self._signs(source, positions, reference) * positions, is_bent=along is not None)
+        for start in starts_from(scores, n_components, seeds, source.context.weight, may_bend=may_bend):
+            yield replace(start, positions=self._signs(source, start.positions, reference) * start.positions)
 
     def _starts_along(self, mean: np.ndarray, sd: np.ndarray, source: RowSource, seeds: list[int]) -> Iterator[Start]:
         """Starts along an axis of which means and sds (N,) are known beforehand: one if it is the only axis.

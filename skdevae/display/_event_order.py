@@ -145,7 +145,7 @@ class EventOrderDisplay:
         >>> from skdevae.datasets import make_progression
         >>> from skdevae.display import EventOrderDisplay
         >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
-        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=60, random_state=0).fit(X)
         >>> display = EventOrderDisplay.from_estimator(model, X, event="onset", n_bootstrap=5, random_state=0)
         >>> display.axes_.shape  # intervals, and probabilities of ranks
         (2,)
@@ -205,7 +205,7 @@ class EventOrderDisplay:
         >>> from skdevae.display import EventOrderDisplay
         >>> from skdevae.inspection import event_order
         >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
-        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=60, random_state=0).fit(X)
         >>> order = event_order(model, X, n_bootstrap=5, random_state=0)
         >>> display = EventOrderDisplay.from_event_order(order, kind="positions", features=order.order[:3])
         >>> display.axes_.shape
@@ -269,7 +269,7 @@ class EventOrderDisplay:
         >>> from skdevae.datasets import make_progression
         >>> from skdevae.display import EventOrderDisplay
         >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
-        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+        >>> model = DeVAETransformer(n_grid_points=33, max_epochs=60, random_state=0).fit(X)
         >>> display = EventOrderDisplay.from_estimator(model, X, n_bootstrap=5, random_state=0)
         >>> display.plot(kind="positions").axes_.shape  # the same numbers, drawn again
         (1,)

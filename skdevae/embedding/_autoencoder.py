@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._base.defaults import TrainingDefaults
-from .._base.fitting import LatentVariableModel, Start
+from .._base.fitting import LatentVariableModel
 from .._base.simulation import require_density
+from .._base.starts import Start
 from .._sklearn import Interval, StrOptions
 from .._typing import ColumnChoice, SizeRule, UnknownCovariate
 from .._warnings import warn_user

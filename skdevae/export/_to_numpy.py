@@ -99,7 +99,7 @@ def to_numpy(estimator: Any, folder: str | PathLike[str]) -> Path:
     >>> from skdevae.datasets import make_progression
     >>> from skdevae.export import to_numpy
     >>> cohort = make_progression(200, n_transient=4, n_increasing=4, n_decreasing=4, random_state=0)
-    >>> model = BasisDeVAEClusterer(max_epochs=20, random_state=0).fit(cohort.data)
+    >>> model = BasisDeVAEClusterer(max_epochs=60, random_state=0).fit(cohort.data)
     >>> folder = tempfile.mkdtemp()
     >>> exported = to_numpy(model, f"{folder}/disease_stage")
     >>> sys.path.insert(0, folder)  # where the package lies

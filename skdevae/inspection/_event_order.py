@@ -61,7 +61,7 @@ class EventOrder:
     >>> from skdevae.datasets import make_progression
     >>> from skdevae.inspection import event_order
     >>> X = make_progression(40, n_transient=0, n_increasing=4, n_decreasing=2, as_frame=True, random_state=0).data
-    >>> model = DeVAETransformer(n_grid_points=33, max_epochs=20, random_state=0).fit(X)
+    >>> model = DeVAETransformer(n_grid_points=33, max_epochs=60, random_state=0).fit(X)
     >>> found = event_order(model, X, event="half_change", n_bootstrap=5, random_state=0)
     >>> len(found.order)  # features that have the event, the first one first
     6
