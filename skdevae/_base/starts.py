@@ -37,8 +37,8 @@ def starts_from(
 ) -> Iterator[Start]:
     """One start for each seed, from principal components ``scores`` (N, C); rows count ``weight`` (N,) times.
 
-    The first follows the leading components, or a path that bends where ``may_bend`` and there is one. The others follow
-    random mixtures of components.
+    The first follows the leading components, or a path that bends where ``may_bend`` and there is one. The others
+    follow random mixtures of components.
     """
     path = path_through(scores, weight) if may_bend else None
     for restart, seed in enumerate(seeds):
