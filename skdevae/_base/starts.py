@@ -18,18 +18,13 @@ _HEAT_OF_PATHS = 0.5
 class Start:
     """Where one of the starts of a fit begins: a seed, and a first guess of every row's latent (N, Q).
 
-    ``is_bent`` says whether the guess follows a path that bends. Principal components fold such a path. Heat unfolds
-    what they have folded, and much heat folds what they have not.
+    ``heat`` is the share of the usual heat with which training begins, on a log scale. Principal components fold a path
+    that bends. Heat unfolds what they have folded, and much heat folds what they have not.
     """
 
     seed: int
     positions: np.ndarray
-    is_bent: bool = False
-
-    @property
-    def heat(self) -> float:
-        """Share of the heat with which training begins, on a log scale."""
-        return _HEAT_OF_PATHS if self.is_bent else 1.0
+    heat: float = 1.0
 
 
 def starts_from(
@@ -43,6 +38,6 @@ def starts_from(
     path = path_through(scores, weight) if may_bend else None
     for restart, seed in enumerate(seeds):
         if path is not None and restart == 0:
-            yield Start(seed, normal_scores(path, weight)[:, None], is_bent=True)
+            yield Start(seed, normal_scores(path, weight)[:, None], heat=_HEAT_OF_PATHS)
         else:
             yield Start(seed, starting_positions(scores, n_components, restart, seed, weight))

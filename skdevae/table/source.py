@@ -411,10 +411,10 @@ class RowSource:
         if is_kept and len(self) <= step:
             yield slice(0, len(self)), self._every_row
             return
-        every_row = self._every_row if is_kept else None
+        is_kept = is_kept and not self.is_sparse
         for start in range(0, len(self), step):
             index = slice(start, min(start + step, len(self)))
-            yield index, every_row.take(index) if isinstance(every_row, DenseRows) else self.rows(index)
+            yield index, cast(DenseRows, self._every_row).take(index) if is_kept else self.rows(index)
 
 
 def _of_source_of_part(

@@ -326,8 +326,8 @@ class BasisDeVAEClusterer(FeatureClusterer):
         "leveling_off": [StrOptions({"plateau", "turn"})],
     }
 
-    #: behaviours went by the fitted curves
     _starts_on_paths: ClassVar[bool] = True
+    #: behaviours went by the fitted curves
     _parameters_of_older_files: ClassVar[dict] = {"leveling_off": "turn"}
 
     def __init__(
