@@ -11,14 +11,12 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import CovariatesLike, Integrator, LayerSizes, SizeFactors, TableLike
 from .._warnings import warn_user
-from ..inference import LatentPosterior, TrainingRange, placement_on_grid
+from ..inference import TrainingRange, placement_on_grid
 from ..inference.base import has_many_strata
 from ..nn.latent_grid import GridStatistics
 from ..nn.likelihoods import LIKELIHOODS, ColumnSummary
@@ -40,7 +38,7 @@ from ..training.amortized import fit_amortized
 from ..training.batches import starting_statistics
 from ..training.data_parallel import Processes, processes_of_a_fit
 from ..training.device import resolve_device
-from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of
+from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of, settle_
 from ..training.fitting import Fit
 from ..training.heats import worth_fitting
 from ..training.progress import announce, numbered
@@ -48,17 +46,14 @@ from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
 from .estimator import LatentEstimator
+from .grid_warnings import warn_of_grid
 from .no_axis import warn_without_axis
 from .orientation import axis_signs, orientation_reference, reference_of_rows
-from .starts import Start, starts_from
+from .starts import Start, has_order_of, starts_from
 from .stopping import warn_unless_met
 from .totals import warn_if_totals_decide
-from .training_table import TrainingTable, own_sizes
+from .training_table import TrainingTable, held_out_rows, own_sizes
 
-#: share of samples above which a fit says that its grid was too coarse, or too short
-_TOLERATED_SHARE = 0.05
-#: fewest samples that are trained on: a fit without early stopping needs as many
-_LEAST_TRAINING_ROWS = 2
 #: width, in prior sds, of the bumps in which samples start around their first positions
 _STARTING_WIDTH = 0.3
 
@@ -88,8 +83,8 @@ class LatentVariableModel(LatentEstimator):
     _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults()
     #: whether a start is one started model, which costs next to nothing
     _starts_once: ClassVar[bool] = True
-    #: whether starting curves can follow a path that bends
-    _starts_on_paths: ClassVar[bool] = False
+    #: whether curves can follow a path that bends, and a fit may begin there
+    _follows_paths: ClassVar[bool] = False
     #: whether covariates add to curves, and decoders see nothing of them
     _has_additive_effects: ClassVar[bool] = False
 
@@ -435,20 +430,7 @@ class LatentVariableModel(LatentEstimator):
     def _held_out(self, weights: np.ndarray, seed: int) -> np.ndarray | None:
         """Which rows, of weights (N,), are held out for early stopping, (N,) of booleans; None without it."""
         settings = self._settings()
-        if not settings.early_stopping:
-            return None
-        order = check_random_state(seed).permutation(len(weights))
-        wanted = settings.validation_fraction * weights.sum()
-        n_held_out = 1 + int(np.searchsorted(np.cumsum(weights[order]), wanted))
-        if len(weights) - n_held_out < _LEAST_TRAINING_ROWS:
-            raise ValueError(
-                f"early_stopping=True holds out {n_held_out} of {len(weights)} samples "
-                f"(validation_fraction={settings.validation_fraction}), but has to leave {_LEAST_TRAINING_ROWS} to "
-                "train on at least. Give more samples, or set early_stopping=False."
-            )
-        held_out = np.zeros(len(weights), dtype=bool)
-        held_out[order[:n_held_out]] = True
-        return held_out
+        return held_out_rows(weights, settings.validation_fraction, seed) if settings.early_stopping else None
 
     @staticmethod
     def _split(everything: RowSource, held_out: np.ndarray | None) -> tuple[np.ndarray, RowSource, RowSource | None]:
@@ -459,7 +441,7 @@ class LatentVariableModel(LatentEstimator):
         return train, everything.take(train), everything.take(np.nonzero(held_out)[0])
 
     def _starts(self, source: RowSource, reference: np.ndarray | None, seeds: list[int]) -> Iterator[Start]:
-        """The starts of a fit, pointing as asked: along principal components, or the first along a path that bends."""
+        """The starts of a fit, pointing as asked: the first has a path that bends beside it."""
         mean, sd = source.context.axis, source.context.axis_sd
         if mean is not None and sd is not None:
             yield from self._starts_along(mean, sd, source, seeds)
@@ -467,9 +449,14 @@ class LatentVariableModel(LatentEstimator):
         n_components = self._settings().n_components
         announce("principal components")
         scores = principal_components(source, self._is_count_model(), n_components)
-        may_bend = self._starts_on_paths and n_components == 1 and self._resolved_inference() == "exact"
-        for start in starts_from(scores, n_components, seeds, source.context.weight, may_bend=may_bend):
-            yield replace(start, positions=self._signs(source, start.positions, reference) * start.positions)
+        with_path = self._follows_paths and n_components == 1 and self._resolved_inference() == "exact"
+        for start in starts_from(scores, n_components, seeds, source.context.weight, with_path=with_path):
+            yield self._pointing(start, source, reference)
+
+    def _pointing(self, start: Start, source: RowSource, reference: np.ndarray | None) -> Start:
+        """A start with its axes pointing as asked."""
+        path = None if start.path is None else self._pointing(start.path, source, reference)
+        return replace(start, positions=self._signs(source, start.positions, reference) * start.positions, path=path)
 
     def _starts_along(self, mean: np.ndarray, sd: np.ndarray, source: RowSource, seeds: list[int]) -> Iterator[Start]:
         """Starts along an axis of which means and sds (N,) are known beforehand: one if it is the only axis.
@@ -504,11 +491,21 @@ class LatentVariableModel(LatentEstimator):
         """Fits of the starts that are worth it, or of those up to the one that was interrupted."""
         fits: list[Fit] = []
         for start in numbered(list(self._worth_fitting(starts, source)), "start"):
-            module = build_model(self._config_, generator_from(start.seed)).to(source.like)
-            fits.append(self._fit_module(module, source, validation, start, processes))
+            fits += self._fits_from(start, source, validation, processes)
             if fits[-1].interrupted:
                 break
         return fits
+
+    def _fits_from(
+        self, start: Start, source: RowSource, validation: RowSource | None, processes: Processes
+    ) -> list[Fit]:
+        """The fit of a start, and that of its path where the first has found another order of rows."""
+        module = build_model(self._config_, generator_from(start.seed)).to(source.like)
+        fit, path = self._fit_module(module, source, validation, start, processes), start.path
+        if path is None or fit.interrupted or not fit.has_axis or has_order_of(fit.module, source, path.positions):
+            return [fit]
+        announce("once more, from a path that bends")
+        return [fit, *self._fits_from(path, source, validation, processes)]
 
     def _worth_fitting(self, starts: Iterator[Start], source: RowSource) -> Iterable[Start]:
         """The first start, and the one that has won a short run of all of them side by side; else all starts."""
@@ -523,8 +520,7 @@ class LatentVariableModel(LatentEstimator):
             module = build_model(self._config_, generator_from(start.seed)).to(source.like)
             [(started, _)] = self._modules_started(module, source, summary, start)
             modules.append(cast(ExactModel, started))
-        heats = [start.heat for start in every]
-        numbers = worth_fitting(modules, heats, source, summary, settings, self._training_defaults)
+        numbers = worth_fitting(modules, source, summary, settings, self._training_defaults)
         return [every[number] for number in numbers]
 
     def _has_heats(self, source: RowSource) -> bool:
@@ -546,7 +542,13 @@ class LatentVariableModel(LatentEstimator):
         if comparable.effects is not None:
             module.start_effects_(torch.from_numpy(comparable.effects))
         moments = summary if comparable is source else summarize_columns(comparable, counts=False)
-        yield from self._started(module, comparable.normalized(), positions, moments, start.seed)
+        comparable = comparable.normalized()
+        for started, cost in self._started(module, comparable, positions, moments, start.seed):
+            if start.follows_path:
+                grid = grid_of(source, self._settings())
+                sums = self._starting_sums(started, comparable, positions, grid.points)
+                settle_(cast(ExactModel, started), sums, moments, grid)
+            yield started, cost
 
     def _fit_module(
         self,
@@ -572,7 +574,7 @@ class LatentVariableModel(LatentEstimator):
                 )
             else:
                 model = cast(ExactModel, started)
-                fit = fit_exact(model, source, validation, summary, settings, defaults, heat=start.heat)
+                fit = fit_exact(model, source, validation, summary, settings, defaults, start.follows_path)
             fits.append(fit)
             costs.append(cost)
             if fit.interrupted:
@@ -603,7 +605,7 @@ class LatentVariableModel(LatentEstimator):
         if self._has_additive_effects and likelihood.has_log_link and source.context.log_size is None and is_found:
             warn_if_totals_decide(source, positions[:, 0])
         if on_grid is not None:
-            self._warn_about_grid(on_grid, source)
+            warn_of_grid(on_grid, source, self._settings().z_max)
 
     def _with_module(self, module: GenerativeModel, positions: np.ndarray) -> Self:
         """The fitted estimator with another module of the same form, which places the training samples at (N,)."""
@@ -629,20 +631,3 @@ class LatentVariableModel(LatentEstimator):
                 "the fitted axis to be reversed. Allow for the opposite behaviours too, or leave orientation out."
             )
         return positions
-
-    def _warn_about_grid(self, posterior: LatentPosterior, source: RowSource) -> None:
-        beyond = float(source.mean((posterior.beyond > 0.5).double()))
-        unresolved = float(source.mean((~posterior.resolved.bool()).double()))
-        if beyond > _TOLERATED_SHARE:
-            warn_user(
-                f"{beyond:.0%} of the samples lie beyond z_max={self._settings().z_max}, where curves go on as "
-                "straight lines. Increase z_max.",
-                ConvergenceWarning,
-            )
-        if unresolved > _TOLERATED_SHARE:
-            warn_user(
-                f"{unresolved:.0%} of the samples have posteriors narrower than the finest grid: their positions are "
-                "rough. Look for duplicated columns; a gaussian likelihood may need a larger noise_floor, two "
-                "components inference='amortized'.",
-                ConvergenceWarning,
-            )

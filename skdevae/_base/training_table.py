@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from .._typing import SizeFactors
 from ..nn.row_context import RowContext
@@ -16,6 +17,9 @@ from ..table.outliers import NO_OUTLIERS, Outliers
 from ..table.size_factors import count_means, given_sizes, log_size_factors
 from ..table.table import Table, TableReader, Values
 from ..table.weighted_rows import WeightedRows
+
+#: fewest samples that are trained on: a fit without early stopping needs as many
+_LEAST_TRAINING_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -146,3 +150,17 @@ def own_sizes(X: Values, size_factors: SizeFactors) -> np.ndarray | None:
     sizes = None if isinstance(size_factors, str) else given_sizes(X, size_factors)
     log_size_factors(X, size_factors if sizes is None else sizes, count_means(X))
     return sizes
+
+
+def held_out_rows(weights: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows, of weights (N,), are held out for early stopping: (N,) of booleans. A share of the weights is."""
+    order = check_random_state(seed).permutation(len(weights))
+    n_held_out = 1 + int(np.searchsorted(np.cumsum(weights[order]), share * weights.sum()))
+    if len(weights) - n_held_out < _LEAST_TRAINING_ROWS:
+        raise ValueError(
+            f"early_stopping=True holds out {n_held_out} of {len(weights)} samples (validation_fraction={share}), but "
+            f"has to leave {_LEAST_TRAINING_ROWS} to train on at least. Give more samples, or set early_stopping=False."
+        )
+    held_out = np.zeros(len(weights), dtype=bool)
+    held_out[order[:n_held_out]] = True
+    return held_out

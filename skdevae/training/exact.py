@@ -42,6 +42,8 @@ _EPOCHS_OF_LARGE_TABLES = 50
 _HOTTEST, _LEAST_EXPLAINED = 20.0, 2.0
 #: share of the epochs in which not all features may be flat
 _KEPT_SHARE = 0.1
+#: steps in which curves settle on first guesses of the rows' places, and their learning rate
+_SETTLING_STEPS, _SETTLING_RATE = 300, 0.03
 #: nats that a row must tell of its latent, on average, for the fit to have found an axis
 _LEAST_INFORMATION = 0.01
 #: Adam's decay rates: with so few steps, its memory of squared gradients is short
@@ -56,14 +58,19 @@ def grid_of(source: RowSource, settings: FitSettings) -> LatentGrid:
 
 
 def exact_options(
-    source: RowSource, grid: LatentGrid, settings: FitSettings, defaults: TrainingDefaults
+    source: RowSource,
+    grid: LatentGrid,
+    settings: FitSettings,
+    defaults: TrainingDefaults,
+    follows_path: bool = False,
 ) -> TrainingOptions:
-    """How long and how fast a start is trained on the rows of a source."""
+    """How long and how fast a start, which may follow a path, is trained on the rows of a source."""
     are_known = all_positions_are_known(source.context, grid)
+    rate = defaults.path_learning_rate if follows_path else defaults.exact_learning_rate
     return settings.options(
         settings.max_epochs or (_EPOCHS_OF_LARGE_TABLES if source.is_large else defaults.exact_epochs),
         _STEPS[source.is_large],
-        learning_rate=defaults.known_learning_rate if are_known else defaults.exact_learning_rate,
+        learning_rate=defaults.known_learning_rate if are_known else rate,
         betas=BETAS,
         # There is nothing to anneal where no position depends on the curves.
         annealed_share=0.0 if are_known else defaults.annealed_share,
@@ -77,14 +84,11 @@ def fit_exact(
     summary: ColumnSummary,
     settings: FitSettings,
     defaults: TrainingDefaults,
-    heat: float = 1.0,
+    follows_path: bool = False,
 ) -> Fit:
-    """Train a module that has been started, on the rows of a source; ``validation`` has the rows of early stopping.
-
-    ``heat`` is the share of the usual one that annealing begins with, on a log scale.
-    """
+    """Train a module that has been started, on the rows of a source; ``validation`` has the rows of early stopping."""
     grid = grid_of(source, settings)
-    options = exact_options(source, grid, settings, defaults)
+    options = exact_options(source, grid, settings, defaults, follows_path)
     n_steps = options.steps_per_epoch
     batches = ExpectationSteps(source, module, summary, grid, n_gradient_steps=n_steps, updates=True)
     batches_valid = None
@@ -92,7 +96,7 @@ def fit_exact(
         held_out = summarize_columns(validation, module.likelihood.counts)
         batches_valid = ExpectationSteps(validation, module, held_out, grid, n_gradient_steps=1, updates=False)
     with in_strata_of(module, source, *([] if validation is None else [validation])):
-        hottest = starting_temperature(module, source, grid) ** heat if options.annealed_epochs else 1.0
+        hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
         fresh = deepcopy(module.state_dict())
         # The user's own learning rate may be too large for training to get anywhere.
         before = -math.inf if settings.learning_rate is None else _bound(module, source, summary, grid)[0]
@@ -105,6 +109,15 @@ def fit_exact(
         if fit.lower_bound < before and not fit.interrupted:
             _complain_of_steps(fit.lower_bound, before, settings.learning_rate)
         return fit
+
+
+def settle_(module: ExactModel, sums: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> None:
+    """Let the curves of a module that has been started follow rows that stay at first guesses, which have sums."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=_SETTLING_RATE, fused=True)
+    for _ in range(_SETTLING_STEPS):
+        optimizer.zero_grad()
+        module(sums, summary, grid).total.backward()
+        optimizer.step()
 
 
 def _complain_of_steps(after: float, before: float, learning_rate: float | None) -> None:

@@ -49,7 +49,6 @@ _POINTS_FOR_ONE = 4
 
 def worth_fitting(
     modules: Sequence[ExactModel],
-    heats: Sequence[float],
     source: RowSource,
     summary: ColumnSummary,
     settings: FitSettings,
@@ -58,14 +57,11 @@ def worth_fitting(
     """Numbers of the started models of one form that are worth a whole fit: the first one, and the winner of the heats.
 
     With the first one among them, more starts never lower the bound. Where the winner's lead is no progress by ``tol``,
-    the first one is alone. The models stay as they are. Each begins with its share ``heats`` of the usual heat, on a
-    log scale.
+    the first one is alone. The models stay as they are.
     """
     fine = grid_of(source, settings)
     options = exact_options(source, fine, settings, defaults)
-    hottest = torch.tensor(
-        [starting_temperature(module, source, fine) ** heat for module, heat in zip(modules, heats, strict=True)]
-    ).to(source.like)
+    hottest = torch.tensor([starting_temperature(module, source, fine) for module in modules]).to(source.like)
     coarse = fine.coarser(_POINTS_FOR_ONE ** (1 / fine.n_components))
     heat = _Heat(modules, source, summary, coarse)
     n_epochs = max(1, math.ceil(_SHARE * options.annealed_epochs))

@@ -27,6 +27,8 @@ class TrainingDefaults:
     ----------
     exact_learning_rate, exact_epochs
         Starting rate of Adam and passes over the table, in exact inference.
+    path_learning_rate
+        Starting rate of runs that begin along a path, on curves that have settled there. Larger steps undo them.
     known_learning_rate
         Starting rate where the positions of all rows are known: a regression goes further with smaller steps.
     annealed_share
@@ -38,6 +40,7 @@ class TrainingDefaults:
     """
 
     exact_learning_rate: float = 0.1
+    path_learning_rate: float = 0.05
     known_learning_rate: float = 0.04
     exact_epochs: int = 150
     annealed_share: float = 0.5

@@ -326,7 +326,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         "leveling_off": [StrOptions({"plateau", "turn"})],
     }
 
-    _starts_on_paths: ClassVar[bool] = True
+    _follows_paths: ClassVar[bool] = True
     #: behaviours went by the fitted curves
     _parameters_of_older_files: ClassVar[dict] = {"leveling_off": "turn"}
 

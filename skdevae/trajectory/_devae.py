@@ -29,6 +29,7 @@ from .._typing import (
 )
 from ..nn.likelihoods import LIKELIHOODS
 from ..training.exact import MAX_EXACT_COMPONENTS
+from ..training.settings import TrainingDefaults
 
 #: the signs of derivatives that the strings of ``monotonic_cst`` stand for
 _DIRECTIONS = {"increasing": 1, "decreasing": -1}
@@ -124,14 +125,14 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
     noise_floor : float, default=0.1
         Smallest noise standard deviation of ``likelihood="gaussian"``, as a share of each column's standard deviation.
     learning_rate : float, default=None
-        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.1 for exact inference, 0.04 along
+        Initial learning rate of Adam. It falls to zero along a cosine. None means 0.05 for exact inference, 0.04 along
         an axis that is exactly known, and 0.01 for amortised inference.
     batch_size : int, default=128
         Number of rows per gradient step. Exact inference takes gradient steps for all rows at once and ignores it.
     max_epochs : int, default=None
-        Largest number of passes over the table. None means 200 for amortised inference. For exact inference it means
-        150 with two gradient steps each, or 50 with four steps each if the table has more than two million stored
-        entries.
+        Largest number of passes over the table. None means 200, for exact inference with two gradient steps
+        each. If the table has more than two million stored entries, exact inference makes 50 passes with four steps
+        each.
     early_stopping : bool, default=False
         Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
         of the best epoch.
@@ -256,6 +257,9 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
 
     _features_follow_curves: ClassVar[bool] = True
     _scales_dispersion: ClassVar[bool] = True
+    _follows_paths: ClassVar[bool] = True
+    # Steps of 0.1 as of BasisDeVAEClusterer make worse curves of counts that change by factors, by several nats a row.
+    _training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(exact_learning_rate=0.05, exact_epochs=200)
     _parameter_constraints: ClassVar[dict] = {
         **LatentVariableModel._parameter_constraints,
         **LatentVariableModel._grid_constraints,

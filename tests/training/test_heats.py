@@ -87,7 +87,7 @@ def test_models_know_nothing_of_each_other(case):
 def test_the_first_and_the_winner_are_fitted_and_models_stay_as_they_are(case):
     modules, source, summary = case
     before = [[value.clone() for value in module.parameters()] for module in modules]
-    numbers = worth_fitting(modules, [1.0] * R, source, summary, _settings(modules), TrainingDefaults())
+    numbers = worth_fitting(modules, source, summary, _settings(modules), TrainingDefaults())
     for module, values in zip(modules, before, strict=True):
         assert all(torch.equal(*pair) for pair in zip(module.parameters(), values, strict=True))
     assert numbers[0] == 0
@@ -95,7 +95,7 @@ def test_the_first_and_the_winner_are_fitted_and_models_stay_as_they_are(case):
     # the same start wins wherever it stands, but for the first, which is always among them
     order = [0, 3, 2, 1]
     shuffled = [modules[i] for i in order]
-    again = worth_fitting(shuffled, [1.0] * R, source, summary, _settings(modules), TrainingDefaults())
+    again = worth_fitting(shuffled, source, summary, _settings(modules), TrainingDefaults())
     assert sorted(order[i] for i in again) == numbers
 
 
@@ -103,7 +103,7 @@ def test_a_start_that_has_lost_its_numbers_does_not_win(case):
     modules, source, summary = case
     form = StackedModels(modules[1])
     broken = form.model(torch.full_like(form.start, torch.nan))
-    numbers = worth_fitting([modules[0], broken], [1.0, 1.0], source, summary, _settings(modules), TrainingDefaults())
+    numbers = worth_fitting([modules[0], broken], source, summary, _settings(modules), TrainingDefaults())
     assert numbers == [0]
 
 

@@ -235,18 +235,6 @@ def test_heat_depends_on_what_the_start_explains(monkeypatch):
     assert heats[0] > heats[1] >= heats[2] >= 1
 
 
-@pytest.mark.parametrize("bends, share", [(True, 0.5), (False, 1.0)])
-def test_a_start_along_a_path_that_bends_gets_half_of_the_heat_on_a_log_scale(monkeypatch, bends, share):
-    monkeypatch.setattr(exact_training, "starting_temperature", lambda *_: 9.0)
-    random = np.random.default_rng(0)
-    time = random.uniform(0, 1, 200)
-    middles = np.linspace(-0.2, 1.2, 20)
-    waves = np.exp(-0.5 * ((time[:, None] - middles) / 0.1) ** 2)
-    table = (waves if bends else np.outer(time, middles)) + random.normal(0, 0.05, (200, 20))
-    model = quick(max_epochs=2).fit(table)
-    assert model.history_[0, "temperature"] == pytest.approx(9.0**share)
-
-
 @pytest.mark.parametrize("assignment", ["collapsed", "noncollapsed", "fixed"])
 def test_noise_is_flat_whatever_becomes_of_the_weights(assignment):
     table, times, names = sigmoids(2, 0.4, seed=8)
