@@ -34,8 +34,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from common import set_threads
+from common import print_table, set_threads
 from scipy.sparse import csr_array
+from sklearn.base import is_clusterer
 from skorch.callbacks import Callback
 
 from skdevae import BasisDeVAEClusterer, BasisVAEClusterer, DeVAETransformer, DGDEmbedder, VAETransformer, VampVAE
@@ -152,10 +153,10 @@ def answers(model: Any, X: Any, of_rows: dict[str, np.ndarray]) -> dict[str, np.
 
 
 def labels(model: Any, X: Any, of_rows: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Labels of features or samples, where an estimator has such."""
+    """Labels of features or samples, where an estimator has such. Of others, ``predict`` gives expected values."""
     if hasattr(model, "labels_"):
         return model.labels_
-    return model.predict(X, **of_rows) if hasattr(model, "predict") else None
+    return model.predict(X, **of_rows) if is_clusterer(model) else None
 
 
 def compare(case: Case, device: str) -> dict[str, Any]:
@@ -196,7 +197,8 @@ def agreement(device: str, short: bool, clock: Clock) -> None:
             failures.append(case.name)
             say(f"{case.name}:\n{traceback.format_exc()}")
             continue
-        say("  ".join(f"{value:.1e}" if isinstance(value, float) else str(value) for value in rows[-1].values()))
+        say(f"{case.name}: {rows[-1]['passes']}")
+    print_table([{name: f"{v:.1e}" if isinstance(v, float) else v for name, v in row.items()} for row in rows])
     passed = sum(row["passes"] == "yes" for row in rows)
     worst = {name: max((row[name] for row in rows), default=np.nan) for name in ("same weights", "first loss", "score")}
     say(f"{passed} of {len(rows) + len(failures)} cases pass; largest differences {worst}")
@@ -271,12 +273,14 @@ class Times:
             self.take(what, device, call)
             self.rows[what][device] = min(before, self.rows[what][device])
 
-    def markdown(self, device: str) -> str:
-        lines = [f"| what | CPU s | {device} s | ratio | peak GPU memory, GiB |", "|---|---|---|---|---|"]
+    def print(self) -> None:
+        of_both = []
         for what, row in self.rows.items():
             cpu, other = (row.get(name, np.nan) for name in ("cpu", self._device))
-            lines.append(f"| {what} | {cpu:.3g} | {other:.3g} | {cpu / other:.1f} | {row.get('GiB', np.nan):.2f} |")
-        return "\n".join(lines)
+            peak = row.get("GiB", np.nan)
+            seconds = {"CPU s": cpu, f"{self._device} s": other, "ratio": cpu / other}
+            of_both.append({"what": what, **seconds, "peak GPU memory, GiB": peak})
+        print_table(of_both)
 
 
 def exact_steps(times: Times, model: BasisDeVAEClusterer, X: csr_array, device: str) -> None:
@@ -363,7 +367,7 @@ def times(device: str, short: bool, clock: Clock) -> None:
                     failures.append(f"{step}, {on}")
                     say(f"{step}, {on}:\n{traceback.format_exc()}")
     finally:
-        say(both.markdown(device))
+        both.print()
     if failures:
         raise AssertionError(f"failed: {'; '.join(failures)}")
 
@@ -381,9 +385,8 @@ def warm_up(device: str, X: csr_array) -> None:
 def tests(device: str, short: bool, clock: Clock) -> None:
     # Warnings of versions of torch other than ours are no failures here.
     options = [
-        "-v",
+        "-q",
         "--tb=short",
-        "--durations=5",
         "-n",
         "4",
         "-p",
@@ -394,7 +397,11 @@ def tests(device: str, short: bool, clock: Clock) -> None:
         "ignore::DeprecationWarning",
     ]
     command = [sys.executable, "-m", "pytest", *options, str(TESTS)]
-    subprocess.run(command, cwd=TESTS.parents[1], check=True, timeout=max(1.0, clock.left))
+    run = subprocess.run(
+        command, cwd=TESTS.parents[1], timeout=max(1.0, clock.left), stdout=subprocess.PIPE, text=True, check=False
+    )
+    say(run.stdout if run.returncode else run.stdout.splitlines()[-1])
+    run.check_returncode()
 
 
 def describe(device: str) -> None:

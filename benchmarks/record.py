@@ -115,6 +115,9 @@ def recorded(script: Path, arguments: Sequence[str]) -> dict:
     sys.stdout, sys.argv = transcript, [str(script), *arguments]
     try:
         runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
     finally:
         sys.stdout, common.print_table = transcript.screen, print_table
     transcript.end_text()
