@@ -95,7 +95,6 @@ html_theme_options = {
 html_sidebars = {
     "getting_started": [],
     "benchmarks": [],
-    "benchmarks_older": [],
     "architecture": [],
     "changelog": [],
     "contributing": [],

@@ -35,6 +35,12 @@ settings.register_profile("skdevae", deadline=None, suppress_health_check=[Healt
 settings.load_profile("skdevae")
 
 
+@pytest.fixture
+def one_run_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits make one run for each start: none begins once more along a path that bends."""
+    monkeypatch.setattr("skdevae._base.fitting.has_order_of", lambda *_: True)
+
+
 def pytest_sessionstart() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; some tests send Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)

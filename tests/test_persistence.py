@@ -276,6 +276,7 @@ class Listener(Callback):
         self.heard += 1
 
 
+@pytest.mark.usefixtures("one_run_a_start")
 def test_callbacks_stay_parameters():
     model = BasisDeVAEClusterer(max_epochs=3, random_state=0, callbacks=[Listener()]).fit(tables()["gaussian"])
     assert model.callbacks[0].heard == 3

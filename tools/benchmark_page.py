@@ -26,8 +26,6 @@ Every figure here was printed by the command above it. `python benchmarks/record
 keeps what it printed, and `make benchmark-page` writes this page. The words are those of the benchmarks' own
 docstrings. Seconds vary from run to run by a third and more; ratios less. Benchmarks that read `../shared/data` say so
 and stop where it is missing.
-
-Figures from before results were kept are on a [page of older figures](benchmarks_older.md).
 """
 
 
@@ -70,8 +68,9 @@ def as_section(record: dict) -> str:
     changes = " with changes that were not committed" if record["uncommitted changes"] else ""
     machine = f"{record['processor']}, {record['cores']} cores, load before {record['load before']}"
     versions = f"Python {record['python']}, torch {record['torch']}, scikit-learn {record['scikit-learn']}"
-    spent = f"{record['wall-s']} s, {record['CPU-s']} CPU-s"
-    where = f"{record['date']}, revision {record['revision']}{changes}; {machine}; {versions}; {spent}."
+    spent = f"{record['wall-s']} s" + (f", {record['CPU-s']} CPU-s" if "CPU-s" in record else "")
+    note = f" {record['note']}" if "note" in record else ""
+    where = f"{record['date']}, revision {record['revision']}{changes}; {machine}; {versions}; {spent}.{note}"
     printed = [
         as_table(item["table"]) if "table" in item else f"```text\n{item['text']}\n```" for item in record["printed"]
     ]

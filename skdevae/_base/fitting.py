@@ -38,7 +38,7 @@ from ..training.amortized import fit_amortized
 from ..training.batches import starting_statistics
 from ..training.data_parallel import Processes, processes_of_a_fit
 from ..training.device import resolve_device
-from ..training.exact import MAX_EXACT_COMPONENTS, fit_exact, grid_of, settle_
+from ..training.exact import MAX_EXACT_COMPONENTS, exact_options, fit_exact, grid_of, settle_
 from ..training.fitting import Fit
 from ..training.heats import worth_fitting
 from ..training.progress import announce, numbered
@@ -545,9 +545,11 @@ class LatentVariableModel(LatentEstimator):
         comparable = comparable.normalized()
         for started, cost in self._started(module, comparable, positions, moments, start.seed):
             if start.follows_path:
-                grid = grid_of(source, self._settings())
+                settings = self._settings()
+                grid = grid_of(source, settings)
+                options = exact_options(source, grid, settings, self._training_defaults, follows_path=True)
                 sums = self._starting_sums(started, comparable, positions, grid.points)
-                settle_(cast(ExactModel, started), sums, moments, grid)
+                settle_(cast(ExactModel, started), sums, moments, grid, options)
             yield started, cost
 
     def _fit_module(

@@ -42,8 +42,6 @@ _EPOCHS_OF_LARGE_TABLES = 50
 _HOTTEST, _LEAST_EXPLAINED = 20.0, 2.0
 #: share of the epochs in which not all features may be flat
 _KEPT_SHARE = 0.1
-#: steps in which curves settle on first guesses of the rows' places, and their learning rate
-_SETTLING_STEPS, _SETTLING_RATE = 300, 0.03
 #: nats that a row must tell of its latent, on average, for the fit to have found an axis
 _LEAST_INFORMATION = 0.01
 #: Adam's decay rates: with so few steps, its memory of squared gradients is short
@@ -111,10 +109,15 @@ def fit_exact(
         return fit
 
 
-def settle_(module: ExactModel, sums: GridStatistics, summary: ColumnSummary, grid: LatentGrid) -> None:
-    """Let the curves of a module that has been started follow rows that stay at first guesses, which have sums."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=_SETTLING_RATE, fused=True)
-    for _ in range(_SETTLING_STEPS):
+def settle_(
+    module: ExactModel, sums: GridStatistics, summary: ColumnSummary, grid: LatentGrid, options: TrainingOptions
+) -> None:
+    """Let the curves of a module that has been started follow rows that stay at first guesses, which have sums.
+
+    It takes as many steps as the training that follows, with its options.
+    """
+    optimizer = torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=options.betas, fused=True)
+    for _ in range(options.max_epochs * options.steps_per_epoch):
         optimizer.zero_grad()
         module(sums, summary, grid).total.backward()
         optimizer.step()

@@ -48,7 +48,8 @@ def quick(estimator=DeVAETransformer, **parameters):
 @cache
 def fitted(likelihood="gaussian", *, differ=True):
     X, site, z = table(differ=differ, counts=likelihood != "gaussian")
-    return quick(likelihood=likelihood).fit(X, covariates=site, orientation=z)
+    n_epochs = 60 if likelihood == "gaussian" else 200  # curves of counts take longer to part
+    return quick(likelihood=likelihood, max_epochs=n_epochs).fit(X, covariates=site, orientation=z)
 
 
 @cache

@@ -82,7 +82,7 @@ def test_settled_curves_follow_the_first_guesses_more_closely():
     table = _table()
     losses = {}
     for settles in (False, True):
-        model = DeVAETransformer(max_epochs=1, random_state=0).fit(table)
+        model = DeVAETransformer(max_epochs=1, random_state=0).fit(table).set_params(max_epochs=100)
         source = model._read(table).source(torch.zeros((), dtype=torch.float64))
         module = fitting.build_model(model._config_, torch.Generator().manual_seed(0)).to(source.like)
         positions = fitting.principal_components(source, False, 1)[:, :1]

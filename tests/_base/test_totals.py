@@ -23,7 +23,7 @@ def fit(table, **facts):
 
 @pytest.mark.parametrize("stored", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
 def test_an_axis_of_totals_is_told(stored):
-    with pytest.warns(UserWarning, match=r"orders samples by their total counts \(rank correlation 0\.9\d+\)"):
+    with pytest.warns(UserWarning, match=r"orders samples by their total counts \(rank correlation (0\.9\d+|1\.000)\)"):
         fit(stored(DEEP))
 
 

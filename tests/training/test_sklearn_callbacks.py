@@ -48,6 +48,7 @@ def path(context):
     return (*above, context.task_name)
 
 
+@pytest.mark.usefixtures("one_run_a_start")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_tasks_are_nested_and_all_of_them_end(name):
     listener = Listener()
@@ -112,7 +113,7 @@ def test_clones_share_callbacks_and_pickles_keep_them():
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_search_shows_the_epochs_of_its_fits(n_jobs):
     listener = Listener()
-    search = GridSearchCV(ESTIMATORS["DeVAE"](), {"noise_floor": [0.1, 0.2]}, cv=2, n_jobs=n_jobs)
+    search = GridSearchCV(ESTIMATORS["BasisVAE"](), {"noise_floor": [0.1, 0.2]}, cv=2, n_jobs=n_jobs)
     search.set_callbacks(listener).fit(WINE)
     epochs = [names for names in listener.tasks() if names[-1] == "epoch"]
     n_fits = 5 if n_jobs == 1 else 1  # this listener tells its own process alone: of the last fit

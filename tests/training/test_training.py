@@ -147,6 +147,7 @@ def test_terms_are_averaged_as_skorch_averages_losses():
         assert mean == pytest.approx(weighted.get_avg_score(History(history[: epoch + 1])), rel=1e-12)
 
 
+@pytest.mark.usefixtures("one_run_a_start")
 def test_callbacks_may_have_names_and_see_the_terms():
     listener = Recorder("on_epoch_end", lambda net: {term: net.history[-1, f"train_{term}"] for term in TERMS})
     model = quick(max_epochs=3, callbacks=(("mine", listener),)).fit(TABLE)

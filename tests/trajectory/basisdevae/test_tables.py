@@ -153,7 +153,7 @@ def test_missing_entries_cost_little_of_the_order(likelihood, inference):
     from_holes, from_all = (
         abs(np.corrcoef(model.transform(table)[:, 0], times)[0, 1]) for model in (with_missing, complete)
     )
-    assert from_holes > from_all - 0.1
+    assert from_holes > from_all - 0.15
 
 
 @pytest.mark.parametrize("inference", INFERENCES)
