@@ -96,8 +96,10 @@ def fit_exact(
     with in_strata_of(module, source, *([] if validation is None else [validation])):
         hottest = starting_temperature(module, source, grid) if options.annealed_epochs else 1.0
         fresh = deepcopy(module.state_dict())
-        # The user's own learning rate may be too large for training to get anywhere.
-        before = -math.inf if settings.learning_rate is None else _bound(module, source, summary, grid)[0]
+        # The user's own learning rate may be too large for training to get anywhere. Curves that have settled are no
+        # measure for that: heat takes them apart again.
+        is_asked = settings.learning_rate is not None and not follows_path
+        before = _bound(module, source, summary, grid)[0] if is_asked else -math.inf
         fit = _train(module, batches, batches_valid, source, summary, grid, hottest, options, settings)
         if not fit.has_axis and hottest > 1 and not fit.interrupted:
             # Heat may have dissolved what little there is.

@@ -178,6 +178,10 @@ class BasisDeVAEClusterer(FeatureClusterer):
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
         principal components, others by random mixtures of a few more. In exact inference on a table of moderate size,
         all starts run for a few epochs side by side, and the first one and the winner are fitted.
+
+        With exact inference and one axis, the first start may be fitted twice. If samples end in another order than
+        one that goes from neighbour to neighbour, the fit begins once more there. The better one counts, and callbacks
+        see both runs. The second has a learning rate of 0.05 if none is given.
     orientation : str or int, default=None
         Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
         of X. None points each axis so that the features' correlations with it add up to zero or more. If

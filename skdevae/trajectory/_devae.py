@@ -130,9 +130,8 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
     batch_size : int, default=128
         Number of rows per gradient step. Exact inference takes gradient steps for all rows at once and ignores it.
     max_epochs : int, default=None
-        Largest number of passes over the table. None means 200, for exact inference with two gradient steps
-        each. If the table has more than two million stored entries, exact inference makes 50 passes with four steps
-        each.
+        Largest number of passes over the table. None means 200, in exact inference with two gradient steps each. If the
+        table has more than two million stored entries, exact inference makes 50 passes with four steps each.
     early_stopping : bool, default=False
         Whether to hold out rows during training, stop when the loss of these rows no longer falls, and keep the weights
         of the best epoch.
@@ -149,6 +148,10 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
         principal components, others by random mixtures of a few more. In exact inference on a table of moderate size,
         all starts run for a few epochs side by side, and the first one and the winner are fitted.
+
+        With exact inference and one axis, the first start may be fitted twice. If samples end in another order than
+        one that goes from neighbour to neighbour, the fit begins once more there. The better one counts, and callbacks
+        see both runs.
     n_importance_samples : int, default=500
         Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
         grid. It is rounded up to a power of two. For a likelihood, samples whose posteriors are nearly Gaussian take
