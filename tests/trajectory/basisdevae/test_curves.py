@@ -28,7 +28,8 @@ def test_trajectories_behave_as_their_labels_say(inference):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_samples_have_the_moments_of_the_model(likelihood):
-    model, n = fitted(likelihood), 5000
+    # Curves of a shorter fit rise so steeply beyond the samples that the variance is that of positions never drawn.
+    model, n = quick(likelihood=likelihood, max_epochs=100).fit(table_for(likelihood)), 5000
     drawn = model.sample(n, random_state=0)
     z = np.linspace(-7, 7, 2001)
     weight = norm.pdf(z) * (z[1] - z[0])
