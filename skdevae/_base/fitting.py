@@ -163,9 +163,17 @@ class LatentVariableModel(LatentEstimator):
         There may be several starts, of which the best is kept. Each comes with what is then taken off its bound, in
         nats per sample.
         """
-        points = self._starting_points(source, start, seed)
-        module.initialize_(self._starting_sums(module, source, start, points), summary, points)
+        self._initialize_(module, source, start, summary, seed)
         yield module, 0.0
+
+    def _initialize_(
+        self, module: GenerativeModel, source: RowSource, start: Tensor, summary: ColumnSummary, seed: int
+    ) -> GridStatistics:
+        """Start a module from a first guess (N, Q) of the latent of every row; the sums that it was started from."""
+        points = self._starting_points(source, start, seed)
+        sums = self._starting_sums(module, source, start, points)
+        module.initialize_(sums, summary, points)
+        return sums
 
     @staticmethod
     def _starting_sums(module: GenerativeModel, source: RowSource, start: Tensor, points: Tensor) -> GridStatistics:
@@ -543,14 +551,15 @@ class LatentVariableModel(LatentEstimator):
             module.start_effects_(torch.from_numpy(comparable.effects))
         moments = summary if comparable is source else summarize_columns(comparable, counts=False)
         comparable = comparable.normalized()
-        for started, cost in self._started(module, comparable, positions, moments, start.seed):
-            if start.follows_path:
-                settings = self._settings()
-                grid = grid_of(source, settings)
-                options = exact_options(source, grid, settings, self._training_defaults, follows_path=True)
-                sums = self._starting_sums(started, comparable, positions, grid.points)
-                settle_(cast(ExactModel, started), sums, moments, grid, options)
-            yield started, cost
+        if not start.follows_path:
+            yield from self._started(module, comparable, positions, moments, start.seed)
+            return
+        settings, exact = self._settings(), cast(ExactModel, module)
+        grid = grid_of(source, settings)
+        options = exact_options(source, grid, settings, self._training_defaults, follows_path=True)
+        sums = self._initialize_(exact, comparable, positions, moments, start.seed)
+        settle_(exact, sums, moments, grid, options)
+        yield exact, 0.0
 
     def _fit_module(
         self,

@@ -11,11 +11,11 @@ import torch
 from ..inference.grid import exact_posterior
 from ..nn.models import GenerativeModel
 from ..table.components import normal_scores, starting_positions
-from ..table.seriation import path_through
+from ..table.seriation import evenly_spaced, path_through
 from ..table.source import RowSource
 
-#: correlation of normal scores from which on two orders of rows are called the same, and most rows that are compared
-_SAME_ORDER, _MOST_COMPARED = 0.95, 2000
+#: correlation of normal scores from which on two orders of rows are called the same
+_SAME_ORDER = 0.95
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def starts_from(
 @torch.no_grad()
 def has_order_of(model: GenerativeModel, source: RowSource, positions: np.ndarray) -> bool:
     """Whether a model with one axis puts rows in the order of first guesses (N, 1), or in its reverse."""
-    rows = np.linspace(0, len(source) - 1, min(len(source), _MOST_COMPARED)).round().astype(int)
+    rows = evenly_spaced(len(source))
     some = source.take(rows)
     found = exact_posterior(model, some, model.predictive_tables).mean[:, 0].cpu().numpy()
     scores = normal_scores(found, some.context.weight), positions[rows, 0]

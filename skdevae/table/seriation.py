@@ -14,12 +14,17 @@ from sklearn.neighbors import KNeighborsRegressor, kneighbors_graph
 
 #: nearest neighbours that a row is connected with
 _NEIGHBORS = 10
-#: rows of which a graph is made, if there are more: the others are placed beside their nearest
+#: rows that stand for all, if there are more: in a graph, the others are placed beside their nearest
 _MOST_ROWS = 2000
 #: fewest rows of which a path is sought
 _FEWEST_ROWS = 40
 #: nearest neighbours that a row is placed by if it is not in the graph
 _NEIGHBORS_OF_OTHERS = 5
+
+
+def evenly_spaced(n_rows: int) -> np.ndarray:
+    """Numbers of some rows at equal distances that stand for all, or of all of them."""
+    return np.linspace(0, n_rows - 1, min(n_rows, _MOST_ROWS)).round().astype(int)
 
 
 def path_through(scores: np.ndarray) -> np.ndarray | None:
@@ -31,8 +36,7 @@ def path_through(scores: np.ndarray) -> np.ndarray | None:
     """
     _, first = np.unique(scores, axis=0, return_index=True)  # copies of a row would be each other's neighbours
     rows = first[np.argsort(scores[first, 0], kind="stable")]
-    if len(rows) > _MOST_ROWS:
-        rows = rows[np.linspace(0, len(rows) - 1, _MOST_ROWS).round().astype(int)]
+    rows = rows[evenly_spaced(len(rows))]
     if len(rows) < _FEWEST_ROWS or scores.shape[1] < 2:
         return None
     graph = kneighbors_graph(scores[rows], _NEIGHBORS)

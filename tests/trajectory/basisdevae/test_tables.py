@@ -147,13 +147,13 @@ def test_a_row_without_data_has_the_prior(likelihood, inference):
 def test_missing_entries_cost_little_of_the_order(likelihood, inference):
     # The axis of so few binary features is too faint for anything but chance: no feature may be flat.
     table, times = table_for(likelihood), hidden_times(likelihood)
-    fit = partial(quick, n_clusters=3, likelihood=likelihood, inference=inference, max_epochs=25)
+    fit = partial(quick, n_clusters=3, likelihood=likelihood, inference=inference, max_epochs=60)
     with_missing, complete = fit().fit(with_holes(table)), fit().fit(table)
     assert np.isfinite(with_missing.lower_bound_)
     from_holes, from_all = (
         abs(np.corrcoef(model.transform(table)[:, 0], times)[0, 1]) for model in (with_missing, complete)
     )
-    assert from_holes > from_all - 0.15
+    assert from_holes > from_all - 0.1
 
 
 @pytest.mark.parametrize("inference", INFERENCES)
