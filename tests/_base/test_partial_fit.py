@@ -111,8 +111,9 @@ def test_while_a_pass_goes_on_curves_stay():
     model.partial_fit(X[80:])  # and goes on
 
 
+@pytest.mark.usefixtures("one_run_a_start")
 def test_a_stream_is_worth_nearly_as_much_as_its_tables_at_once():
-    """Of what more samples add to a held-out score, four fifths; and the labels of nearly all features."""
+    """Of what more samples add to a held-out score, nine tenths; and the labels of nearly all features."""
     data = make_progression(300, n_transient=2, n_increasing=2, n_decreasing=2, noise=0.4, random_state=5).data
     X, new = data[:180], data[180:]
     estimator = BasisDeVAEClusterer(
@@ -122,7 +123,7 @@ def test_a_stream_is_worth_nearly_as_much_as_its_tables_at_once():
     first = stream.score(new)
     for chunk in X[60:].reshape(2, 60, -1):
         stream.partial_fit(chunk)
-    assert whole.score(new) - stream.score(new) < 0.2 * (whole.score(new) - first)
+    assert whole.score(new) - stream.score(new) < 0.1 * (whole.score(new) - first)
     assert adjusted_rand_score(whole.labels_, stream.labels_) > 0.7
 
 
