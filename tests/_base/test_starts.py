@@ -1,5 +1,7 @@
 """A fit that has not found the order of rows along a path begins there once more, and the better one is kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,18 @@ def test_orders_are_the_same_up_to_their_direction_and_to_small_changes():
     assert has_order_of(module, source, positions + 0.1 * random.normal(size=positions.shape))
     assert not has_order_of(module, source, np.abs(positions))
     assert not has_order_of(module, source, random.permutation(positions))
+
+
+@pytest.mark.parametrize("weight, same", [(1.0, False), (1e-6, True)])
+def test_rows_have_a_say_in_orders_by_their_weight(weight, same):
+    table = _table()
+    model = BasisDeVAEClusterer(max_epochs=20, random_state=0).fit(table)
+    source = model._read(table).source(torch.zeros((), dtype=torch.float64))
+    positions = model.transform(table)
+    positions[:30] = np.random.default_rng(0).permutation(positions[:30])
+    weights = np.where(np.arange(len(table)) < 30, weight, 1.0)
+    weighted = replace(source, context=replace(source.context, weight=weights))
+    assert has_order_of(model._inference().model, weighted, positions) == same
 
 
 def test_settled_curves_follow_the_first_guesses_more_closely():
