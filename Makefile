@@ -45,8 +45,8 @@ LOWEST_DONE := $(LOWEST)/.installed-torch-$(TORCH)
 pip = $(1)/$(SCRIPTS)/python -m pip --disable-pip-version-check install $(PIP_EXTRA_ARGS)
 # $(call torch,VENV) installs torch from TORCH_INDEX, where that is set, before anything else asks for torch.
 torch = $(if $(TORCH_INDEX),$(call pip,$(1)) --index-url $(TORCH_INDEX) -c constraints.txt torch)
-# $(call pytest,VENV) runs the tests there.
-pytest = OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg $(1)/$(SCRIPTS)/python -m pytest
+# $(call pytest,VENV) runs the tests there. Dozens of them start processes: modules are compiled once, not in each of these.
+pytest = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg $(1)/$(SCRIPTS)/python -m pytest
 # $(call supported,PYTHON) says what to do where that Python is too old, or none.
 supported = $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo 'skdevae needs Python 3.11 or newer, which "$(1)" is not. Name one: make PYTHON=python3.12' >&2; exit 1; }
@@ -56,7 +56,7 @@ PYTEST := $(call pytest,$(VENV))
 PAGES := $(shell find README.md docs -name '*.md' -not -path 'docs/_build/*' -not -path 'docs/auto_examples/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test scverse coverage portability portability-short lowest prerelease fuzz soak gpu doctest
+.PHONY: help demo test test-all scverse coverage portability portability-short lowest prerelease fuzz soak gpu doctest
 .PHONY: docs docs-doctest docs-build docs-browser docs-serve benchmark-page lint types build clean
 .NOTPARALLEL:
 
@@ -66,8 +66,11 @@ help: ## list the targets
 demo: $(DEMO) ## run the example on tumour biomarkers; its figure goes to figures/
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python examples/plot_tumour_biomarkers.py
 
-test: $(DEV) ## run the tests and the package's doctests; prints the CPU-seconds that they took
+test: $(DEV) ## run the tests and the package's doctests, slow ones on a few cases; prints the CPU-seconds that they took
 	$(PYTEST) -n $(WORKERS) --dist loadfile
+
+test-all: $(DEV) ## run all cases of all tests
+	SKDEVAE_TEST_SLOW=1 $(PYTEST) -n $(WORKERS) --dist loadfile
 
 coverage: $(DEV) ## run the tests and say which lines they reach; fails below the share that pyproject.toml asks for
 	$(PYTEST) -n $(WORKERS) --cov --cov-report=term:skip-covered

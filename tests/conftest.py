@@ -6,18 +6,22 @@ Environment variables:
     Threads of torch, 1 where it is not set. ``make portability`` sets 2 as well.
 ``SKDEVAE_REQUIRE_SHARED``
     Where it is 1, a test that finds no ``../shared/data`` fails instead of being skipped. ``.ci/run`` sets it.
+``SKDEVAE_TEST_SLOW``
+    Where it is 1, all cases of tests that are marked slow are run, as in ``make test-all``. Else a few of them are.
 """
 
 from __future__ import annotations  # pytest.TerminalReporter is newer than the lowest pytest
 
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from slow_cases import kept_cases
 from threadpoolctl import threadpool_info
 
 try:
@@ -39,6 +43,26 @@ settings.load_profile("skdevae")
 def one_run_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits make one run for each start: none begins once more along a path that bends."""
     monkeypatch.setattr("skdevae._base.fitting.has_order_of", lambda *_: True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow: all but ``keep`` of the cases of a test with ``@pytest.mark.slow(keep=...)``.
+
+    Whoever names a test (``tests/nn/test_models.py::test_...``) wants all of its cases.
+    """
+    if os.environ.get("SKDEVAE_TEST_SLOW") == "1" or any("::" in argument for argument in config.args):
+        return
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("slow"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    left_out = set()
+    for tests in cases.values():
+        keep = tests[0].get_closest_marker("slow").kwargs.get("keep", 0)
+        kept = kept_cases([test.name for test in tests], keep)
+        left_out.update(test for test in tests if test.name not in kept)
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_sessionstart() -> None:

@@ -78,6 +78,7 @@ AMORTISED = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", AMORTISED)
 def test_models_with_an_encoder_and_models_without_one_take_it(name, table):
     model = AMORTISED[name](max_epochs=10).fit(table)
@@ -89,6 +90,7 @@ def test_models_with_an_encoder_and_models_without_one_take_it(name, table):
         np.testing.assert_allclose(model.predict_features_proba(table).sum(1), 1, rtol=1e-6)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["VAE", "DGD"])
 def test_its_evidence_is_that_of_quadrature(name, table):
     model = AMORTISED[name](max_epochs=30).fit(table)

@@ -19,6 +19,7 @@ def search(X, **options):
     return GridSearchCV(BasisDeVAEClusterer(**quick), GRID, cv=3, **options).fit(X)
 
 
+@pytest.mark.slow
 def test_a_search_on_workers_is_that_of_one_process():
     X = make_progression(60, n_transient=2, n_increasing=2, n_decreasing=2, random_state=0).data
     here = search(X)

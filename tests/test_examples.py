@@ -134,6 +134,7 @@ def test_tables_that_the_demo_cannot_take_are_explained(run, table, change, argu
         run("plot_tumour_biomarkers", "table.csv", *arguments)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:.*not converged")  # fits are short
 @pytest.mark.parametrize(
     "name, made, n_figures",

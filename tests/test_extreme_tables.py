@@ -45,6 +45,7 @@ def with_column(X, values):
     return np.insert(X, AT, values, axis=1)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_constant_column_changes_nothing(name):
     X = measurements()
@@ -67,6 +68,7 @@ def test_a_constant_column_changes_nothing(name):
         assert_agree(np.delete(with_it.predict_features_proba(Y), AT, 0), without.predict_features_proba(X))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_column_at_a_detection_limit_has_no_say_when_it_varies_later(name):
     X = measurements()
@@ -76,6 +78,7 @@ def test_a_column_at_a_detection_limit_has_no_say_when_it_varies_later(name):
         assert_agree(model.score_samples(with_column(X, values)), model.score_samples(with_column(X, 1e-3)))
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_column_without_entries_is_left_out(name):
     X = measurements()
@@ -89,6 +92,7 @@ def test_a_column_without_entries_is_left_out(name):
         assert_allclose(model.responsibilities_[AT], model.cluster_weights_)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_silent_gene_has_no_say_and_is_scored_by_a_prior(name):
     """A held-out 3 costs the same however long a fit was, and as in the Jeffreys prior's negative binomial."""
@@ -133,6 +137,7 @@ def test_decoders_of_a_users_own_keep_their_outputs():
 # ---- rows and entries that are set aside ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_row_in_other_units_leaves_the_other_rows_where_they_are(name):
     X = measurements()
@@ -147,6 +152,7 @@ def test_a_row_in_other_units_leaves_the_other_rows_where_they_are(name):
         assert_agree(model.embedding_[others], model.transform(X[others]))
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_an_entry_in_error_is_read_at_the_edge_of_its_column(name):
     X = measurements()
@@ -165,6 +171,7 @@ def test_an_entry_in_error_is_read_at_the_edge_of_its_column(name):
 # ---- extreme units --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("scale", [1e-300, 1e155])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_units_of_any_size_change_nothing_but_units(name, scale):

@@ -155,6 +155,7 @@ def assert_same_bits(one, other, table):
         assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("variant", [*VARIANTS, *OTHERS])
 @pytest.mark.parametrize("way", ["pickle", "skops"])
 def test_every_variant_survives(way, variant):
@@ -162,6 +163,7 @@ def test_every_variant_survives(way, variant):
     assert_same_bits(variant, ROUND_TRIPS[way](model), table_of(model))
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize("way", ROUND_TRIPS)
 @pytest.mark.parametrize("variant", ["exact", "amortized", "DeVAE, two components", "VAE", "BasisVAE, shifted", "DGD"])
 def test_every_way_to_copy_keeps_the_bits(variant, way):
@@ -172,6 +174,7 @@ def test_every_way_to_copy_keeps_the_bits(variant, way):
     assert parameters == others
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize("way", ROUND_TRIPS)
 @pytest.mark.parametrize(
     "variant",
@@ -195,6 +198,7 @@ def test_a_mirrored_model_comes_back_mirrored(variant, way):
     assert_array_equal(again.transform(rows), answers_of(variant)["transform"])
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("way", ROUND_TRIPS)
 def test_parameters_set_after_fit_are_kept_and_leave_the_fitted_model_alone(way):
     # They are for the next fit; what is rebuilt is the model that was fitted.

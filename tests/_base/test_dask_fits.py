@@ -69,6 +69,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:.*iterations|.*epochs:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:Training does without")
 @pytest.mark.filterwarnings("ignore:.*samples .*lie beyond the range")
@@ -99,6 +100,7 @@ def assert_same(there, here, tolerance=SAME):
         assert_array_equal(there.labels_, here.labels_)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("size", [7, 50, 150])
 def test_chunk_sizes_and_the_order_of_chunks_do_not_matter(size):
     here = axis().fit(GAPS)
@@ -124,6 +126,7 @@ def test_embeddings_read_chunks_as_they_go(model):
     assert_allclose(there.transform(TABLE), here.transform(TABLE), atol=1e-4)  # single precision
 
 
+@pytest.mark.slow
 def test_a_stream_takes_tables_of_dask():
     with dask.config.set(scheduler="synchronous"):
         there = axis().partial_fit(in_chunks(TABLE)).partial_fit(in_chunks(TABLE[:60], 25))
@@ -151,6 +154,7 @@ class At(Callback):
             self.action()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(client):
     def kill():
         os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
@@ -162,6 +166,7 @@ def test_a_worker_that_is_killed_loses_nothing(client):
     client.wait_for_workers(1, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to signal")
 def test_ctrl_c_in_a_terminal_ends_training_and_keeps_what_was_learned(client):
     def interrupt():
@@ -189,6 +194,7 @@ def test_a_chunk_that_fails_on_a_worker_is_named(client):
 # ---- what fitted models are asked -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tables_of_a_fitted_model_are_those_of_one_process():
     model, X = axis().fit(TABLE), in_chunks(TABLE)
     with dask.config.set(scheduler="synchronous"):

@@ -20,6 +20,7 @@ def _fitted(name, likelihood):
     return model.fit(np.minimum(X, 1) if likelihood == "bernoulli" else X), X
 
 
+@pytest.mark.slow(keep=5)
 @pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb", "bernoulli"])
 @pytest.mark.parametrize("name", MODELS)
 def test_expected_counts_and_their_slopes_are_finite_at_any_position(name, likelihood):

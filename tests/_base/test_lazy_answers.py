@@ -102,6 +102,7 @@ def assert_is_as_announced(lazy, found):
     assert lazy.chunks[1:] == tuple((size,) for size in found.shape[1:])
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize("layout", ["array", "data frame", "sparse array"])
 @each_estimator
 def test_rows_have_the_answers_that_they_have_in_memory(name, layout):
@@ -125,6 +126,7 @@ def test_rows_have_the_answers_that_they_have_in_memory(name, layout):
         assert_allclose(dense(found), dense(expected), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow(keep=2)
 @each_estimator
 def test_averages_are_those_in_memory(name):
     model, values = fitted(name), table().to_numpy()

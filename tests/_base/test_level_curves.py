@@ -58,6 +58,7 @@ def without_interactions():
     return quick(interactions=None).fit(X, covariates=site, orientation=z)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
 def test_p_values_are_uniform_where_levels_differ_by_constants(likelihood):
     p_values = fitted(likelihood, differ=False).interaction_tests_.p_value
@@ -65,6 +66,7 @@ def test_p_values_are_uniform_where_levels_differ_by_constants(likelihood):
     assert (fitted(likelihood, differ=False).interaction_tests_.adjusted_p_value > 0.05).all()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
 def test_curves_that_differ_are_found(likelihood):
     tests = fitted(likelihood).interaction_tests_
@@ -132,6 +134,7 @@ def test_files_keep_what_was_found():
     )
 
 
+@pytest.mark.slow
 def test_weights_gaps_sizes_and_other_covariates():
     X, site, _ = table(480, differ=True, counts=True)
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ def numbers(kind, **values):
     return {name: kind(value) for name, value in values.items()}
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.filterwarnings("ignore:No axis was found", "ignore:.*lie beyond z_max")
 @pytest.mark.parametrize("name", SMALL)
 def test_numbers_of_numpy_are_numbers(name):
@@ -34,6 +35,7 @@ def test_numbers_of_numpy_are_numbers(name):
     assert_array_equal(got.sample(np.int64(3), random_state=0), expected.sample(3, random_state=0))
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.filterwarnings("ignore:No axis was found", "ignore:.*lie beyond z_max")
 @pytest.mark.parametrize("name", SMALL)
 def test_true_is_one(name):

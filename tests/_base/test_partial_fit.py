@@ -63,6 +63,7 @@ def answers(model, X):
     return np.append(model.score_samples(X), model.transform(X))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["BasisDeVAE, nb with sizes", "DeVAE"])
 def test_a_fitted_model_goes_on_from_the_table_of_its_fit(name):
     """As if it had begun with partial_fit, whose first call is a fit."""
@@ -74,6 +75,7 @@ def test_a_fitted_model_goes_on_from_the_table_of_its_fit(name):
     assert_array_equal(fitted.partial_fit(X[60:120]).transform(X), streamed(name).transform(X))
 
 
+@pytest.mark.slow(keep=2)
 @every_model
 def test_later_tables_teach_the_model_more(name):
     X = table_of(name)
@@ -83,6 +85,7 @@ def test_later_tables_teach_the_model_more(name):
     assert later.score(X[120:]) > first.score(X[120:])
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["BasisDeVAE, nb with sizes", "BasisVAE"])
 def test_a_pass_in_chunks_is_a_pass_over_the_whole(name):
     """Whatever the chunks and their order."""

@@ -19,6 +19,7 @@ def counts():
     return np.hstack([table, rare])
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     "model",
     [BasisDeVAEClusterer(max_epochs=40), VAETransformer(n_components=1, max_epochs=60)],

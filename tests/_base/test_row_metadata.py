@@ -100,12 +100,14 @@ def scores_by_hand(name):
     return scores
 
 
+@pytest.mark.slow(keep=1)
 def test_cross_validation_slices_them(name, routed):
     X, facts = table()[0], facts_of(slice(None))
     found = cross_validate(requesting_all(name), X, params=facts, cv=SPLIT, error_score="raise")
     assert_allclose(found["test_score"], scores_by_hand(name), rtol=1e-8)
 
 
+@pytest.mark.slow(keep=1)
 def test_searches_slice_them(name, routed):
     X, facts = table()[0], facts_of(slice(None))
     search = GridSearchCV(requesting_all(name), {"max_epochs": [2]}, cv=SPLIT, error_score="raise").fit(X, **facts)
@@ -113,6 +115,7 @@ def test_searches_slice_them(name, routed):
     assert_allclose(search.score(X, **facts), search.best_estimator_.score(X, **facts), rtol=1e-8)
 
 
+@pytest.mark.slow(keep=3)
 def test_a_pipeline_passes_them_to_its_last_step(name, routed):
     X, sizes, _ = table()
     of_rows = ["transform", "score"] + (["predict"] if not hasattr(ESTIMATORS[name], "predict_features") else [])
@@ -130,6 +133,7 @@ def test_a_pipeline_passes_them_to_a_step_before_others(name, routed):
     assert_allclose(steps.predict(X, size_factors=sizes), expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow(keep=3)
 def test_fit_transform_is_fit_and_transform(name, routed):
     X, sizes, _ = table()
     assert_array_equal(clone(ESTIMATORS[name]).fit_transform(X, size_factors=sizes), training_latents(name))

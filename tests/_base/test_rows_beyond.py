@@ -50,6 +50,7 @@ def fitted(name):
     return ESTIMATORS[name].fit(drawn(80, 1))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_they_are_counted_and_named_and_flagged(name):
     model, table = fitted(name), new_rows()

@@ -85,6 +85,7 @@ def assert_same(one, other):
         assert_array_equal(values, other[name], err_msg=name)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("name", "likelihood"), [(name, "gaussian") for name in MODELS] + [(name, "nb") for name in FEW]
 )
@@ -97,6 +98,7 @@ def test_weights_are_repetitions(name, likelihood):
     assert_same(answers(weighted, table, sizes), answers(repeated, table, sizes))
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", FEW)
 def test_weights_are_repetitions_of_sparse_rows_of_their_own_totals(name):
     table, weights, _ = tables("nb")
@@ -117,6 +119,7 @@ def test_weights_are_repetitions_of_rows_with_covariates(name):
     assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("name", "likelihood"),
     [(name, "gaussian") for name in WITHOUT_NOISE] + [("BasisDeVAE", "nb"), ("BasisVAE", "nb"), ("DeVAE", "poisson")],
@@ -143,6 +146,7 @@ def one_by_one(X, weights, *_):
     return WeightedRows(every, np.ones(X.shape[0]), every)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", FEW)
 def test_samples_without_weight_are_as_if_absent(name):
     table, _, sizes = tables("nb")
@@ -228,6 +232,7 @@ def test_a_variable_points_the_axis_by_weight(sign):
         assert np.sign(np.corrcoef(found, position)[0, 1]) == expected
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["DeVAE", "VampVAE", "DGD"])
 def test_cross_validation_passes_weights_on(name):
     table, _, _ = tables("gaussian")

@@ -20,6 +20,7 @@ def _table():
     return make_progression(100, n_transient=6, n_increasing=3, n_decreasing=3, random_state=0).data
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("found", [True, False])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_fit_begins_again_where_it_has_not_found_the_order_of_the_path(monkeypatch, estimator, found):

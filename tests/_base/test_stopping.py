@@ -32,6 +32,7 @@ def of_stopping(fit):
     return [str(note.message) for note in said]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("estimator", [BasisDeVAEClusterer, VAETransformer, DGDEmbedder])
 def test_a_tolerance_that_is_not_reached_is_named(estimator):
     [message] = of_stopping(lambda: estimator(**SHORT, tol=1e-9).fit(WINE))

@@ -56,6 +56,7 @@ def fitted_in_memory(name):
     return fitted(name, EXACT[name][2])
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("layout", ["h5py", "CSR in zarr"])
 @pytest.mark.parametrize("name", EXACT)
@@ -87,6 +88,7 @@ def test_other_models_answer_as_in_memory(name, tmp_path):
         assert_agree(fitted(name, on_disk).transform(table), model.transform(table), computed_in=np.float32)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("name", [*EXACT, *SAMPLED])
 def test_no_more_than_a_few_rows_are_read_at_once(name, monkeypatch):

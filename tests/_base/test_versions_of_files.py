@@ -65,6 +65,7 @@ def saved():
     return joblib.load(FILE)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_file_of_this_format_gives_the_answers_that_it_gave_when_it_was_saved(saved, name):
     model = saved["models"][name]

@@ -46,6 +46,7 @@ class Stumble(Callback):
             raise RuntimeError("a fault in a user's callback")
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_failed_refit_leaves_the_last_fit_as_it_was(name):
     stumble = Stumble()
@@ -62,6 +63,7 @@ def test_a_failed_refit_leaves_the_last_fit_as_it_was(name):
     assert_array_equal(model.score_samples(WINE), scores)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_refit_that_is_refused_at_once_leaves_the_last_fit_too(name):
     model = ESTIMATORS[name]().fit(WINE)
@@ -104,6 +106,7 @@ def test_after_a_failed_first_fit_an_estimator_is_not_fitted(name):
             getattr(model, method)(*arguments)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:.*lie beyond z_max:sklearn.exceptions.ConvergenceWarning")  # so short a fit
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_nothing_of_an_earlier_fit_stays_behind(name):
@@ -124,6 +127,7 @@ def test_classes_of_an_earlier_fit_do_not_stay_behind():
     assert not hasattr(model.set_params(supervised=False).fit(WINE), "classes_")
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_what_a_user_has_set_beside_parameters_outlives_a_fit(name):
     model = ESTIMATORS[name]().set_output(transform="pandas")
@@ -133,6 +137,7 @@ def test_what_a_user_has_set_beside_parameters_outlives_a_fit(name):
     assert model.note == "mine"
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_data_frames_go_back_through_the_model_without_a_warning(name):
     model = ESTIMATORS[name]().set_output(transform="pandas").fit(WINE)

@@ -180,6 +180,7 @@ def test_every_shape_has_a_formula_here():
     assert set(FORMULAS) == set(RISES) | set(BUMPS)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", FORMULAS)
 def test_curves_follow_their_formulas(name):
     u, curves = of_shape(name, 4)

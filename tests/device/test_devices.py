@@ -77,6 +77,7 @@ def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
         assert resolve_device("auto").type == device
 
 
+@pytest.mark.slow(keep=5)
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_fit_answers_on_its_device_whatever_the_parameter_becomes(name, device):
@@ -124,6 +125,7 @@ def test_what_a_gpu_has_fitted_loads_where_there_is_none(tmp_path):
         assert_agree(np.load(f"{path}.npy"), fitted(name, GPU).transform(X), computed_in=np.float32, err_msg=name)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("table", ["gaussian", "nb, sizes, covariates"])
 def test_streams_go_on_on_another_device(device, table):

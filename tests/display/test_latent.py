@@ -247,6 +247,7 @@ def plain_umap(monkeypatch):
     assert torch.get_num_threads() == n_threads  # numba sets the number of OpenMP's threads, which torch's is
 
 
+@pytest.mark.slow
 def test_umap_places_samples_and_prior_together_and_the_same_every_time(X, labels, plain_umap):
     X, labels = X[:10], labels[:10]
     wide = model(X, 3)

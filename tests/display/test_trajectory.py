@@ -363,6 +363,7 @@ def longer(table) -> BasisDeVAEClusterer:
     return BasisDeVAEClusterer(max_epochs=1, orientation=0, random_state=0).fit(table.set_axis(LONG, axis=1))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_names_fit_between_neighbours(longer, table, layout):
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5), layout=layout)
@@ -375,6 +376,7 @@ def test_names_fit_between_neighbours(longer, table, layout):
         assert panel.get_window_extent().width > figure.bbox.width / 3 * 0.3
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("panels, n_cols", [("cluster", None), ("feature", 5)])
 def test_nothing_is_cut_off_at_the_edge(longer, table, panels, n_cols):
     drawn = TrajectoryDisplay.from_estimator(longer, table.set_axis(LONG, axis=1), panels=panels, n_cols=n_cols)
@@ -635,6 +637,7 @@ def test_observations_are_comparable_with_curves_where_samples_differ_in_size(co
         TrajectoryDisplay.from_estimator(clusterer, counts)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("form", ["frame", "array"])
 def test_columns_that_condition_have_no_curve(table, form):
     sex = np.resize([0.0, 1.0], len(table))

@@ -78,6 +78,7 @@ def with_columns(likelihood="nb"):
 # ---- however they are given -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     "kind, chosen",
     [("vae", ["batch", "age"]), ("vamp", [-1, 0]), ("dgd", make_column_selector(pattern="^[ab]"))],
@@ -96,6 +97,7 @@ def test_columns_of_the_table_are_what_is_given_beside_it(kind, chosen):
     assert columns.inverse_transform(np.zeros((1, 2))).shape == (1, D)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("kind", CLASSES)
 def test_sparse_tables_and_labels_are_as_good(kind):
     batch = covariates()["batch"]
@@ -301,6 +303,7 @@ def test_weights_are_repetitions(kind):
     )
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("kind", CLASSES)
 def test_latents_do_not_say_what_covariates_say(kind):
     """Two factors, and a batch that shifts all columns by more than the factors do."""

@@ -49,11 +49,13 @@ def assert_same(one, other, tolerance):
             assert_allclose(value, other[name], rtol=1e-6, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_both_processes_end_with_the_same_estimator(name, shared):
     assert_same(*(found[name] for found in shared.found), tolerance=0)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.filterwarnings("ignore:.* lie beyond the range of the training samples")
 @pytest.mark.parametrize("name", [name for name in cases.CASES if name not in cases.RANDOM])
 def test_two_processes_find_what_one_finds_with_batches_of_twice_the_size(name, shared):

@@ -35,6 +35,7 @@ def convolutional(size=8, seed=0):
     return network
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_a_convolutional_decoder_learns_images(likelihood):
     table = digits() if likelihood == "gaussian" else (digits() > 7).astype(float)

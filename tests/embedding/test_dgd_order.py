@@ -23,6 +23,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("kind", "parameters"),
     [
@@ -72,6 +73,7 @@ def test_the_order_of_samples_without_weight_does_not_matter():
         assert_same_fit(one, other, order)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("likelihood", "parameters"),
     [("gaussian", {}), ("gaussian", {"representation": "variational"}), ("nb", {}), ("nb", {"size_factors": None})],
@@ -137,6 +139,7 @@ def test_a_column_that_only_samples_without_weight_have_teaches_nothing():
 # ---- seeds ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("parameters", [{}, {"representation": "variational"}, {"mixture_init": "softball"}], ids=str)
 def test_same_seed_same_bits(parameters):
     table, torch_state = holey(), torch.get_rng_state()

@@ -24,6 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 from skdevae.inference.gaussian import log_joint_at
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_what_a_fit_keeps_is_what_it_says_of_the_training_table(likelihood):
     model, table = fitted(likelihood), table_for(likelihood)
@@ -34,6 +35,7 @@ def test_what_a_fit_keeps_is_what_it_says_of_the_training_table(likelihood):
         assert_array_equal(clone(model).fit_transform(table), model.embedding_)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("parameters", [{}, {"covariance_type": "isotropic"}, {"representation": "variational"}])
 def test_probabilities_are_those_of_the_mixtures_components(parameters):
     table = blobs()[0]
@@ -56,6 +58,7 @@ def test_the_mixture_can_be_had_as_other_estimators_have_their_priors():
     assert_array_equal(mixture.sds**2, model.covariances_)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb", "bernoulli"])
 def test_labels_are_consecutive_and_come_by_size(likelihood):
     for may_be_empty in (True, False):
@@ -88,6 +91,7 @@ def test_clusters_that_do_not_pay_are_left_out():
     assert quick(n_clusters=50, may_be_empty=False, max_epochs=2).fit(table[:10]).n_clusters_ <= 10
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 @pytest.mark.parametrize("hidden_layer_sizes", [(16,), ()])
 def test_representations_are_modes(likelihood, hidden_layer_sizes):

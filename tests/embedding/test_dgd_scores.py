@@ -36,6 +36,7 @@ def some_rows(likelihood):
     return rows
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb", "bernoulli"])
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_score_is_the_integral_over_the_latent(n_components, likelihood):
@@ -44,6 +45,7 @@ def test_score_is_the_integral_over_the_latent(n_components, likelihood):
     assert_allclose(model.score_samples(rows), expected, rtol=0, atol=0.02)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb", "bernoulli"])
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_scores_and_probabilities_are_integrals_over_all_components(n_components, likelihood):
@@ -65,6 +67,7 @@ def test_probabilities_are_as_often_right_as_they_say():
     assert abs(right.mean() - claimed.mean()) < 3 * error + 0.005
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("likelihood", "representation"),
     [*((name, "map") for name in LIKELIHOODS), ("gaussian", "variational"), ("zinb", "variational")],
@@ -80,6 +83,7 @@ def test_the_bound_is_below_the_score(likelihood, representation):
     assert likelihood == "bernoulli" or model.conditional_log_likelihood(table) > score
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "nb", "bernoulli"])
 def test_conditional_likelihood_is_that_at_the_representations(likelihood):
     model, rows = fitted(likelihood), table_for(likelihood)[::4]
@@ -103,6 +107,7 @@ def test_a_gap_is_an_integral_over_the_entry():
 # ---- units ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("parameters", [{}, {"hidden_layer_sizes": ()}, {"representation": "variational"}], ids=str)
 def test_units_do_not_matter(parameters):
     table, generator = holey(), np.random.default_rng(1)
@@ -135,6 +140,7 @@ def test_a_fitted_models_units_are_the_tables():
 # ---- likelihoods ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_every_likelihood_fits_and_samples_in_its_support(likelihood):
     model, table = fitted(likelihood, max_epochs=20), table_for(likelihood)
@@ -159,6 +165,7 @@ def test_every_likelihood_fits_and_samples_in_its_support(likelihood):
         assert_allclose(drawn.sum(1).mean(), table.sum(1).mean(), rtol=0.3)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", [*COUNTS, "bernoulli"])
 def test_sparse_tables_say_the_same(likelihood):
     model, table = fitted(likelihood), table_for(likelihood)[::2]

@@ -17,6 +17,7 @@ def test_it_is_a_clusterer():
     assert is_clusterer(DGDEmbedder())
 
 
+@pytest.mark.slow
 def test_the_number_of_clusters_can_be_searched_for():
     table, truth = blobs()
     order = np.random.default_rng(0).permutation(120)

@@ -75,6 +75,7 @@ def test_log_posterior_is_the_objective(prior_weight):
     assert_allclose(model.log_posterior_, of_samples.mean() + of_parameters / 120, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_training_raises_the_posterior(likelihood):
     # log p(phi) counts the components: all of them have to stay

@@ -153,6 +153,7 @@ def test_units_and_order_of_axes_do_not_matter(unit):
     assert_allclose(found.variances[order], (variances * units**2)[:, ::-1], rtol=1e-2)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_true", [1, 2, 3])
 def test_components_that_do_not_pay_are_dropped_where_they_may_be(n_true):
     Z, labels = clusters(SIZES[:n_true])
@@ -189,6 +190,7 @@ def cloud(sizes, sds, tails=1e6, seed=0):
     return centers[labels] + np.take(sds, labels)[:, None] * noise, labels
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_samples", [300, 6000])
 def test_a_cluster_that_is_wider_than_others_is_one_cluster(n_samples, monkeypatch):
     monkeypatch.setattr("skdevae.embedding._mixture_search._MOST_SAMPLES", 300)
@@ -206,6 +208,7 @@ def test_chance_makes_no_clusters_however_large_the_table(monkeypatch):
         assert search(Z, n_clusters=3, n_init=1, may_be_empty=True).n_components == 1
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_samples", [500, 8000])
 def test_a_cluster_of_one_in_a_hundred_is_found(n_samples, monkeypatch):
     monkeypatch.setattr("skdevae.embedding._mixture_search._MOST_SAMPLES", 500)
@@ -216,6 +219,7 @@ def test_a_cluster_of_one_in_a_hundred_is_found(n_samples, monkeypatch):
     assert adjusted_rand_score(labels, found.responsibilities.argmax(1)) > 0.99
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("sizes", "sds", "tails"),
     [

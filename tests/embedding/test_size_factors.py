@@ -45,6 +45,7 @@ def test_a_model_goes_on_asking_for_the_sizes_of_rows_after_loading(embedder, tm
         loaded.score(X)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("is_given", [True, False])
 def test_files_that_kept_a_hash_of_the_table_whose_sizes_were_given(embedder, is_given):

@@ -111,6 +111,7 @@ def marginal_log_density(model, table):
 # ---- factor analysis ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_a_linear_model_is_factor_analysis(n_components):
     table, model = factors(n_components), factor_analysis(n_components)
@@ -223,6 +224,7 @@ def test_a_perceptron_describes_what_a_plane_does_not():
 # ---- bounds and scores ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize(("likelihood", "n_components", "decoder"), DECODED)
 def test_the_bound_is_below_the_score(likelihood, n_components, decoder):
     model, table = fitted(likelihood, n_components, decoder), table_for(likelihood)[:30]
@@ -233,6 +235,7 @@ def test_the_bound_is_below_the_score(likelihood, n_components, decoder):
     assert model.elbo(table) <= score + 1e-3
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize(("likelihood", "n_components"), MODELS)
 def test_what_a_fit_maximises_is_the_bound_less_what_weights_cost(likelihood, n_components):
     model, table = fitted(likelihood, n_components), table_for(likelihood)
@@ -302,6 +305,7 @@ def test_rows_of_absurd_counts_have_a_finite_score(likelihood):
 # ---- from the latent to the table ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_components", DIMENSIONS)
 def test_predictions_are_inverse_transforms_and_fill_gaps(n_components):
     truth, table = table_for("gaussian"), with_holes(table_for("gaussian"))
@@ -326,6 +330,7 @@ def test_derivatives_are_differences_of_trajectories(likelihood, n_components):
         assert_allclose(rates[:, :, component], differences, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(("likelihood", "n_components"), MODELS)
 def test_samples_have_the_moments_of_the_model_and_of_the_table(likelihood, n_components):
     table = table_for(likelihood)
@@ -357,6 +362,7 @@ def test_samples_of_a_linear_model_have_its_covariance():
 # ---- units, orders, batches ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("n_components", "decoder"), [(1, "mlp"), (2, "mlp"), (2, "linear"), (3, "linear")])
 def test_units_do_not_matter(n_components, decoder):
     table = with_holes(table_for("gaussian"), 0.05)
@@ -376,6 +382,7 @@ def test_a_negative_factor_turns_curves_upside_down():
     assert_allclose(theirs.score(sign * table), ours.score(table), atol=0.1)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_permuted_columns_have_permuted_curves(decoder):
     table, order = factors(1, n_samples=120), np.random.default_rng(0).permutation(8)
@@ -385,6 +392,7 @@ def test_permuted_columns_have_permuted_curves(decoder):
     assert_allclose(theirs.trajectories(points), ours.trajectories(points)[:, order], atol=0.3)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(("likelihood", "n_components", "decoder"), DECODED)
 def test_rows_are_judged_one_by_one(likelihood, n_components, decoder):
     model, table = fitted(likelihood, n_components, decoder), with_holes(table_for(likelihood)[:3], share=0.1)
@@ -418,6 +426,7 @@ def test_the_first_axis_follows_what_it_is_told(n_components):
 # ---- randomness, training ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_same_seed_same_bits(likelihood, decoder):
@@ -555,6 +564,7 @@ def test_parameters_are_validated(parameters):
 # ---- counts ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(("likelihood", "n_components"), [model for model in MODELS if model[0] != "gaussian"])
 def test_sparse_tables_are_tables(likelihood, n_components):
     table, model = counts(likelihood), fitted(likelihood, n_components)

@@ -126,6 +126,7 @@ def log_evidence(model, row, n_points):
 # ---- one implementation ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("latents", ["vamp", "mixture, flows"])
 def test_both_estimators_are_one_model(latents):
     ours = fitted(latents)
@@ -163,6 +164,7 @@ def test_units_do_not_matter():
 # ---- bounds and scores ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("latents", "likelihood"),
     [*((latents, "gaussian") for latents in LATENTS), ("vamp", "nb"), ("mixture, flows", "nb")],
@@ -187,6 +189,7 @@ def test_more_draws_are_closer_to_the_score():
     assert rough[0].mean() < fine.mean() + errors[1]
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("latents", "likelihood"),
     [
@@ -201,6 +204,7 @@ def test_the_bound_is_below_the_score(latents, likelihood):
     assert model.elbo(table) <= scores.mean() + 1e-3
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 @pytest.mark.parametrize("latents", ["mixture", "vamp"])
 def test_elbo_is_an_expectation_under_the_encoder(latents, n_components):
@@ -217,6 +221,7 @@ def test_elbo_is_an_expectation_under_the_encoder(latents, n_components):
     assert_allclose(model.elbo(rows), draws.mean(), atol=0.02 + 5 * draws.std() / np.sqrt(2000))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("latents", LATENTS)
 def test_rows_are_judged_one_by_one(latents):
     model, rows = fitted(latents), holey()[:4]
@@ -229,6 +234,7 @@ def test_rows_are_judged_one_by_one(latents):
     assert_allclose(model.predict_proba(rows[::-1]), shares[::-1], atol=1e-10)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("component", [0, 1])
 @pytest.mark.parametrize("latents", LATENTS)
 def test_a_reversed_axis_changes_nothing_else(latents, component):
@@ -506,6 +512,7 @@ def test_an_autoencoder_has_no_density(estimator):
     assert hasattr(copy_of(fitted(), variational=False), "score")
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_an_autoencoder_reconstructs(likelihood):
     table = table_for(likelihood)
@@ -541,6 +548,7 @@ def test_nothing_ends_before_warm_up_does(early_stopping):
     assert model.n_iter_ == 20 + 3 + 1
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_plateau_halves_the_rate(early_stopping):
     """As the losses of the history say: after ten epochs without progress, and not before warm-up is over."""
@@ -569,6 +577,7 @@ VARIATIONS = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("variation", VARIATIONS)
 def test_same_seed_same_bits(variation):
     table, state = holey()[:90], torch.get_rng_state()

@@ -69,6 +69,7 @@ MEASURED = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:.*rows have no observed entry:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*beyond the range of the training:UserWarning")
 @pytest.mark.parametrize("estimator", MEASURED.values(), ids=MEASURED)
@@ -90,6 +91,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:.*rows have no observed entry:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*beyond the range of the training:UserWarning")
 @pytest.mark.parametrize("estimator", COUNTED.values(), ids=COUNTED)
@@ -179,6 +181,7 @@ ENCODED = {
 }
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.filterwarnings("ignore:.*beyond the range of the training:UserWarning")
 @pytest.mark.parametrize("estimator", ENCODED.values(), ids=ENCODED)
 def test_encoders_of_complete_rows(estimator, counts, tmp_path):
@@ -238,6 +241,7 @@ assert strangers <= {"stage", "numpy"}, strangers
     assert run.stdout == "(5, 1)\n"
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     "rows, complaint",
     [

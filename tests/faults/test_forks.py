@@ -51,6 +51,7 @@ assert torch.get_num_threads() == 2
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_does_not_wait_for_its_parents_threads():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}

@@ -55,6 +55,7 @@ def handler_is_back():
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("name", "event"), [*((name, "on_epoch_begin") for name in ESTIMATORS), *(("DGD", event) for event in EVENTS[1:])]
 )
@@ -68,6 +69,7 @@ def test_an_interrupt_in_a_callback_is_no_callbacks_stop(name, event):
     assert np.isfinite(model.score(WINE))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["DeVAE", "DGD"])
 def test_the_next_fit_knows_nothing_of_an_interrupt(name):
     model = ESTIMATORS[name](callbacks=[ControlC("on_epoch_end", epoch=2)])
@@ -77,6 +79,7 @@ def test_the_next_fit_knows_nothing_of_an_interrupt(name):
     assert_array_equal(again.transform(WINE), ESTIMATORS[name]().fit(WINE).transform(WINE))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("name", "event"), [*zip(["BasisDeVAE", "VampVAE", "DGD", "DeVAE"], EVENTS, strict=True)])
 def test_before_an_epoch_has_ended_an_interrupt_leaves_the_estimator_as_it_was(name, event):
     model = ESTIMATORS[name](callbacks=[ControlC(event, epoch=1)])

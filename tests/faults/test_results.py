@@ -13,6 +13,7 @@ def objective(model):
     return next(getattr(model, name) for name in OBJECTIVES if hasattr(model, name))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 # of so bad a model
 @pytest.mark.filterwarnings(

@@ -51,6 +51,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:.* lie beyond the range", "ignore:Scoring failed")
 @pytest.mark.parametrize("way", WAYS)
 def test_control_c_ends_all_fits_that_were_to_come(way):
@@ -89,6 +90,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to signal")
 def test_control_c_in_a_terminal_ends_a_search_of_several_processes():
     """A terminal signals all that it has started, workers included."""

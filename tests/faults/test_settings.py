@@ -113,6 +113,7 @@ def assert_nothing_changes(name, *settings):
         assert_array_equal(found[answer], value, err_msg=answer)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection:UserWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of one epoch
 @pytest.mark.parametrize("settings", COMBINATIONS, ids=["first", "second"])

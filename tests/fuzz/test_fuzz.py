@@ -63,6 +63,7 @@ def endless(name: str) -> Iterator[Try]:
         seed += 1
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_call_is_right_or_refuses(name, record_property):
     n_tries, shortest = 0, {}

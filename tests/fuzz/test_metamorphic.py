@@ -41,6 +41,7 @@ def observed(X: np.ndarray) -> np.ndarray:
     return X[~np.isnan(X).all(1)]
 
 
+@pytest.mark.slow(keep=1)
 @no_matter_here
 @for_all_estimators
 @quickly
@@ -59,6 +60,7 @@ def test_units_do_not_matter(estimator, table, seed):
     assert_allclose(theirs.score_samples(factor * X) + volumes, ours.score_samples(X), atol=tolerance, rtol=0)
 
 
+@pytest.mark.slow(keep=1)
 @no_matter_here
 @for_all_estimators
 @quickly
@@ -71,6 +73,7 @@ def test_a_row_alone_is_judged_as_in_company(estimator, table):
         assert_allclose(alone, answer(X)[:3], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow(keep=1)
 @no_matter_here
 @pytest.mark.filterwarnings("ignore:.*column")
 @for_all_estimators
@@ -84,6 +87,7 @@ def test_a_column_that_says_nothing_changes_nothing(estimator, table, value, whe
     assert_allclose(theirs.score_samples(more), ours.score_samples(X), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow(keep=1)
 @no_matter_here
 @pytest.mark.parametrize(
     "estimator",
@@ -114,6 +118,7 @@ def test_a_weight_is_a_number_of_copies(table, seed):
     assert_agree(repeated.score_samples(X), weighted.score_samples(X))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["DeVAETransformer", "VAETransformer", "DGDEmbedder"])
 @no_matter_here
 def test_what_a_table_comes_in_does_not_matter(name):
@@ -124,6 +129,7 @@ def test_what_a_table_comes_in_does_not_matter(name):
         assert_allclose(got, expected, rtol=0, atol=1e-6, err_msg=container)
 
 
+@pytest.mark.slow(keep=1)
 @for_all_estimators
 @no_matter_here
 @settings(quickly, max_examples=1)

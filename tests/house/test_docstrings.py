@@ -133,6 +133,7 @@ def fitted_names() -> dict[type, set[str]]:
     return found
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.filterwarnings("ignore")
 def test_every_fitted_attribute_is_documented(estimator, fitted_names):

@@ -108,6 +108,7 @@ def mistakes(tmp_path_factory) -> dict[tuple[str, int, str], str]:
     return {(file, int(line), kind): message for file, line, message, kind in found}
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_mistakes_are_found_where_they_are(script, mistakes):
     found = {place: message for place, message in mistakes.items() if place[0] == f"{script}.py"}

@@ -184,6 +184,7 @@ def test_groups_share_the_columns_out_by_what_they_tell():
 # ---- ways to read a table -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("likelihood, missing", [("gaussian", 0.0), ("gaussian", 0.3), ("nb", 0.0), ("poisson", 0.3)])
 @pytest.mark.parametrize("rows_at_a_time", [1, 7, 30])
 def test_evidence_does_not_depend_on_chunks(likelihood, missing, rows_at_a_time, monkeypatch):
@@ -417,6 +418,7 @@ def _fitted(table, **options):
         return BasisDeVAEClusterer(**options).fit(table)
 
 
+@pytest.mark.slow
 def test_noise_has_no_behavior():
     """Tables of noise alone, of several sizes: hardly a column is said to be anything but flat."""
     sizes = [(60, 4), (60, 10), (100, 8), (200, 6)]
@@ -444,6 +446,7 @@ def _assert_behaviors(fitted, names):
         assert called == name or (name == "flat" and sure < 0.8)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_fits_find_the_behaviors_and_do_not_mind_constant_columns(missing):
     table, names = _progression()

@@ -8,6 +8,7 @@ from skdevae.datasets import make_progression_counts
 from skdevae.table import source as row_sources
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("inference", ["exact", "amortized"])
 def test_no_sparse_table_is_densified_whole(inference, monkeypatch):

@@ -83,6 +83,7 @@ def test_bound_of_a_linear_gaussian_model_has_its_closed_form(n_components):
     np.testing.assert_allclose(EncoderInference(model, 64).bound(source), likelihood - divergence, atol=1e-8)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("kind", ["vamp", "flow"])
 def test_bound_is_the_mean_over_draws(kind):
     model, source = _model("nb", kind, n_components=3), source_of(random_table("nb", 5))
@@ -97,6 +98,7 @@ def test_bound_is_the_mean_over_draws(kind):
     assert ((rough - values.mean(0)).abs() < 0.5 * spread).all()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("kind", ["vamp", "flow"])
 def test_mean_of_the_bounds_of_many_rows_needs_few_draws_of_each(kind, monkeypatch):
     model, source = _model("nb", kind, n_components=3), source_of(random_table("nb", 400, missing=0.1))
@@ -184,6 +186,7 @@ def test_a_plain_autoencoder_places_rows_where_its_encoder_does():
     assert torch.equal(inference.mean(source), inference.encoded_posterior(source).mean)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_are_the_same_in_chunks(kind, monkeypatch):
     model = _model("nb", kind, n_components=2)
@@ -244,6 +247,7 @@ def test_a_validation_loss_has_full_weights_throughout_the_warm_up():
     assert expected[0] == expected[1]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_values", [3, 90])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.* lie beyond the range")
 def test_how_a_row_is_placed_depends_on_no_other_row(n_values):

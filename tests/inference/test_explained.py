@@ -80,6 +80,7 @@ CASES = [(likelihood, carried) for likelihood in LIKELIHOODS for carried in ("no
 CASES += [("poisson", "sizes"), ("nb", "sizes"), ("gaussian", "weights"), ("nb", "weights")]
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("likelihood, carried", CASES)
 def test_it_is_that_of_brute_force(likelihood, missing, carried):

@@ -96,6 +96,7 @@ def test_a_linear_models_posterior_is_found_exactly(n_components, missing):
             np.testing.assert_allclose(mode, covariance @ scaled @ (row - level)[seen], atol=1e-6)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_modes_are_higher_than_their_neighbours(likelihood, decoder):

@@ -66,6 +66,7 @@ def test_a_linear_models_evidence_is_the_gaussian_density(n_draws, n_components,
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-8)
 
 
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("n_components", [1, 2])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)

@@ -207,6 +207,7 @@ def test_at_the_minimum_there_is_nothing_to_do():
     assert len(calls) < 20
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("seed", range(5))
 def test_kinks_end_a_search_without_harm(seed):
     kink = _normal(B, Q, seed=seed)
@@ -332,6 +333,7 @@ def test_missing_entries_say_nothing():
     torch.testing.assert_close(found.position[4], model.latent_prior().means[0], atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("likelihood", ["poisson", "nb"])
 def test_size_factors_are_those_of_the_rows(likelihood, missing):

@@ -21,6 +21,7 @@ def fitted(kind, likelihood):
     return inference.model, source.rows(slice(None)).dense()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("kind", [VampVAE, DGDEmbedder])
 @pytest.mark.parametrize("likelihood", ["poisson", "zinb", "gaussian"])
 def test_points_are_judged_by_curves_of_like_rows(kind, likelihood):

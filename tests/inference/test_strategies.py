@@ -102,6 +102,7 @@ def test_other_models_have_none():
         inference_for(model, 7)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.filterwarnings("ignore:.*samples .* lie beyond the range:UserWarning")
 def test_answers_are_finite_and_of_the_shapes_that_are_promised(case):
     source, q = case.source(), case.n_components
@@ -117,6 +118,7 @@ def test_answers_are_finite_and_of_the_shapes_that_are_promised(case):
         assert not value.requires_grad
 
 
+@pytest.mark.slow(keep=4)
 def test_means_are_those_of_the_posterior_and_within_its_interval(case):
     source, inference = case.source(), inference_for(case.model(), N_DRAWS)
     narrow, wide = (inference.posterior(source, credible_level=level) for level in (0.5, 0.95))
@@ -138,6 +140,7 @@ def test_the_bound_is_below_the_evidence(case):
     assert gap.mean() > -1e-6
 
 
+@pytest.mark.slow(keep=2)
 def test_a_row_alone_has_the_answers_that_it_has_in_company(case):
     source, inference = case.source(6), inference_for(case.model(), 64)
     together = _answers(inference, source)
@@ -151,6 +154,7 @@ def test_a_row_alone_has_the_answers_that_it_has_in_company(case):
                 assert_agree(value, together[name][[row]], err_msg=name)
 
 
+@pytest.mark.slow(keep=4)
 def test_rows_may_come_in_any_order_and_more_than_once(case):
     source, inference = case.source(6), inference_for(case.model(), 64)
     order = np.array([4, 1, 1, 5, 0])

@@ -55,6 +55,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("estimator, likelihood, options", CASES)
 @pytest.mark.filterwarnings("ignore")
 def test_features_have_no_say_in_where_they_are_tested(estimator, likelihood, options, places_seen):

@@ -63,6 +63,7 @@ def test_one_row_cannot_be_resampled():
 # ---- replicates -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_side_by_side_is_what_refits_from_the_start_are(X):
     """The naive loop is the reference: the same weights, and a fit from nothing for each."""
     fitted = BasisDeVAEClusterer(random_state=0).fit(X)
@@ -77,6 +78,7 @@ def test_side_by_side_is_what_refits_from_the_start_are(X):
         assert nats[0] == pytest.approx(nats[1], abs=0.15)
 
 
+@pytest.mark.slow
 def test_replicates_are_fitted_estimators_that_answer_alike(X, model):
     replicates = bootstrap(model, X, n_bootstrap=4, random_state=0)
     assert len(replicates) == 4

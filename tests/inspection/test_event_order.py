@@ -100,6 +100,7 @@ def test_the_order_is_that_of_the_curves(fitted):
     assert found.replicates.shape == (20, 5)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Several tables of features that lie close together; a loose bound, for the cases are few."""
     inside = []

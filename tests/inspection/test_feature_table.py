@@ -151,6 +151,7 @@ def test_other_estimators_have_other_labels(X):
     assert plain.columns[0] == "direction"
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb", "bernoulli"])
 def test_changes_of_counts_are_in_sds_of_an_entry(likelihood, counts):
     values = (counts > np.median(counts, 0)).astype(float) if likelihood == "bernoulli" else counts

@@ -237,6 +237,7 @@ def _mean_field_optimum(evidence, alpha):
 
 
 # Neighbours' uncertainty is what the approximation leaves out, so it errs most where all are undecided.
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("spread", "tolerance"), [(0.3, 0.15), (1, 0.1), (3, 0.05), (10, 0.01)])
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 2.0])
 def test_collapsed_update_is_closer_to_the_exact_posterior_than_the_mean_field_optimum(alpha, spread, tolerance):

@@ -373,6 +373,7 @@ def test_weights_scale_the_gradient_of_own_parameters_alone(name):
         torch.testing.assert_close(ours, expected)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_own_parameters_through_the_constants(name):
     """The gradient of the whole log-likelihood, constants included, is the one that differences give."""

@@ -155,6 +155,7 @@ def _expected_loss(model, table):
     return -evidence.mean() + (model.gamma * clusters + parameters) / model.n_samples
 
 
+@pytest.mark.slow(keep=28)
 @pytest.mark.parametrize("missing", [0.0, 0.3], ids=["complete", "missing entries"])
 @pytest.mark.parametrize("beta", [1.0, 2.0, 0.5])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -204,6 +205,7 @@ def test_e_step_is_the_posterior(kind, likelihood, beta, temperature):
     assert statistics.n_rows == N
 
 
+@pytest.mark.slow(keep=12)
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("kind", KINDS)

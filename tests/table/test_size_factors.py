@@ -104,6 +104,7 @@ def test_multiplying_by_one_is_no_size_factor():
     assert_same_fit(without, quick().fit(counts(), size_factors=ones), counts(), 1e-3, (None, ones))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb"])
 def test_given_sizes_leave_totals_to_be_learned_and_the_sum_settles_them(likelihood):
     generator = np.random.default_rng(0)
@@ -303,6 +304,7 @@ def test_searches_choose_between_rules():
 # ---- rows ----------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", LOG_LINKS)
 def test_rows_are_judged_one_by_one(likelihood):
     model, rows = fitted(likelihood), counts()[:8]
@@ -366,6 +368,7 @@ def log_prior(model, z):
     return logsumexp(components + np.log(prior.weights), axis=1)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("estimator", [VampVAE, VAETransformer])
 @pytest.mark.parametrize("likelihood", ["poisson", "nb"])
 def test_scores_are_given_the_size(likelihood, estimator):

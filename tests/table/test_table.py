@@ -161,6 +161,7 @@ def test_a_fit_asks_once_for_the_size_factors(name, monkeypatch):
     assert len(evaluations) == 1
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("name", [*SIZED, "BasisDeVAE"])
 @pytest.mark.parametrize("method", ["transform", "score_samples", "predict_proba", "elbo"])

@@ -28,6 +28,7 @@ def frame(**columns):
 EXPECTED = {likelihood: model(likelihood=likelihood).fit_transform(TABLE) for likelihood in ("gaussian", "nb")}
 
 
+@pytest.mark.slow(keep=11)
 @pytest.mark.parametrize("likelihood", EXPECTED)
 @pytest.mark.parametrize(
     "same",

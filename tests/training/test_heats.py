@@ -61,6 +61,7 @@ def case(request):
     return modules, source, summary
 
 
+@pytest.mark.slow(keep=2)
 def test_bounds_are_those_of_each_model_alone(case):
     modules, source, summary = case
     grid = LatentGrid.standard_normal(11, 4.5, modules[0].n_components)

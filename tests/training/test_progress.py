@@ -15,6 +15,7 @@ def said(capsys):
     return shown.err
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_phases_before_and_after_training_are_named(name, capsys):
     model = ESTIMATORS[name](verbose=1).fit(WINE)

@@ -61,6 +61,7 @@ def _evidence(module, source, weights):
     return NegativeEvidence.of_replicates(models, source, weights, grid), models
 
 
+@pytest.mark.slow(keep=1)
 def test_the_objective_of_each_replicate_is_its_own_models_bound(fitted, weights):
     """Minus the weighted log evidence with tables averaged over q(w), and minus the log prior."""
     _, _, source, module = fitted
@@ -93,6 +94,7 @@ def test_gradients_are_those_of_the_values(fitted, weights):
     torch.testing.assert_close((gradient * direction).sum(1), slope, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow(keep=2)
 def test_a_replicate_is_the_same_whichever_others_are_fitted_beside_it(fitted, weights, monkeypatch):
     """After a few steps: later on, rounding may choose between two hills."""
     monkeypatch.setattr("skdevae.training.replicates._MAX_STEPS", 10)
@@ -104,6 +106,7 @@ def test_a_replicate_is_the_same_whichever_others_are_fitted_beside_it(fitted, w
     assert evidence.take(torch.tensor([1]))(alone.parameters)[0].item() == pytest.approx(expected, rel=0.002)
 
 
+@pytest.mark.slow(keep=1)
 def test_positions_are_those_of_the_replicates_models(fitted, weights):
     model, X, source, module = fitted
     replicates = fit_replicates(module, source, weights, N_POINTS, judge=False)

@@ -48,6 +48,7 @@ def path(context):
     return (*above, context.task_name)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.usefixtures("one_run_a_start")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_tasks_are_nested_and_all_of_them_end(name):
@@ -109,6 +110,7 @@ def test_clones_share_callbacks_and_pickles_keep_them():
     assert len(told) == 2 * n_told
 
 
+@pytest.mark.slow(keep=1)
 @NO_WARNINGS_OF_ROWS
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_search_shows_the_epochs_of_its_fits(n_jobs):

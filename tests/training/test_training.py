@@ -78,6 +78,7 @@ def press_control_c(monkeypatch, step):
 # ---- the loss and its history -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("weights", [{}, {"beta": 0.5, "gamma": 3.0}], ids=["unweighted", "weighted"])
 def test_the_history_has_every_term_and_their_total(inference, weights):
@@ -97,6 +98,7 @@ def test_the_history_has_every_term_and_their_total(inference, weights):
     assert (history["clusters"] >= -1e-4).all()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_training_lowers_the_loss(inference):
     losses = quick(inference=inference, kl_warmup=0, max_epochs=40).fit(TABLE).history_[:, "train_loss"]
@@ -169,6 +171,7 @@ def test_verbose_draws_a_progress_bar(capsys):
     assert shown.out == ""
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_silence_is_the_default(inference, early_stopping, capsys):
@@ -231,6 +234,7 @@ def test_an_annealed_fit_that_is_stopped_early_ends_at_temperature_one():
 # ---- when it stops ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_a_fit_that_stands_still_is_over(inference):
     # Anything less than a million nats is standing still: it stops as soon as the schedules are through.
@@ -240,6 +244,7 @@ def test_a_fit_that_stands_still_is_over(inference):
     assert quick(inference=inference, tol=0, n_iter_no_change=3).fit(TABLE).n_iter_ == 20
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_early_stopping_keeps_the_best_epoch(inference):
     # A decoder's hidden layers are the same before and after the axis is reversed: a fingerprint of the epoch.
@@ -264,6 +269,7 @@ def test_early_stopping_keeps_the_best_epoch(inference):
     assert (model.module_.decoder.hidden[0].weight.numpy() != listener.seen[-1]).any()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_early_stopping_holds_out_rows_of_any_table(likelihood, inference):
@@ -274,6 +280,7 @@ def test_early_stopping_holds_out_rows_of_any_table(likelihood, inference):
     assert np.isfinite(model.score(table))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("n_samples", "validation_fraction"), [(2, 0.1), (2, 0.9), (5, 0.9), (10, 0.85)])
 def test_early_stopping_says_how_many_rows_it_needs(n_samples, validation_fraction):
     estimator = quick(early_stopping=True, validation_fraction=validation_fraction)
@@ -312,6 +319,7 @@ def test_the_best_held_out_rows_are_those_of_the_seed():
     assert one.history_[0, "valid_loss"] != third.history_[0, "valid_loss"]
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("event", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
 def test_a_callback_may_stop_a_fit_without_being_taken_for_the_keyboard(event, inference):
@@ -328,6 +336,7 @@ def test_skorchs_own_early_stopping_is_a_callback_like_any_other():
 # ---- when it must -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("step", [STEPS + 1, 7, 2 * 20])
 def test_control_c_keeps_what_was_learned(inference, step, monkeypatch):
@@ -409,6 +418,7 @@ def test_a_failed_fit_leaves_no_fitted_estimator(monkeypatch):
 # ---- what must not matter -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 @pytest.mark.parametrize("missing", [False, True])

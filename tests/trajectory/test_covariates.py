@@ -46,6 +46,7 @@ def fitted(request):
     return model.fit(frame), frame, z, effects
 
 
+@pytest.mark.slow(keep=1)
 def test_the_axis_is_that_of_the_latent_and_not_of_the_batch(fitted):
     model, frame, z, _ = fitted
     positions = model.transform(frame)[:, 0]
@@ -76,6 +77,7 @@ def test_samples_with_the_batchs_effects_taken_off_are_where_they_were():
     assert_agree(model.score_samples(moved), model.score_samples(frame), computed_in=np.float32)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["poisson", "bernoulli"])
 def test_scores_are_integrals_over_the_latent_of_each_samples_own_curves(likelihood):
     frame, _, _ = simulated(likelihood, n=60)
@@ -95,6 +97,7 @@ def test_scores_are_integrals_over_the_latent_of_each_samples_own_curves(likelih
         np.testing.assert_allclose(model.score_samples(frame)[levels == level], expected, atol=1e-3)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_columns_of_x_and_facts_of_rows_are_the_same(name, likelihood):

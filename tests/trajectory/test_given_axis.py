@@ -106,6 +106,7 @@ def test_effects_of_covariates_are_those_of_a_direct_regression():
         assert_allclose(error, expected, rtol=0.05)
 
 
+@pytest.mark.slow(keep=1)
 @each_estimator
 def test_the_axis_has_the_direction_that_is_given(name):
     X, t = table()
@@ -157,6 +158,7 @@ def test_what_is_seen_of_rows_is_their_entries():
 # ---- rows, copies and weights ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @each_estimator
 def test_weights_are_copies(name):
     X, t = table()
@@ -185,6 +187,7 @@ def test_order_of_rows_does_not_count():
 # ---- positions with an error, and of some samples only ---------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @each_estimator
 def test_without_a_known_position_the_axis_is_found(name):
     X, _ = table()

@@ -47,6 +47,7 @@ def test_older_names_give_the_same_and_say_what_to_write(name):
     assert_array_equal(labels, model.labels_)
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 @pytest.mark.parametrize("wrapped", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)])
 def test_cross_val_predict_is_told_that_these_are_columns(name, method, wrapped):

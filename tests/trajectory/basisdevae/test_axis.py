@@ -24,6 +24,7 @@ from trajectory.basisdevae.cases import (
 from skdevae.datasets import make_progression
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_orientation_by_a_variable_reverses_the_axis(inference):
     truth = simulation() if inference == "exact" else progression()
@@ -52,6 +53,7 @@ def test_mirroring_a_fitted_model_changes_the_sign_of_the_axis_alone(likelihood,
     assert_array_equal(theirs.module_.labels.numpy(), mirrored(ours.labels_))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("column", ["increasing_00", "decreasing_02"])
 def test_orientation_by_a_feature_makes_it_rise(column):
     truth = make_progression(80, n_transient=3, n_increasing=3, n_decreasing=3, as_frame=True, random_state=0)
@@ -59,6 +61,7 @@ def test_orientation_by_a_feature_makes_it_rise(column):
     assert np.corrcoef(latent[:, 0], truth.data[column])[0, 1] > 0.5
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("column", ["increasing_00", "decreasing_02"])
 def test_a_feature_can_be_named_in_several_ways(column):
     truth = make_progression(80, n_transient=3, n_increasing=3, n_decreasing=3, as_frame=True, random_state=0)

@@ -26,6 +26,7 @@ def test_trajectories_behave_as_their_labels_say(inference):
     assert_array_equal(np.isnan(model.peaks_), names != "transient")
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_samples_have_the_moments_of_the_model(likelihood):
     # Curves of a shorter fit rise so steeply beyond the samples that the variance is that of positions never drawn.
@@ -57,6 +58,7 @@ def test_sampling_is_reproducible():
     assert model.sample().shape == (1, model.n_features_in_)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_inverse_transform_reads_the_trajectories(likelihood, inference):
@@ -85,6 +87,7 @@ def test_parameters_set_after_fit_are_for_the_next_fit():
     assert_array_equal(model.transform(table), fitted().transform(table))
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [

@@ -17,6 +17,7 @@ from trajectory.basisdevae.cases import (
 )
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_units_do_not_matter(inference):
     table = with_holes(progression().data, share=0.05)
@@ -47,6 +48,7 @@ def test_permuted_columns_have_permuted_labels():
     assert_allclose(theirs.noise_scale_, ours.noise_scale_[order], rtol=0.1)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_permuted_rows_are_the_same_model(likelihood):
     table = table_for(likelihood)
@@ -57,6 +59,7 @@ def test_permuted_rows_are_the_same_model(likelihood):
     assert_allclose(theirs.score(table), ours.score(table), atol=1e-3)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_rows_are_judged_one_by_one(likelihood, inference):

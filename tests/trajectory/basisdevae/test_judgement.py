@@ -46,6 +46,7 @@ def sigmoids(steepness, noise, n_samples=200, seed=0):
 # ---- the truth ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("steepness", [1.5, 4])
 def test_a_rise_to_a_plateau_is_a_rise(steepness, inference):
@@ -55,6 +56,7 @@ def test_a_rise_to_a_plateau_is_a_rise(steepness, inference):
     assert_array_equal(model.cluster_names_[model.predict_features(table)], names)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("seed", [101, 102])
 def test_labels_of_every_shape_are_right_where_they_are_sure(seed):
     truth = make_progression(
@@ -127,6 +129,7 @@ def test_features_below_the_threshold_are_uncertain():
         quick().feature_labels()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("leveling_off", ["plateau", "turn"])
 def test_peaks_lie_among_the_samples(leveling_off):
     window = make_progression(200, window="low", random_state=2)
@@ -182,6 +185,7 @@ def test_an_encoder_is_trained_on_for_the_behaviours_that_were_found():
 # ---- nothing to find ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("shape", [(100, 12), (300, 30)])
 def test_noise_has_no_axis_and_says_so(shape):
     noise = np.random.default_rng(0).normal(size=shape)
@@ -235,6 +239,7 @@ def test_heat_depends_on_what_the_start_explains(monkeypatch):
     assert heats[0] > heats[1] >= heats[2] >= 1
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("assignment", ["collapsed", "noncollapsed", "fixed"])
 def test_noise_is_flat_whatever_becomes_of_the_weights(assignment):
     table, times, names = sigmoids(2, 0.4, seed=8)
@@ -250,6 +255,7 @@ def test_rows_that_do_not_vary_say_nothing_of_behaviours():
     assert_allclose(model.predict_features_proba(table[:1]), np.tile(model.cluster_weights_, (table.shape[1], 1)))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     "parameters", [{"z_max": 1.0}, {"n_grid_points": 5}, {"margin": 0.6}, {"leveling_off": "turn"}]
 )
@@ -262,6 +268,7 @@ def test_parameters_set_after_a_fit_are_for_the_next_one(parameters):
 # ---- fits that nest -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_more_behaviours_are_never_worse():
     truth = make_progression(
         200, n_transient=5, n_increasing=4, n_decreasing=4, n_flat=3, shapes="mixed", random_state=7
@@ -283,6 +290,7 @@ def test_a_fit_that_is_stopped_before_the_first_judgement_is_judged_at_its_end()
 # ---- smoothness is learned ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     "constructor",
     [lambda **more: DeVAETransformer(**more), lambda **more: BasisDeVAEClusterer(2, **more)],

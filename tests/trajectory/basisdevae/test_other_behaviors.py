@@ -34,6 +34,7 @@ def note_of(kind, seed, **parameters):
     return text[text.index("Note ") :] if "Note " in text else None
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.*:UserWarning")
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kind", ["paper", "mixed shapes", "noise", "counts"])
@@ -41,6 +42,7 @@ def test_ordinary_tables_are_left_alone(kind, seed):
     assert note_of(kind, seed) is None
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_waves_are_noted(seed):
     note = note_of("waves", seed)

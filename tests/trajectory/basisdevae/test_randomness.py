@@ -12,6 +12,7 @@ from sklearn.base import clone
 from trajectory.basisdevae.cases import INFERENCES, counts, fitted, progression, quick, table_for
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_same_seed_same_bits(likelihood, inference):
@@ -25,6 +26,7 @@ def test_refitting_forgets_the_last_fit():
     assert_same_bits(model.fit(table), fitted(), table)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_fits_in_threads_equal_fits_in_sequence(inference):
     table = progression().data
@@ -71,6 +73,7 @@ def test_a_random_state_is_used_up_as_scikit_learn_does():
     assert (one.transform(table) != other.transform(table)).any()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_more_starts_never_lower_the_bound(inference):
     several = quick(inference=inference, n_init=2).fit(progression().data)

@@ -18,6 +18,7 @@ def test_the_papers_simulation_is_recovered():
     assert abs(np.corrcoef(model.transform(truth.data)[:, 0], truth.times)[0, 1]) > 0.95
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_seed_recovers_the_truth(seed):
     truth, model = simulation(), fitted_to_the_simulation(seed)
@@ -39,6 +40,7 @@ def test_an_encoder_recovers_the_truth():
     assert agreement(truth.labels, model.labels_) >= 0.9
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("assignment", "integrator"), [("noncollapsed", "grid"), ("fixed", "grid"), ("collapsed", "gauss-legendre")]
 )
@@ -55,6 +57,7 @@ def test_the_truth_is_recovered_from_sparse_counts():
     assert abs(np.corrcoef(model.transform(truth.data)[:, 0], truth.times)[0, 1]) > 0.95
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_held_out_rows_confirm_the_labels(inference):
     truth = simulation()
@@ -115,6 +118,7 @@ def test_a_linear_model_scores_as_factor_analysis_does():
     assert abs(np.corrcoef(slopes, reference.components_[0])[0, 1]) > 0.9999
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("estimator", [BasisDeVAEClusterer, DeVAETransformer])
 @pytest.mark.parametrize("likelihood, seed", [("poisson", 12), ("poisson", 29), ("nb", 16)])
 def test_counts_that_change_by_factors_keep_their_order(estimator, likelihood, seed):

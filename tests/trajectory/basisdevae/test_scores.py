@@ -69,6 +69,7 @@ def test_score_is_the_mean_of_score_samples():
     assert model.score(table) == scores.mean()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_bounds_are_in_order(likelihood, inference):

@@ -47,6 +47,7 @@ STORED = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("likelihood", "inference"), [*((likelihood, "exact") for likelihood in COUNT_LIKELIHOODS), ("nb", "amortized")]
 )
@@ -57,6 +58,7 @@ def test_fits_to_sparse_tables_are_fits_to_tables(likelihood, inference):
     assert_allclose(sparse.score(table), dense.score(table), atol=1e-3)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", COUNT_LIKELIHOODS)
 def test_a_fitted_model_reads_sparse_tables_as_tables(likelihood, inference):
@@ -70,6 +72,7 @@ def test_a_fitted_model_reads_sparse_tables_as_tables(likelihood, inference):
     assert_agree(dense.posterior(stored).lower, dense.posterior(table).lower)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("stored", STORED)
 def test_every_sparse_format_is_the_same_table(stored):
     table = counts("nb")
@@ -92,6 +95,7 @@ def test_orientation_by_a_column_of_a_sparse_table():
     assert np.corrcoef(sparse.transform(table)[:, 0], dense.transform(table)[:, 0])[0, 1] > 0.999
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_a_memory_map_is_a_table(likelihood, tmp_path):
     table = table_for(likelihood)
@@ -108,6 +112,7 @@ def test_the_order_of_memory_does_not_matter():
     assert_agree(model.transform(np.asfortranarray(table)), fitted().transform(table), computed_in=np.float32)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.filterwarnings("ignore:No axis was found")
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_tables_are_left_alone(likelihood):
@@ -142,6 +147,7 @@ def test_a_row_without_data_has_the_prior(likelihood, inference):
     assert_agree(scores[others], model.score_samples(full)[others])
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_missing_entries_cost_little_of_the_order(likelihood, inference):
@@ -193,6 +199,7 @@ def test_fewer_samples_than_features_and_few_features(shape):
     assert model.transform(table).shape == (shape[0], 1)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb"])
 def test_columns_of_zeros_among_counts(likelihood):
     table = counts("nb").copy()
@@ -205,6 +212,7 @@ def test_columns_of_zeros_among_counts(likelihood):
 # ---- tables that are refused --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("likelihood", "value", "message"),
     [

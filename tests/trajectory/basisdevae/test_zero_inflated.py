@@ -44,6 +44,7 @@ RISING = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("name", RISING)
 def test_expected_values_rise_where_shares_of_zeros_rise_too(name, inference, counts):
@@ -73,6 +74,7 @@ def test_expected_values_have_the_shapes_of_their_behaviours():
                 assert_rising(side)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", RISING)
 def test_excess_zeros_are_still_found(name, counts):
     """The expected value is that of the counts that are no excess zeros, times the share of these counts."""

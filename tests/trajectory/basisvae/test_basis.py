@@ -29,6 +29,7 @@ MEANINGS = {
 }
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [
@@ -66,6 +67,7 @@ def test_functions_with_a_meaning_are_given_to_features_that_have_it():
     assert_array_equal(names, wanted)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("group", "direction"), [("up", "increasing"), ("down", "decreasing")])
 def test_one_direction_alone_decides_which_end_of_the_axis_is_up(group, direction):
     # Early and late features tell transients from what rises or falls.

@@ -37,6 +37,7 @@ def test_attributes_agree():
     assert fitted().cluster_names_.tolist() == [*(f"basis {k}" for k in range(7)), "flat"]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_clusters", [1, 3])
 def test_the_number_of_functions_is_an_upper_bound(n_clusters):
     model = quick(n_clusters=n_clusters).fit(toy().data)
@@ -85,6 +86,7 @@ def fitted_without_scales(inference):
     return quick(n_clusters=8, scale_invariant=False, inference=inference).fit(equal_columns_and_doubles()[0])
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("inference", ["exact", "amortized"])
 def test_without_scales_a_feature_is_the_function_itself(inference):
     _, shapes = equal_columns_and_doubles()

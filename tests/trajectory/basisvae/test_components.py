@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from trajectory.basisvae.cases import assert_consistent, counts, quick, two_axes
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("n_components", "inference"), [(2, "exact"), (2, "amortized"), (3, "amortized")])
 def test_several_components(n_components, inference):
     table, labels = two_axes()
@@ -24,6 +25,7 @@ def test_several_components(n_components, inference):
     assert model.sample(3, random_state=0).shape == (3, 12)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb", "bernoulli"])
 @pytest.mark.parametrize("n_clusters", [4, 14])  # 14 are more than there are features
 def test_counts_of_two_components(likelihood, n_clusters):

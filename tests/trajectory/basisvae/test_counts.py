@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from trajectory.basisvae.cases import COUNT_LABELS, assert_consistent, counts, fitted_counts, quick, same_partition
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", COUNT_LIKELIHOODS)
 def test_counts(likelihood):
     table, model = counts(likelihood), fitted_counts(likelihood)
@@ -21,6 +22,7 @@ def test_counts(likelihood):
     assert_allclose(model.inverse_transform(model.transform(table)).mean(0), table.mean(0), rtol=0.25)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["nb", "bernoulli"])
 def test_fits_to_sparse_tables_are_fits_to_tables(likelihood):
     table, dense = counts(likelihood), fitted_counts(likelihood)

@@ -9,6 +9,7 @@ from scipy.special import logit
 from trajectory.basisvae.cases import counts, fitted, fitted_to_shifted_copies, model_and_table, quick
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_trajectories_are_copies(likelihood):
     model, _ = model_and_table(likelihood)

@@ -32,6 +32,7 @@ def fitted_with(n_noise, n_samples, n_features_per_group, seed, translation_inva
     return model, truth, table
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("translation_invariant", [False, True], ids=["scaled", "shifted"])
 @pytest.mark.parametrize(("n_noise", "n_samples", "n_features_per_group", "seed"), CASES)
 def test_flat_columns_keep_the_clusters_of_the_others(
@@ -98,6 +99,7 @@ def test_without_scales_a_flat_feature_still_has_its_own_level():
     assert_allclose(model.levels_[8:], [-2.0, -0.5, 0.7, 3.0], atol=0.15)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("assignment", ["collapsed", "noncollapsed", "fixed"])
 def test_an_encoder_has_a_flat_cluster(assignment):
     table = with_flat_columns(toy().data, 5, 3)

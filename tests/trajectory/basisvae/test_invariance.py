@@ -62,6 +62,7 @@ def test_the_order_of_columns_does_not_matter():
     assert_allclose(theirs.score(table[:, order]), ours.score(table), atol=0.05)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", ["nb", "bernoulli"])
 def test_the_order_of_rows_does_not_matter(likelihood):
     table = counts(likelihood)
@@ -98,6 +99,7 @@ def test_orientation_says_which_end_is_up():
     assert np.corrcoef(by_column.transform(truth.data)[:, 0], truth.data[:, 6])[0, 1] > 0
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("which", ["scaled", "shifted", "nb"])
 def test_mirroring_a_fitted_model_changes_the_sign_of_the_axis_alone(which):
     ours, table = {

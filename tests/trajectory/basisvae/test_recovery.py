@@ -17,6 +17,7 @@ from skdevae import BasisVAEClusterer
 from skdevae.datasets import make_basis_toy
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("n_samples", "n_features_per_group", "n_clusters", "seed", "translation_invariant"),
     [
@@ -33,6 +34,7 @@ def test_the_toy_tables_clusters_are_found(n_samples, n_features_per_group, n_cl
     assert abs(spearmanr(model.transform(truth.data)[:, 0], truth.times)[0]) > 0.97
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("translation_invariant", [False, True], ids=["scaled", "shifted"])
 def test_the_authors_toy_table(shared_data, translation_invariant):
     stored = np.load(shared_data("basisvae_toy.npz"), allow_pickle=False)

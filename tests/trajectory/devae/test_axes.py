@@ -36,6 +36,7 @@ def test_by_default_correlations_with_a_free_axis_have_a_positive_sum(way):
         assert (correlations.sum(1) >= -1e-6).all()
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("way", ["exact", "amortized"])
 @pytest.mark.parametrize("direction", [1, -1])
 def test_a_constrained_axis_points_as_the_constraints_say(direction, way):
@@ -60,6 +61,7 @@ def test_a_constrained_axis_that_runs_against_orientation_warns():
     quick(monotonic_cst=signs()).fit(truth.data, orientation=truth.times)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize(("likelihood", "way"), CASES)
 def test_mirroring_changes_the_sign_of_one_axis_alone(likelihood, way):
     ours, rows = fitted(likelihood, way), table_for(likelihood)[:6]

@@ -36,6 +36,7 @@ def test_a_negative_factor_is_the_opposite_constraint():
     assert_allclose(theirs.score(turned), ours.score(table), atol=0.2)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("way", EXACT)
 def test_permuted_columns_have_permuted_curves(way):
     # up to the starting weights, which are drawn column by column
@@ -54,6 +55,7 @@ def test_permuted_columns_have_permuted_curves(way):
         assert_allclose(theirs.score(table[:, order]), ours.score(table), atol=0.5)
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize(("likelihood", "way"), CASES)
 def test_rows_are_judged_one_by_one(likelihood, way):
     model, table = fitted(likelihood, way), with_holes(table_for(likelihood)[:3], share=0.1)

@@ -24,6 +24,7 @@ from trajectory.devae.cases import (
 from skdevae.inference.importance import ImportanceSampler
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(("likelihood", "way"), [case for case in CASES if "three" not in case[1]])
 def test_score_is_the_integral_over_the_latent(likelihood, way):
     model, rows = fitted(likelihood, way), with_holes(table_for(likelihood)[:4], 0.1)
@@ -40,6 +41,7 @@ def test_rows_too_narrow_for_a_grid_of_two_dimensions_are_sampled(monkeypatch):
     assert 0 < np.median(np.abs(model.score_samples(table) - exact)) < 0.01
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_a_grid_of_two_dimensions_agrees_with_importance_sampling(likelihood):
     model = two_monotone_components(likelihood)
@@ -110,6 +112,7 @@ def test_probabilities_of_all_binary_tables_add_up_to_one(way):
     assert_allclose(total, 1, atol=1e-4 if model.n_components < 3 else 0.03)
 
 
+@pytest.mark.slow(keep=5)
 @pytest.mark.parametrize(("likelihood", "way"), CASES)
 def test_bounds_are_in_order(likelihood, way):
     model, table = fitted(likelihood, way), table_for(likelihood)

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from trajectory.devae.cases import CASES, COUNT_CASES, EXACT, WAYS, counts, fitted, progression, quick, table_for
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("way", WAYS)
 def test_predictions_are_inverse_transforms_and_fill_gaps(way):
     model, table = fitted(way=way), with_holes(progression().data)
@@ -22,12 +23,14 @@ def test_predictions_are_inverse_transforms_and_fill_gaps(way):
         assert error < 0.7 * ((truth - truth.mean(0))[gaps] ** 2).mean()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("likelihood", "way"), COUNT_CASES)
 def test_fits_to_sparse_tables_are_fits_to_tables(likelihood, way):
     sparse = quick(likelihood=likelihood, **WAYS[way]).fit(sp.csr_array(counts(likelihood)))
     assert_allclose(sparse.lower_bound_, fitted(likelihood, way).lower_bound_, atol=0.02)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(("likelihood", "way"), COUNT_CASES)
 def test_a_fitted_model_reads_sparse_tables_as_tables(likelihood, way):
     table, model = counts(likelihood), fitted(likelihood, way)
@@ -59,6 +62,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(("likelihood", "way"), MOMENTS)
 def test_samples_have_the_moments_of_the_table(likelihood, way):
     table = table_for(likelihood)

@@ -10,6 +10,7 @@ from trajectory.devae.cases import QUICK_WAYS, WAYS, fitted, progression, quick,
 from skdevae.training.interrupts import FitInterrupted
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(("likelihood", "way"), [*(("gaussian", way) for way in WAYS), ("nb", "exact")])
 def test_same_seed_same_bits(likelihood, way):
     table = table_for(likelihood)

@@ -138,6 +138,7 @@ def test_rows_are_read_in_which_every_column_has_an_entry(monkeypatch):
         assert_array_equal(rows, np.unique(rows))
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("n_entries", [0, 1])
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
 def test_a_column_hardly_observed_leaves_the_others_as_they_are(likelihood, n_entries):
