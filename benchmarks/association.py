@@ -85,8 +85,8 @@ def row_folds(model: Any, x: np.ndarray, seed: int, facts: dict) -> np.ndarray:
             others[:, column] = np.nan
             q = fitted.posterior(others)
             log_q = norm.logpdf(points, q.mean, np.maximum(q.sd, 0.05))  # (n, P)
-            log_p = norm.logpdf(x[rows, column][:, None], curves[:, column], noise[column])
-            # of the entry of row j at the place of row i
+            # of the entry of row j at the place of row i; a missing entry says nothing
+            log_p = np.nan_to_num(norm.logpdf(x[rows, column][:, None], curves[:, column], noise[column]))
             scores = logsumexp(log_q[:, None] + log_p[None], axis=2) - logsumexp(log_q, axis=1)[:, None]
             observed[column] += scores.trace()
             permuted[:, column] += scores[np.arange(len(rows)), orders].sum(1)
