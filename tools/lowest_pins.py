@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
+#: what a dependency brings along that cannot be imported beside the floors in its newest version
+BROUGHT_ALONG = {"dask": "pyarrow<25"}  # later ones ask for NumPy 2, and say so only when they are imported
 #: operators of a version specifier that state a floor
 FLOORS = (">=", "~=", "==")
 
@@ -55,6 +57,7 @@ def main() -> None:
             raise SystemExit(f"--set {name}: pyproject.toml names no such dependency")
         pins[name] = version
     print(*(f"{name}=={version}" for name, version in sorted(pins.items())), sep="\n")
+    print(*(line for name, line in BROUGHT_ALONG.items() if name in pins), sep="\n")
 
 
 if __name__ == "__main__":
