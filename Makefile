@@ -73,7 +73,7 @@ test-all: $(DEV) ## run all cases of all tests
 	SKDEVAE_TEST_SLOW=1 $(PYTEST) -n $(WORKERS) --dist loadfile
 
 coverage: $(DEV) ## run the tests and say which lines they reach; fails below the share that pyproject.toml asks for
-	$(PYTEST) -n $(WORKERS) --cov --cov-report=term:skip-covered
+	SKDEVAE_TEST_SLOW=1 $(PYTEST) -n $(WORKERS) --cov --cov-report=term:skip-covered
 
 portability: $(DEV) ## run the numerical tests under other processors' kernels and other numbers of threads
 	$(BIN)/python tools/portability.py --workers $(WORKERS)
