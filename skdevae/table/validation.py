@@ -192,7 +192,8 @@ def _entries_that(
     """Rows and columns of the entries of which something is true; None where it is of none."""
     if sp.issparse(X):
         meant = is_meant(np.asarray(X.data))
-        return tuple(index[meant] for index in sp.coo_array(X).coords) if meant.any() else None
+        entries = sp.coo_array(X)
+        return (entries.row[meant], entries.col[meant]) if meant.any() else None
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for index, block in row_blocks(X, max(1, _ENTRIES // max(1, X.shape[1]))):
         meant = is_meant(block)

@@ -32,7 +32,10 @@ def _h5py_dense(table: np.ndarray, folder: Path) -> Any:
 
 
 def _zarr_dense(table: np.ndarray, folder: Path) -> Any:
-    return zarr.open_group(folder / "dense.zarr", mode="w").create_array("X", data=table, chunks=(5, 3))
+    group = zarr.open_group(folder / "dense.zarr", mode="w")
+    array = group.create_array("X", shape=table.shape, dtype=table.dtype, chunks=(5, 3))
+    array[:] = table
+    return array
 
 
 def csr_group(group: Any, table: sp.csr_array) -> Any:

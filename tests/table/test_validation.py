@@ -68,7 +68,7 @@ def test_masked_entries_are_missing_whatever_lies_beneath():
     ids=lambda dose: type(dose).__name__,
 )
 def test_an_entry_that_is_no_number_is_named_with_its_column_and_row(dose):
-    odd = frame(dose=[1.0, 2.0, dose, *[3.0] * 9])
+    odd = frame(dose=pd.Series([1.0, 2.0, dose, *[3.0] * 9], dtype=object))
     for table, column in ((odd, "'dose'"), (odd.to_numpy(object), "1"), (odd.to_numpy(object).tolist(), "1")):
         with pytest.raises((TypeError, ValueError), match=f"column {column} of X has no number in row 2, but "):
             model().fit(table)
