@@ -114,24 +114,33 @@ def test_while_a_pass_goes_on_curves_stay():
     model.partial_fit(X[80:])  # and goes on
 
 
-@pytest.mark.usefixtures("one_run_a_start")
-def test_a_stream_is_worth_nearly_as_much_as_its_tables_at_once():
-    """Of what more samples add to a held-out score, four fifths; and the labels of nearly all features."""
+def worth_of_a_stream(seed):
+    """What a stream and a fit of all its tables add to the held-out score of the first table, and how labels agree."""
+    data = make_progression(300, n_transient=2, n_increasing=2, n_decreasing=2, noise=0.4, random_state=seed).data
+    X, new = data[:180], data[180:]
     estimator = BasisDeVAEClusterer(
         3, n_grid_points=25, n_knots=13, hidden_layer_sizes=(8,), max_epochs=30, random_state=0
     )
-    gained, possible, agreements = 0.0, 0.0, []
-    for seed in (5, 6, 7):
-        data = make_progression(300, n_transient=2, n_increasing=2, n_decreasing=2, noise=0.4, random_state=seed).data
-        X, new = data[:180], data[180:]
-        whole, stream = clone(estimator).fit(X), clone(estimator).partial_fit(X[:60])
-        first = stream.score(new)
-        for chunk in X[60:].reshape(2, 60, -1):
-            stream.partial_fit(chunk)
-        gained += stream.score(new) - first
-        possible += whole.score(new) - first
-        agreements.append(adjusted_rand_score(whole.labels_, stream.labels_))
-    assert gained > 0.8 * possible
+    whole, stream = clone(estimator).fit(X), clone(estimator).partial_fit(X[:60])
+    first = stream.score(new)
+    for chunk in X[60:].reshape(2, 60, -1):
+        stream.partial_fit(chunk)
+    return stream.score(new) - first, whole.score(new) - first, adjusted_rand_score(whole.labels_, stream.labels_)
+
+
+@pytest.mark.usefixtures("one_run_a_start")
+def test_a_stream_is_worth_nearly_as_much_as_its_tables_at_once():
+    """Of what more samples add to a held-out score, nine tenths; and the labels of nearly all features."""
+    gained, possible, agreement = worth_of_a_stream(seed=5)
+    assert possible - gained < 0.1 * possible
+    assert agreement > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_run_a_start")
+def test_a_stream_of_other_tables_is_worth_four_fifths():
+    gained, possible, agreements = zip(*(worth_of_a_stream(seed) for seed in (5, 6, 7)), strict=True)
+    assert sum(gained) > 0.8 * sum(possible)
     assert min(agreements) > 0.7
 
 
