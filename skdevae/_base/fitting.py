@@ -41,7 +41,7 @@ from ..training.device import resolve_device
 from ..training.exact import MAX_EXACT_COMPONENTS, exact_options, fit_exact, grid_of, settle_
 from ..training.fitting import Fit
 from ..training.heats import worth_fitting
-from ..training.progress import announce, numbered
+from ..training.progress import announce, labelled, numbered
 from ..training.seeds import generator_from, spawn_seeds
 from ..training.threads import fitting_threads
 from .defaults import TrainingDefaults
@@ -512,8 +512,8 @@ class LatentVariableModel(LatentEstimator):
         fit, path = self._fit_module(module, source, validation, start, processes), start.path
         if path is None or fit.interrupted or not fit.has_axis or has_order_of(fit.module, source, path.positions):
             return [fit]
-        announce("once more, from a path that bends")
-        return [fit, *self._fits_from(path, source, validation, processes)]
+        with labelled("along a path"):
+            return [fit, *self._fits_from(path, source, validation, processes)]
 
     def _worth_fitting(self, starts: Iterator[Start], source: RowSource) -> Iterable[Start]:
         """The first start, and the one that has won a short run of all of them side by side; else all starts."""
@@ -557,6 +557,7 @@ class LatentVariableModel(LatentEstimator):
         settings, exact = self._settings(), cast(ExactModel, module)
         grid = grid_of(source, settings)
         options = exact_options(source, grid, settings, self._training_defaults, follows_path=True)
+        announce("settling curves")
         sums = self._initialize_(exact, comparable, positions, moments, start.seed)
         settle_(exact, sums, moments, grid, options)
         yield exact, 0.0

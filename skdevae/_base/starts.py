@@ -40,7 +40,8 @@ def starts_from(
 
     The first follows the leading components, which fold a path that bends. Heat unfolds what they have folded, but not
     always, and folds some that they have not. So ``with_path`` that start has a path beside it, where there is one. The
-    others follow random mixtures of components.
+    path alone would not do: between groups of rows that lie side by side, neighbours may lead from one group into the
+    other, and not along the axis. Starts after the first follow random mixtures of components.
     """
     order = path_through(scores) if with_path else None
     path = None if order is None else Start(seeds[0], normal_scores(order, weight)[:, None], follows_path=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar
 
@@ -72,9 +72,9 @@ class Progress:
             tqdm.write(f"{self._name}: {text}", file=sys.stderr)
 
     @contextmanager
-    def numbered(self, kind: str, number: int, total: int) -> Iterator[None]:
-        """A context that is one of several fits, of which lines, bars and tasks say the number."""
-        outer, self._label = self._label, f"{kind} {number} of {total}" if total > 1 else ""
+    def labelled(self, label: str) -> Iterator[None]:
+        """A context that is a part of the fit, which lines, bars and tasks name; a part of a part has both labels."""
+        outer, self._label = self._label, self._labelled(label)
         try:
             yield
         finally:
@@ -113,7 +113,7 @@ class Progress:
             self._phase = None
 
     def _labelled(self, text: str) -> str:
-        return f"{self._label}, {text}" if self._label else text
+        return ", ".join(filter(None, (self._label, text)))
 
 
 class EpochReports(Callback):
@@ -155,10 +155,15 @@ def announce(phase: str) -> None:
     progress_of_this_fit().announce(phase)
 
 
+def labelled(label: str) -> AbstractContextManager[None]:
+    """A context that is a part of the fit that runs in this thread, which lines, bars and tasks name."""
+    return progress_of_this_fit().labelled(label)
+
+
 def numbered(items: Sequence[_Item], kind: str) -> Iterator[_Item]:
     """Items, of each of which something is fitted: meanwhile, the fit of this thread says their number."""
     for number, item in enumerate(items, 1):
-        with progress_of_this_fit().numbered(kind, number, len(items)):
+        with labelled(f"{kind} {number} of {len(items)}" if len(items) > 1 else ""):
             yield item
 
 

@@ -5,8 +5,9 @@ import pytest
 from faults.estimators import ESTIMATORS, WINE
 
 from skdevae import BasisDeVAEClusterer, VAETransformer
+from skdevae.datasets import make_progression
 from skdevae.inspection import bootstrap
-from skdevae.training.progress import Progress, announce, counted, numbered, progress_of_this_fit, quietly
+from skdevae.training.progress import Progress, announce, counted, labelled, numbered, progress_of_this_fit, quietly
 
 
 def said(capsys):
@@ -31,6 +32,17 @@ def test_starts_are_numbered(capsys):
     VAETransformer(2, n_init=3, max_epochs=2, random_state=0, verbose=1).fit(WINE)
     text = said(capsys)
     assert [f"start {number} of 3, training" in text for number in range(5)] == [False, True, True, True, False]
+
+
+def test_a_run_along_a_path_says_so(capsys, monkeypatch):
+    monkeypatch.setattr("skdevae._base.fitting.has_order_of", lambda *_: False)
+    table = make_progression(60, random_state=0).data
+    BasisDeVAEClusterer(max_epochs=3, random_state=0, verbose=1).fit(table)
+    text = said(capsys)
+    first, _, second = text.partition("along a path, settling curves")
+    assert "training" in first
+    assert "along a path" not in first
+    assert "along a path, training" in second
 
 
 def test_one_start_has_no_number(capsys):
@@ -90,6 +102,18 @@ def test_numbers_end_with_what_they_number(capsys):
             announce(letter)
         announce("after")
     assert said(capsys).splitlines() == ["module: start 1 of 2, a", "module: start 2 of 2, b", "module: after"]
+
+
+def test_parts_of_parts_have_both_labels(capsys):
+    with Progress(np, verbose=True), labelled("start 1 of 2"):
+        with labelled("along a path"):
+            announce("training")
+        with labelled(""):
+            announce("once more")
+    assert said(capsys).splitlines() == [
+        "module: start 1 of 2, along a path, training",
+        "module: start 1 of 2, once more",
+    ]
 
 
 def test_saying_what_it_does_changes_no_fit():
