@@ -35,6 +35,7 @@ from ..table.dask_tables import known_here
 from ..table.lacking_columns import explained_columns
 from ..table.outliers import NO_OUTLIERS, Outliers, find_outliers
 from ..table.refused import check_not_sparse
+from ..table.row_labels import check_row_labels
 from ..table.size_factors import settled_size_factors
 from ..table.stored import StoredTable
 from ..table.table import Table, TableReader, Values
@@ -145,6 +146,7 @@ class LatentEstimator(SummaryMixin, AnswersMixin, CallbackSupport, BaseEstimator
     def _fit_afresh(self, X: TableLike, **facts: Any) -> Self:
         """Fit a copy of this estimator that has only its parameters, and take over what that has found."""
         trial = self._twin(with_fitted_state=False)
+        check_row_labels(X, **facts)
         task = begin_fit(self, X)
         interrupts = trial._attempt(partial(trial._fit, X, **known_here(facts)), task)
         self._take_over(trial)
@@ -378,6 +380,7 @@ class LatentEstimator(SummaryMixin, AnswersMixin, CallbackSupport, BaseEstimator
         own = self._parameter_constraints
         constraints = {name: own[name] for name in self._parameters_of_answers & own.keys()}
         check_parameters(constraints, self.get_params(deep=False), type(self).__name__)
+        check_row_labels(X, size_factors=size_factors, covariates=covariates)
         X, conditioning = self._validate(X, reset=False)
         unknown = self._settings().unknown_covariate
         design = self._reader_.design(conditioning, covariates, X.shape[0], unknown=unknown)

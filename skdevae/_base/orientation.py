@@ -72,7 +72,12 @@ def _tells_nothing(reference: np.ndarray) -> bool:
 def _column_index(feature: str | int, n_features: int, feature_names: np.ndarray | None) -> int:
     if isinstance(feature, str):
         if feature_names is None or feature not in feature_names:
-            where = "X has no column names" if feature_names is None else "it is not among the columns of X"
+            where = (
+                "X has no column names. In a pipeline, steps hand names on after set_output(transform='pandas'). Or "
+                "give the number of the column"
+                if feature_names is None
+                else "it is not among the columns of X"
+            )
             raise ValueError(f"orientation={feature!r} names a feature, but {where}.")
         return int(np.nonzero(feature_names == feature)[0][0])
     if not -n_features <= feature < n_features:

@@ -18,6 +18,7 @@ from ..nn.binned_columns import N_BINS
 from ..nn.models import ExactModel, build_model
 from ..nn.row_context import RowContext
 from ..table.precision import training_dtype
+from ..table.row_labels import check_row_labels
 from ..table.source import RowSource
 from ..table.table import Table
 from ..table.validation import check_rows, first_columns
@@ -148,6 +149,7 @@ class StreamingMixin(LevelCurvesMixin):
         ends = None if pass_ends is None else bool(pass_ends)
         trial = self._twin(with_fitted_state=True)
         facts = {"sample_weight": sample_weight, "size_factors": size_factors, "covariates": covariates}
+        check_row_labels(X, **facts)
         step = partial(trial._partial_fit, X, facts, ends)
         if trial._attempt(step).noted:
             raise KeyboardInterrupt  # before the end of the call, so that nothing is kept

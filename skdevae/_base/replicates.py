@@ -240,7 +240,7 @@ def refits(
     """
     of_rows = {name: values for name, values in facts.items() if name not in ("axis", "axis_sd")}
     if "axis" not in facts:
-        facts = {**facts, "orientation": estimator.transform(X, **of_rows)[:, 0]}
+        facts = {**facts, "orientation": np.asarray(estimator.transform(X, **of_rows))[:, 0]}
 
     def refit(weight: np.ndarray) -> LatentVariableModel:
         with quietly():
@@ -248,7 +248,7 @@ def refits(
 
     fitted = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(refit)(weight) for weight in weights)
     fits = list(counted(fitted, "replicate", len(weights), bool(estimator.verbose)))
-    positions = np.stack([fit.transform(X, **of_rows)[:, 0] for fit in fits])
+    positions = np.stack([np.asarray(fit.transform(X, **of_rows))[:, 0] for fit in fits])
     if "axis" in facts:
         known = np.stack([cast(Any, fit).axis_map_.to_latent(facts["axis"]) for fit in fits])
         positions = np.where(np.isnan(known), positions, known)

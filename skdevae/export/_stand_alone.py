@@ -105,7 +105,7 @@ class Model:
         return X
 
     def _place(self, block: Any, sizes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        x = np.array(block.toarray() if hasattr(block, "toarray") else block, dtype=float)
+        x = _as_floats(block.toarray() if hasattr(block, "toarray") else block)
         if np.isinf(x).any():
             raise ValueError("X has infinite entries. Write NaN where a value is unknown.")
         observed = ~np.isnan(x)
@@ -196,6 +196,19 @@ class Table:
         places = tuple(slice(None, None, stride) for stride in strides)
         tables = [None if table is None else table[places].reshape(-1, table.shape[-1]) for table in self.tables]
         return [axis[place] for axis, place in zip(self.axes, places, strict=True)], *tables
+
+
+def _as_floats(block: Any) -> np.ndarray:
+    """Entries as floats, NaN where there is none: also where pandas says so in its own way."""
+    try:
+        return np.array(block, dtype=float)
+    except TypeError:
+        rows = np.asarray(block, dtype=object)
+        return np.array([[np.nan if _is_missing(entry) else entry for entry in row] for row in rows], dtype=float)
+
+
+def _is_missing(entry: Any) -> bool:
+    return entry is None or type(entry).__name__ == "NAType"
 
 
 def _judged(joint: np.ndarray, axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

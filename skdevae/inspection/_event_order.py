@@ -30,6 +30,8 @@ from ._positions import positions_of, query_of
 _LEAST_SHARE = 0.5
 #: draws of every curve in a preview
 _PREVIEW_DRAWS = 200
+#: decimals of places, as shares of the samples, that are compared
+_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,13 @@ class EventOrder:
     order: list[str]
     event: str | float
     confidence_level: float
+
+    def __repr__(self) -> str:
+        first = ", ".join(self.order[:3]) + (", ..." if len(self.order) > 3 else "")
+        return (
+            f"<EventOrder of {self.event} in {len(self.order)} of {len(self.positions)} features over "
+            f"{len(self.replicates)} replicates: {first}>"
+        )
 
 
 @validate_params(
@@ -224,11 +233,13 @@ def previewed_quantiles(
 def summarized(
     estimate: Floats, drawn: Floats, names: list[str], event: str | float, confidence_level: float
 ) -> EventOrder:
-    """The order of events at estimated places (D,), with those in R replicates (R, D)."""
+    """The order of events at estimated places (D,), shares of the samples, with those in R replicates (R, D)."""
     happens = ~np.isnan(estimate)
     drawn = np.where(happens, drawn, np.nan)
-    before = probability_before(drawn)
-    ranks = np.asarray(rankdata(drawn, axis=1, nan_policy="omit"))
+    # Features that share a curve change at the same place, but for rounding: they are ties.
+    compared, compared_draws = estimate.round(_DECIMALS), drawn.round(_DECIMALS)
+    before = probability_before(compared_draws)
+    ranks = np.asarray(rankdata(compared_draws, axis=1, nan_policy="omit"))
     lower, upper = interval(drawn, confidence_level)
     rank_lower, rank_upper = interval(ranks, confidence_level, outwards=True)
     positions = pd.DataFrame(
@@ -236,14 +247,14 @@ def summarized(
             "estimate": estimate,
             "lower": lower,
             "upper": upper,
-            "rank": rankdata(estimate, nan_policy="omit"),
+            "rank": rankdata(compared, nan_policy="omit"),
             "rank_lower": rank_lower,
             "rank_upper": rank_upper,
         },
         index=names,
     )
     # Where replicates cannot tell two features apart, the fit does.
-    order = np.lexsort([estimate, -np.nansum(before, axis=1)])
+    order = np.lexsort([compared, -np.nansum(before, axis=1)])
     return EventOrder(
         positions,
         pd.DataFrame(before, names, names),

@@ -74,9 +74,9 @@ def as_quantiles(at: ArrayLike, positions: ArrayLike, weights: ArrayLike | None 
         Shares between 0 and 1. At a sample's own position half of it counts; between samples shares are interpolated.
     """
     distinct, before = _distribution(positions, weights)
-    return np.asarray(
-        np.interp(np.asarray(at, dtype=np.float64), distinct, before, left=0.0, right=1.0), dtype=np.float64
-    )
+    at = np.asarray(at, dtype=np.float64)
+    # Where all samples are at one position, NumPy would place NaN there, too.
+    return np.where(np.isnan(at), np.nan, np.interp(at, distinct, before, left=0.0, right=1.0))
 
 
 def event_positions(curves: ArrayLike, at: ArrayLike, event: str | float) -> Floats:

@@ -9,11 +9,23 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
 from .._base.estimator import LatentEstimator
+from .._warnings import warn_user
 from ..nn.likelihoods import LIKELIHOODS
-from ._reading import Places, as_keys, check_anndata, check_genes, chosen_genes, of_cells, place_of, table_of
+from ._reading import (
+    Places,
+    as_keys,
+    check_anndata,
+    check_genes,
+    chosen_genes,
+    numbers_of_cells,
+    place_of,
+    table_of,
+)
 from ._writing import write_cells, write_fit, write_genes
 
 #: what results are named by, unless the user says otherwise
@@ -27,6 +39,8 @@ _KEYS = {
 }
 #: fitted state of an estimator that says where its AnnData had what it was fitted to
 _PLACES = "_places_"
+#: cells that are looked at to tell raw counts from measurements
+_ROWS_LOOKED_AT = 1000
 
 
 def fit(
@@ -134,7 +148,8 @@ def fit(
     counts = LIKELIHOODS[estimator.likelihood].counts if estimator.likelihood in LIKELIHOODS else False
     table, facts = table_of(adata, layer, genes, counts=counts), places.facts(adata)
     axis = _axis_of(estimator, adata, axis_key)
-    with _note_of(adata, layer):
+    _warn_of_counts(estimator, table, layer)
+    with _note_of(adata, layer, genes):
         estimator.fit(table, **facts, **({} if axis is None else {"axis": axis}))
     vars(estimator)[_PLACES] = asdict(places)
     write_cells(adata, key, estimator, table, facts, was_fitted=True)
@@ -214,28 +229,32 @@ def transform(
     check_is_fitted(estimator, "module_")
     check_anndata(adata)
     genes = _genes_of(estimator)
-    told = getattr(estimator, _PLACES, None) or asdict(Places(None, None, (), None, _key_of(estimator)))
+    told = Places(**vars(estimator)[_PLACES]) if _PLACES in vars(estimator) else None
+    known = told or Places(None, None, (), None, _key_of(estimator))
     places = Places(
-        layer=told["layer"] if layer is None else layer,
-        batch_key=told["batch_key"] if batch_key is None else batch_key,
-        covariate_keys=as_keys(covariate_keys) or tuple(told["covariate_keys"]),
-        size_factor_key=told["size_factor_key"] if size_factor_key is None else size_factor_key,
-        key=told["key"] if key_added is None else key_added,
+        layer=known.layer if layer is None else layer,
+        batch_key=known.batch_key if batch_key is None else batch_key,
+        covariate_keys=as_keys(covariate_keys) or tuple(known.covariate_keys),
+        size_factor_key=known.size_factor_key if size_factor_key is None else size_factor_key,
+        key=known.key if key_added is None else key_added,
     )
     if not allow_missing_genes:
         check_genes(adata, genes, type(estimator).__name__)
     counts = LIKELIHOODS[estimator._config_["likelihood"]["name"]].counts
     table = table_of(adata, places.layer, genes, counts=counts)
-    with _note_of(adata, places.layer):
-        return write_cells(adata, places.key, estimator, table, places.facts(adata), was_fitted=False)
+    with _note_of(adata, places.layer, genes):
+        return write_cells(adata, places.key, estimator, table, places.facts(adata, told), was_fitted=False)
 
 
 def _check_estimator(estimator: Any) -> None:
     if not isinstance(estimator, LatentEstimator):
+        if isinstance(estimator, type):
+            raise ValueError(f"estimator is the class {estimator.__name__}. Pass an instance, {estimator.__name__}().")
         raise ValueError(
-            f"estimator is a {type(estimator).__name__}, and no estimator of skdevae. Fit a pipeline or a search to "
-            "adata.to_df(), and pass the model that it has found to skdevae.scverse.transform, as "
-            "search.best_estimator_."
+            f"estimator is a {type(estimator).__name__}, and no estimator of skdevae. Fit a search over such an "
+            "estimator to adata.to_df(), and pass search.best_estimator_ to skdevae.scverse.transform. A pipeline "
+            "changes the table before the model reads it: call its own methods, pipeline.fit_transform(adata.to_df()), "
+            "and write what they say into adata.obsm."
         )
     if getattr(estimator, "covariates", None) is not None:
         raise ValueError(
@@ -260,6 +279,21 @@ def _genes_of(estimator: Any) -> list[str]:
     return [str(name) for name in names]
 
 
+def _warn_of_counts(estimator: Any, table: Any, layer: str | None) -> None:
+    """Warn where measurements are asked for and the first rows look like raw counts, which would be mostly depth."""
+    if estimator.likelihood != "gaussian":
+        return
+    rows = slice(0, min(len(table), _ROWS_LOOKED_AT))
+    block = table.iloc[rows].to_numpy() if isinstance(table, pd.DataFrame) else table[rows]
+    first = block.toarray() if sp.issparse(block) else block
+    if (first >= 0).all() and first.max() > 1 and (first == np.floor(first)).all():
+        warn_user(
+            f"{place_of(layer)} holds whole numbers only, as raw counts do, and likelihood='gaussian' is one of "
+            "measurements: the axis would mostly be the total count of a cell. For counts set likelihood='nb', with "
+            "size_factors='sum' where the model has it; or pass log-normalised values."
+        )
+
+
 def _axis_of(estimator: Any, adata: Any, axis_key: str | None) -> np.ndarray | None:
     if axis_key is None:
         return None
@@ -268,16 +302,18 @@ def _axis_of(estimator: Any, adata: Any, axis_key: str | None) -> np.ndarray | N
             f"axis_key={axis_key!r}, but {type(estimator).__name__} has no axis that could be given. Choose "
             "BasisDeVAEClusterer, BasisVAEClusterer or DeVAETransformer, or leave axis_key out."
         )
-    return of_cells(adata, axis_key, "axis_key").to_numpy(np.float64)
+    return numbers_of_cells(adata, axis_key, "axis_key")
 
 
 @contextmanager
-def _note_of(adata: Any, layer: str | None) -> Iterator[None]:
-    """Where an estimator raises, a note says which of the tables it has read."""
+def _note_of(adata: Any, layer: str | None, genes: list[str]) -> Iterator[None]:
+    """Where an estimator raises, a note says which of the tables it has read, and how many of the genes."""
     try:
         yield
     except (TypeError, ValueError) as error:
         others = [repr(name) for name in adata.layers if name != layer]
         of_others = f" adata also has the layers {', '.join(others)}: name one by layer=..." if others else ""
-        error.add_note(f"The table that was read is {place_of(layer)}.{of_others}")
+        n_read = int(adata.var_names.isin(genes).sum())
+        some = "" if n_read == adata.n_vars else f", {n_read} of its {adata.n_vars} genes"
+        error.add_note(f"The table that was read is {place_of(layer)}{some}.{of_others}")
         raise

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from ..table.lacking_columns import first_names
 from ..table.refused import is_anndata
 from ..table.stored import StoredTable
+from ..table.validation import check_real
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,36 @@ class Places:
     size_factor_key: str | None
     key: str
 
-    def facts(self, adata: Any) -> dict[str, Any]:
-        """What methods of estimators are told about the cells, beside the table."""
+    def facts(self, adata: Any, told: Places | None = None) -> dict[str, Any]:
+        """What methods of estimators are told about the cells, beside the table.
+
+        Covariates have the names that they had where the estimator was ``told`` of them, whatever ``adata`` calls them.
+        """
         facts: dict[str, Any] = {}
         covariates = _covariates(adata, self.batch_key, self.covariate_keys)
         if covariates is not None:
-            facts["covariates"] = covariates
+            facts["covariates"] = covariates if told is None else covariates.set_axis(self._as_named(told), axis=1)
         if self.size_factor_key is not None:
-            facts["size_factors"] = of_cells(adata, self.size_factor_key, "size_factor_key").to_numpy(np.float64)
+            facts["size_factors"] = numbers_of_cells(adata, self.size_factor_key, "size_factor_key")
         return facts
+
+    @property
+    def _conditioning(self) -> tuple[str, ...]:
+        return self.covariate_keys if self.batch_key is None else (self.batch_key, *self.covariate_keys)
+
+    def _as_named(self, told: Places) -> list[str]:
+        """Names that covariates had at fit: keys that it knew stay as they are, others follow in the order of fit."""
+        if (self.batch_key is None) != (told.batch_key is None) or len(self.covariate_keys) != len(told.covariate_keys):
+            raise ValueError(
+                f"The model was fitted with batch_key={told.batch_key!r} and covariate_keys="
+                f"{list(told.covariate_keys)}, and adata is read with batch_key={self.batch_key!r} and "
+                f"covariate_keys={list(self.covariate_keys)}. Name one column of adata.obs for each of those of the "
+                "fit, in the same order."
+            )
+        names = {} if told.batch_key is None else {self.batch_key: told.batch_key}
+        others = iter(key for key in told.covariate_keys if key not in self.covariate_keys)
+        names |= {key: key if key in told.covariate_keys else next(others) for key in self.covariate_keys}
+        return [names[key] for key in self._conditioning]
 
 
 def as_keys(keys: str | Sequence[str]) -> tuple[str, ...]:
@@ -58,6 +80,12 @@ def check_anndata(adata: Any) -> None:
         raise TypeError(
             f"adata is a {type(adata).__name__}, and no AnnData. Arrays and data frames go to the estimator's own "
             "methods: estimator.fit(X)."
+        )
+    if getattr(adata, "isbacked", False) and getattr(adata, "is_view", False):
+        raise ValueError(
+            "adata is a view of an AnnData that is backed by a file, and AnnData lets nobody write results into such a "
+            "view. Pass adata.to_memory(); or pass the whole AnnData, whose genes to model are marked in "
+            "adata.var['highly_variable']."
         )
     names = adata.var_names
     if not names.is_unique:
@@ -75,11 +103,27 @@ def of_cells(adata: Any, key: str, argument: str) -> pd.Series:
     return adata.obs[key]
 
 
+def numbers_of_cells(adata: Any, key: str, argument: str) -> np.ndarray:
+    """A column of ``adata.obs`` as numbers, NaN where there is none; raise where it holds something else."""
+    values = of_cells(adata, key, argument)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    check_real(f"{argument}={key!r}", values.dtype)
+    try:
+        return values.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{argument}={key!r} is to be a column of numbers, and adata.obs[{key!r}] holds {values.dtype}, such as "
+            f"{values.dropna().iloc[0]!r}. Stages that are ordered categories have numbers in adata.obs[{key!r}]"
+            ".cat.codes."
+        ) from error
+
+
 def chosen_genes(adata: Any, use_highly_variable: bool) -> list[str]:
     """Names of the genes to be modelled."""
     if not use_highly_variable or "highly_variable" not in adata.var:
         return [str(name) for name in adata.var_names]
-    chosen = adata.var["highly_variable"].to_numpy(dtype=bool)
+    chosen = _as_marks(adata.var["highly_variable"])
     if not chosen.any():
         raise ValueError(
             "No gene is marked in adata.var['highly_variable']. Mark some, as sc.pp.highly_variable_genes does, or "
@@ -111,6 +155,8 @@ def table_of(adata: Any, layer: str | None, genes: list[str], *, counts: bool) -
             "adata.to_memory(); or fit the estimator to the table itself, estimator.fit(adata.X)."
         )
     X = X[:, known]
+    if X.dtype == bool:
+        X = X.astype(np.float32)
     if sp.issparse(X) and counts and len(known) == len(genes):
         return pd.DataFrame.sparse.from_spmatrix(sp.csc_matrix(X), index=adata.obs_names, columns=genes)
     dense = X.toarray() if sp.issparse(X) else np.asarray(X)
@@ -137,6 +183,18 @@ def check_genes(adata: Any, genes: list[str], owner: str) -> None:
         "Pass the AnnData before genes were filtered; or, if they were not measured, allow_missing_genes=True: they "
         "then say nothing about the cells."
     )
+
+
+def _as_marks(column: pd.Series) -> np.ndarray:
+    """Which genes a column marks, (D,). Where AnnData were concatenated, it is missing for genes that only one had."""
+    marks = column.astype(object).where(column.notna(), False)
+    other = [value for value in marks.unique() if value not in (True, False)]
+    if other:
+        raise ValueError(
+            f"adata.var['highly_variable'] holds {other[0]!r}, which is neither True nor False. Make it a column of "
+            "booleans, or pass use_highly_variable=False to model all genes."
+        )
+    return marks.to_numpy(dtype=bool)
 
 
 def place_of(layer: str | None) -> str:

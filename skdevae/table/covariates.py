@@ -95,6 +95,13 @@ class CategoricalCovariate:
         codes, found = _coded(values)
         totals = np.bincount(codes, weights, minlength=len(found))
         seen = [number for number in _ordered(values, found) if totals[number] > 0]
+        n_rows = int((weights > 0).sum())
+        if len(seen) == n_rows > 2:
+            raise ValueError(
+                f"Covariate {name!r} has a level of its own for each of the {n_rows} rows, so it explains every row "
+                "and leaves nothing for the model. Is it an identifier, or a number that is stored as text? Leave it "
+                "out, or convert it."
+            )
         return cls(name, [found[number] for number in seen], totals[seen] / weights.sum())
 
     @property

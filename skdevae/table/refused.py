@@ -29,8 +29,9 @@ def check_is_table(X: Any) -> None:
         of_layers = f", or one of its layers, such as adata.layers[{layers[0]}]" if layers else ""
         raise TypeError(
             f"X is an AnnData of {X.n_obs} cells x {X.n_vars} genes, which holds a table and what is known of its rows "
-            "and columns. Call skdevae.scverse.fit(estimator, adata), which keeps the names of the genes and writes "
-            f"into adata. Or pass the table: adata.to_df() or adata.X{of_layers}."
+            "and columns. skdevae.scverse.fit(estimator, adata), and skdevae.scverse.transform where the estimator is "
+            "fitted, keep the names of the genes and write into adata. All else takes the table: adata.to_df() or "
+            f"adata.X{of_layers}."
         )
     attributes: Any = getattr(X, "attrs", None)
     if not isinstance(attributes, Mapping) or not hasattr(X, "keys") or hasattr(type(X), "columns"):

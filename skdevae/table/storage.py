@@ -120,7 +120,8 @@ def storage_of(X: Any) -> Storage | None:
     if encoding == _CSC or getattr(X, "format", None) == "csc":
         raise ValueError(
             "X is stored by columns (CSC), and models read rows: that would read all of it for every few rows. Write "
-            "it by rows, as with adata.X = adata.X.to_memory().tocsr() before adata.write_h5ad(...)."
+            "it by rows into another file: adata = adata.to_memory(); adata.X = adata.X.tocsr(); "
+            "adata.write_h5ad(...)."
         )
     if encoding == _CSR:
         return CompressedStorage(X, X)

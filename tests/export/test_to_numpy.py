@@ -221,6 +221,10 @@ def test_pipelines_of_scalers_and_columns_by_name(measurements, tmp_path):
     with pytest.raises(ValueError, match=r"X lacks the columns \['marker 5'\].*reindex"):
         package.transform(lacking)
     completed = lacking.reindex(columns=frame.columns)
+    nullable = completed.astype("Float64").mask(completed["marker 2"] > 100)
+    nullable["marker 2"] = nullable["marker 2"].fillna(7)
+    floats = nullable.to_numpy(dtype=float, na_value=np.nan)
+    assert np.abs(package.transform(nullable) - package.transform(floats)).max() == 0
     assert np.abs(package.transform(completed) - model.transform(completed)).max() < TOLERANCE
 
 

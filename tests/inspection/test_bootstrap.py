@@ -137,6 +137,15 @@ def test_what_cannot_be_fitted_side_by_side_is_refitted(X):
     assert replicates.positions.shape == (2, N)
 
 
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_refits_may_answer_in_data_frames(X, container):
+    pytest.importorskip(container)
+    plain = BasisDeVAEClusterer(max_epochs=3, random_state=0).fit(X)
+    framed = BasisDeVAEClusterer(max_epochs=3, random_state=0).set_output(transform=container).fit(X)
+    one, other = (bootstrap(m, X, n_bootstrap=2, method="refit", random_state=0) for m in (plain, framed))
+    np.testing.assert_array_equal(one.positions, other.positions)
+
+
 def test_covariates_reach_the_refits(X):
     site = np.repeat(["a", "b"], N // 2)
     model = DeVAETransformer(max_epochs=5, random_state=0).fit(X, covariates=site)

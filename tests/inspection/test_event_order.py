@@ -76,6 +76,20 @@ def test_an_event_that_is_rare_among_replicates_has_no_interval():
     assert not np.isnan(lower[0])
 
 
+def test_features_that_share_a_curve_are_ties():
+    """Places that differ by rounding, as those of columns in one cluster do, have no order."""
+    random = np.random.default_rng(0)
+    estimate, drawn = np.array([0.2, 0.6, 0.6, 0.6]), np.repeat(random.uniform(0.5, 0.7, (40, 1)), 4, axis=1)
+    drawn[:, 0] = 0.2
+    rounding = 1e-16 * random.integers(-3, 4, (41, 4))
+    found = summarized(estimate + rounding[0], drawn + rounding[1:], list("abcd"), "half_change", 0.9)
+    assert found.positions["rank"].tolist() == [1, 3, 3, 3]
+    assert found.positions["rank_lower"].tolist() == [1, 3, 3, 3]
+    shared = found.probability_before.loc[list("bcd"), list("bcd")].to_numpy()
+    assert (shared[~np.eye(3, dtype=bool)] == 0.5).all()
+    assert repr(found) == "<EventOrder of half_change in 4 of 4 features over 40 replicates: a, b, c, ...>"
+
+
 def test_features_without_the_event_have_no_place():
     drawn = np.array([[0.1, 0.9, 0.5], [0.2, 0.8, 0.5]])
     order = summarized(np.array([0.1, 0.9, np.nan]), drawn, ["a", "b", "c"], "peak", 0.9)

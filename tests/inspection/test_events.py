@@ -97,6 +97,7 @@ def test_stretching_the_axis_moves_events_along():
 
 def test_quantiles_are_shares_of_the_samples():
     samples = np.random.default_rng(1).permutation(np.arange(10.0))
+    assert_allclose(as_quantiles([-1, 2, 3, np.nan], np.full(4, 2.0)), [0, 0.5, 1, np.nan])
     assert_allclose(as_quantiles([-1, 0, 0.5, 4.5, 9, 10, np.nan], samples), [0, 0.05, 0.1, 0.5, 0.95, 1, np.nan])
     assert_allclose(as_quantiles([1.0], [0, 1, 1, 1, 2]), 0.5)
 

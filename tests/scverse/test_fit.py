@@ -183,3 +183,89 @@ def test_a_fit_that_fails_writes_nothing():
     assert list(adata.obs) == list(before.obs)
     assert not adata.obsm
     assert not adata.uns
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+def test_genes_that_nobody_has_marked_are_not_modelled(missing):
+    adata = progression()
+    marks = [number in (1, 3, 4, 6) for number in range(adata.n_vars)]
+    adata.var["highly_variable"] = pd.Series([mark or missing for mark in marks], adata.var_names, dtype=object)
+    clusterer = scverse.fit(quick(max_epochs=2), adata)
+    assert clusterer.feature_names_in_.tolist() == ["gene1", "gene3", "gene4", "gene6"]
+    adata.var["highly_variable"] = [str(mark) for mark in marks]
+    with pytest.raises(ValueError, match="holds 'False', which is neither True nor False"):
+        scverse.fit(quick(), adata)
+
+
+@pytest.mark.parametrize("argument", ["axis_key", "size_factor_key"])
+def test_what_is_no_number_is_no_position_and_no_size(argument):
+    adata = progression()
+    days = pd.Series(np.arange(adata.n_obs), adata.obs_names)
+    adata.obs["day"] = pd.to_timedelta(days, unit="D").where(days > 5)
+    adata.obs["stage"] = pd.Categorical(np.where(days > 50, "late", "early"))
+    with pytest.raises(ValueError, match=f"{argument}='day' holds dates or times"):
+        scverse.fit(quick(), adata, **{argument: "day"})
+    with pytest.raises(ValueError, match=rf"{argument}='stage'.*such as 'early'.*cat\.codes"):
+        scverse.fit(quick(), adata, **{argument: "stage"})
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "category", object])
+def test_positions_are_numbers_in_whatever_container(dtype):
+    adata = progression()
+    adata.obs["known"] = np.where(adata.obs["time"] > 0, adata.obs["time"], np.nan)
+    adata.obs["other"] = adata.obs["known"].astype(dtype)
+    one, other = (scverse.fit(quick(max_epochs=3), adata, axis_key=key) for key in ("known", "other"))
+    assert one.lower_bound_ == other.lower_bound_
+
+
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_raw_counts_are_no_measurements(is_sparse):
+    adata = cells_in_clusters()
+    adata.X = adata.X if is_sparse else adata.X.toarray()
+    with pytest.warns(UserWarning, match=r"^adata\.X holds whole numbers only.*set likelihood='nb'"):
+        scverse.fit(quick(max_epochs=2), adata)
+    adata.X = adata.X * np.float32(0.5)
+    scverse.fit(quick(max_epochs=2), adata)
+
+
+def test_raw_counts_of_a_file_are_no_measurements(tmp_path):
+    adata = cells_in_clusters()
+    adata.X = adata.X.toarray()
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.warns(UserWarning, match=r"^adata\.X holds whole numbers only"):
+        scverse.fit(quick(max_epochs=2), backed)
+
+
+def test_views_of_files_are_refused_before_anything_is_fitted(tmp_path):
+    adata = progression()
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    model = quick(max_epochs=2)
+    with pytest.raises(ValueError, match=r"view of an AnnData that is backed.*to_memory\(\)"):
+        scverse.fit(model, backed[:, :4])
+    assert not hasattr(model, "module_")
+    with pytest.raises(ValueError, match="view of an AnnData that is backed"):
+        scverse.transform(model.fit(adata.to_df()), backed[:5])
+
+
+def test_zeros_and_ones_may_be_booleans():
+    adata = cells_in_clusters()
+    adata.X = adata.X > 0
+    model = scverse.fit(VampVAE(2, likelihood="bernoulli", max_epochs=2, random_state=0), adata)
+    other = cells_in_clusters()
+    other.X = (other.X > 0).astype(np.float32)
+    np.testing.assert_allclose(scverse.transform(model, other), adata.obsm["X_vamp"])
+
+
+def test_errors_say_how_many_genes_were_read():
+    adata = cells_in_clusters()
+    adata.var["highly_variable"] = np.arange(adata.n_vars) < 3
+    counts = adata.X.toarray()
+    counts[5, :3] = 0
+    adata.X = counts
+    with pytest.raises(ValueError, match="have no counts") as caught:
+        scverse.fit(VampVAE(2, likelihood="nb", size_factors="sum", max_epochs=2), adata)
+    assert f"adata.X, 3 of its {adata.n_vars} genes." in caught.value.__notes__[0]

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scverse.cases import COUNTS, ESTIMATORS, anndata, cells_in_clusters, progression, quick
@@ -91,12 +92,33 @@ def test_facts_of_the_fit_are_looked_for_again():
     del other.obs["batch"]
     with pytest.raises(ValueError, match="batch_key='batch' is no column"):
         scverse.transform(vamp, other)
+    np.testing.assert_allclose(scverse.transform(vamp, other, batch_key="lane"), adata.obsm["X_z"][:20], atol=1e-6)
     other.obs["batch"] = 7
     with pytest.raises(ValueError, match="levels that the training table did not have"):
         scverse.transform(vamp, other)
     del other.layers["counts"]
     with pytest.raises(ValueError, match="layer='counts' is no layer"):
         scverse.transform(vamp, other)
+
+
+def test_covariates_may_have_other_names_than_at_fit():
+    adata = cells_in_clusters()
+    adata.obs["age"] = np.arange(adata.n_obs) % 4
+    adata.obs["site"] = pd.Categorical(np.where(np.arange(adata.n_obs) % 3, "a", "b"))
+    devae = DeVAETransformer(max_epochs=3, unknown_covariate="average", **COUNTS)
+    scverse.fit(devae, adata, batch_key="batch", covariate_keys=["age", "site"])
+    expected = adata.obsm["X_devae"].copy()
+    other = adata.copy()
+    other.obs = other.obs.rename(columns={"batch": "lane", "age": "years", "site": "place"})
+    keys = {"batch_key": "lane", "covariate_keys": ["years", "place"]}
+    np.testing.assert_allclose(scverse.transform(devae, other, **keys), expected)
+    other.obs = other.obs.rename(columns={"years": "age"})
+    for covariate_keys in (["age", "place"], ["place", "age"]):
+        found = scverse.transform(devae, other, batch_key="lane", covariate_keys=covariate_keys)
+        np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(scverse.transform(devae, adata, covariate_keys=["site", "age"]), expected)
+    with pytest.raises(ValueError, match=r"fitted with batch_key='batch' and covariate_keys=\['age', 'site'\]"):
+        scverse.transform(devae, other, batch_key="lane", covariate_keys=["age"])
 
 
 def test_estimators_that_were_fitted_to_data_frames():

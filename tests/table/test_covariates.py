@@ -200,6 +200,15 @@ def test_constant_covariates_have_no_column(constant):
     assert_allclose(covariates.design(table), design)
 
 
+def test_identifiers_are_no_covariates():
+    table = pd.DataFrame({"id": list("abcde"), "age": [1.0, 2.0, 4.0, 8.0, 9.0]})
+    with pytest.raises(ValueError, match=r"'id' has a level of its own for each of the 5 rows.*identifier"):
+        Covariates.learn(table)
+    with pytest.raises(ValueError, match="for each of the 4 rows"):
+        Covariates.learn(table.replace({"id": {"e": "d"}}), weights=np.array([1.0, 1, 1, 1, 0]))
+    assert len(Covariates.learn(table.replace({"id": {"e": "d"}}))[0].columns) == 4
+
+
 def test_batches_of_one_site_each_are_named():
     table = pd.DataFrame({"site": list("aabbcc"), "batch": [1, 1, 2, 2, 3, 3], "age": [1, 5, 2, 4, 9, 0]})
     with pytest.raises(ValueError, match=r"'batch\[2\]' is a linear combination of 'site\[b\]'\. Leave one"):

@@ -290,7 +290,8 @@ def test_series_and_columns_are_taken():
         ({"axis_sd": 1.0}, "axis_sd is given without axis"),
         ({"axis": [2.5] * 80}, "axis has no value but 2.5"),
         ({"axis": {}, "orientation": np.arange(80)}, "axis and orientation are both given"),
-        ({"axis": ["old"] * 80}, "cannot be read as numbers"),
+        ({"axis": [1.0] * 7 + ["old"] * 73}, "axis has no number in row 7, but 'old'"),
+        ({"axis": {}, "axis_sd": ["old"] * 80}, "axis_sd has no number in row 0, but 'old'"),
     ],
 )
 def test_errors_say_what_is_wrong(facts, complaint):

@@ -115,8 +115,12 @@ def test_orientations_that_cannot_be_are_refused():
     frame = pd.DataFrame(table, columns=progression().feature_names)
     with pytest.raises(ValueError, match=r"'age'.*not among the columns"):
         quick(orientation="age").fit(frame)
-    with pytest.raises(ValueError, match=r"'age'.*no column names"):
+    with pytest.raises(ValueError, match=r"'age'.*no column names.*set_output"):
         quick(orientation="age").fit(table)
+    with pytest.raises(ValueError, match=r"orientation has no number in row 0, but 'ill'.*cat\.codes"):
+        quick().fit(table, orientation=pd.Series(["ill", "well"] * (len(table) // 2)))
+    with pytest.raises(TypeError, match=r"orientation='age' is a name, and orientation takes the values.*X\['age'\]"):
+        quick().fit(frame, orientation="age")
     for column in (10, -11):
         with pytest.raises(ValueError, match=f"orientation={column} is no column"):
             quick(orientation=column).fit(table)
