@@ -163,7 +163,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
         Where ``early_stopping`` or another value than the default asks for this rule, a warning says if the epochs are
-        over before it is met.
+        over before it is met, unless they are no more than ``n_iter_no_change``.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. Starts differ in their random weights. With
         ``linear_skip``, the first start places samples by the leading principal components, others by random mixtures

@@ -167,7 +167,7 @@ def feature_table(
 
     Intervals show how much of an answer is chance. They do not show what all replicates have in common with the fit,
     such as a curve that ends too high. In simulated tables (``benchmarks/feature_table.py``) intervals of 90 % hold the
-    true half change in 55 to 100 % of cases, and the true change in 40 to 90 %: least for bumps that noise hides.
+    true half change in 50 to 100 % of cases, and the true change in 45 to 95 %: least for bumps that noise hides.
 
     Examples
     --------

@@ -173,15 +173,17 @@ class BasisDeVAEClusterer(FeatureClusterer):
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
         Where ``early_stopping`` or another value than the default asks for this rule, a warning says if the epochs are
-        over before it is met.
+        over before it is met, unless they are no more than ``n_iter_no_change``.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
         principal components, others by random mixtures of a few more. In exact inference on a table of moderate size,
-        all starts run for a few epochs side by side, and the first one and the winner are fitted.
+        all starts run for a few epochs side by side, and the first one and, if it leads, the winner are fitted; with
+        covariates all are fitted.
 
-        With exact inference and one axis, the first start may be fitted twice. If samples end in another order than
-        one that goes from neighbour to neighbour, the fit begins once more there. The better one counts, and callbacks
-        see both runs. The second has a learning rate of 0.05 if none is given.
+        With exact inference and one axis, the first start may be fitted twice. A graph of nearest neighbours also puts
+        samples in an order, if there are 40 at least and the graph connects all. If the fit has ended in another order,
+        it is run again from that one. The better run counts, and callbacks see both. The second has a learning rate of
+        0.05 if none is given.
     orientation : str or int, default=None
         Name or position of a feature that should rise along the first axis. :meth:`fit` also takes a variable outside
         of X. None points each axis so that the features' correlations with it add up to zero or more. If
@@ -250,7 +252,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs of the run that was kept. Those of other starts, or of a second run along a path, do not count.
     n_samples_seen_ : int
         Number of samples that :meth:`partial_fit` has read. There only after it.
     module_ : torch.nn.Module

@@ -183,7 +183,7 @@ class BasisVAEClusterer(FeatureClusterer):
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
         Where ``early_stopping`` or another value than the default asks for this rule, a warning says if the epochs are
-        over before it is met.
+        over before it is met, unless they are no more than ``n_iter_no_change``.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
         principal components, others by random mixtures of a few more.
@@ -258,7 +258,7 @@ class BasisVAEClusterer(FeatureClusterer):
         One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs of the run that was kept. Those of other starts do not count.
     n_samples_seen_ : int
         Number of samples that :meth:`partial_fit` has read. There only after it.
     module_ : torch.nn.Module

@@ -143,15 +143,16 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
         An epoch makes progress if it changes the training loss by at least this much, in nats per sample. With
         ``early_stopping`` the held-out loss counts instead, and has to fall this much below its best value so far.
         Where ``early_stopping`` or another value than the default asks for this rule, a warning says if the epochs are
-        over before it is met.
+        over before it is met, unless they are no more than ``n_iter_no_change``.
     n_init : int, default=1
         Number of starts. The fit with the best ``lower_bound_`` is kept. The first start places samples by the leading
         principal components, others by random mixtures of a few more. In exact inference on a table of moderate size,
-        all starts run for a few epochs side by side, and the first one and the winner are fitted.
+        all starts run for a few epochs side by side, and the first one and, if it leads, the winner are fitted; with
+        covariates all are fitted.
 
-        With exact inference and one axis, the first start may be fitted twice. If samples end in another order than
-        one that goes from neighbour to neighbour, the fit begins once more there. The better one counts, and callbacks
-        see both runs.
+        With exact inference and one axis, the first start may be fitted twice. A graph of nearest neighbours also puts
+        samples in an order, if there are 40 at least and the graph connects all. If the fit has ended in another order,
+        it is run again from that one. The better run counts, and callbacks see both.
     n_importance_samples : int, default=500
         Number of quasi-random draws per sample from which likelihoods are estimated where they are not integrated on a
         grid. It is rounded up to a power of two. For a likelihood, samples whose posteriors are nearly Gaussian take
@@ -214,7 +215,7 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
         One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs of the run that was kept. Those of other starts, or of a second run along a path, do not count.
     n_samples_seen_ : int
         Number of samples that :meth:`partial_fit` has read. There only after it.
     module_ : torch.nn.Module
