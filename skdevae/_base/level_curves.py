@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .._typing import CovariatesLike
+from .._warnings import warn_user
 from ..inference.level_curves import compare_levels
 from ..nn.level_curves import deviation_kernel
 from ..nn.row_context import RowContext
@@ -22,6 +23,8 @@ from .covariate_effects import CovariateEffectsMixin
 
 #: what stands for the only categorical covariate
 _ONLY = "curves"
+#: distance of two levels' distributions along the axis from which on little of it is shared: half of the most there is
+_FAR_APART = 0.5
 
 
 class LevelCurvesMixin(CovariateEffectsMixin):
@@ -98,6 +101,8 @@ class LevelCurvesMixin(CovariateEffectsMixin):
             "columns": (columns.start, columns.stop),
             **{name: values.cpu().numpy() for name, values in vars(found).items()},
         }
+        if source.context.axis is None:
+            _warn_of_levels_apart(_levels_at(self._reader_.covariates, columns), self._level_curves_["apart"])
 
     def _deviations_at(self, positions: Tensor, context: RowContext[np.ndarray]) -> Tensor | None:
         found = getattr(self, "_level_curves_", None)
@@ -112,6 +117,28 @@ class LevelCurvesMixin(CovariateEffectsMixin):
         # Beyond the samples nothing is known of differences: they stay as they are at the last knot.
         within = positions[:, 0].clamp(knots[0], knots[-1])
         return torch.einsum("pl,pj,ljd->pd", of_rows, deviation_kernel(within, knots), weights)
+
+
+def _warn_of_levels_apart(levels: list[str], apart: np.ndarray) -> None:
+    """Warn where two levels lie apart, by distances (L, L): curves that differ may have parted them."""
+    i, j = np.unravel_index(apart.argmax(), apart.shape)
+    if apart[i, j] > _FAR_APART:
+        warn_user(
+            f"Samples of {levels[i]!r} and {levels[j]!r} lie apart on the axis (their cumulative distributions differ "
+            f"by {apart[i, j]:.2f}), and curves are compared only where both have samples. Either these levels are at "
+            "different stages, or so many curves differ that the axis leads through one level after the other. Then "
+            "interaction_tests_ miss what differs: compare with models of each level alone, or give axis=... to fit."
+        )
+
+
+def _levels_at(covariates: Covariates | None, columns: slice) -> list[str]:
+    """The levels of the covariate whose columns of the design these are."""
+    start = 0
+    for part in () if covariates is None else covariates.parts:
+        if start == columns.start and isinstance(part, CategoricalCovariate) and part.columns:
+            return [str(level) for level in part.levels]
+        start += len(part.columns)
+    return []
 
 
 def _columns_of(covariates: Covariates | None, interactions: str) -> slice:

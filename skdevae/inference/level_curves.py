@@ -54,12 +54,16 @@ class LevelCurves:
     deviations : Tensor of shape (L, J, D)
         What the curve of each level adds to the common curve and its constant: weights of
         :func:`~skdevae.nn.level_curves.deviation_kernel`.
+    apart : Tensor of shape (L, L)
+        The largest distance of the cumulative distributions of two levels along the axis (Kolmogorov and Smirnov's): 0
+        where they are the same, 1 where one level ends before the other begins.
     """
 
     statistic: Tensor
     p_value: Tensor
     knots: Tensor
     deviations: Tensor
+    apart: Tensor
 
 
 @torch.no_grad()
@@ -98,11 +102,13 @@ class _Comparison:
                 parts = [LevelDifferences(part, self._knots).null_step for part in self._moments()]
                 self._steps = self._steps + self._in_order(parts).clamp(-_LARGEST_STEP, _LARGEST_STEP)
         differences = [LevelDifferences(part, self._knots) for part in self._moments()]
+        cumulative = self._log_priors.exp().cumsum(1)  # (L, P)
         return LevelCurves(
             self._in_order([part.statistic for part in differences]),
             self._in_order([part.p_value for part in differences]),
             self._knots,
             self._in_order([part.deviations(self._columns) for part in differences]).permute(1, 2, 0),
+            (cumulative[:, None] - cumulative).abs().amax(-1),
         )
 
     def _follow(self, found: LevelCurves) -> None:

@@ -252,7 +252,7 @@ class BasisDeVAEClusterer(FeatureClusterer):
         One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Number of epochs of the run that was kept. Those of other starts, or of a second run along a path, do not count.
+        Number of epochs of the run that was kept. Those of other starts and runs do not count.
     n_samples_seen_ : int
         Number of samples that :meth:`partial_fit` has read. There only after it.
     module_ : torch.nn.Module

@@ -100,6 +100,28 @@ def test_derivatives_of_a_level_are_slopes_of_its_trajectories(likelihood):
     np.testing.assert_allclose(model.derivatives(points, **of_level), rise / (2 * step), rtol=1e-5, atol=1e-6)
 
 
+def test_levels_that_differing_curves_have_parted_are_named():
+    """Where half of the curves run the other way, the axis leads through one level after the other."""
+    X, site, z = table(shift=0)
+    other = np.where((site == "b")[:, None] & (np.arange(N_FEATURES) < N_FEATURES // 2), -X, X)
+    model = quick()
+    with pytest.warns(UserWarning, match=r"^Samples of 'a' and 'b' lie apart on the axis .*differ by 0\.[6-9]"):
+        model.fit(other, covariates=site)
+    assert abs(stats.spearmanr(model.transform(other, covariates=site)[:, 0], z).statistic) < 0.5
+    model.fit(other, covariates=site, axis=z)  # where samples are is known, so nothing has parted them
+    found = model.interaction_tests_["adjusted_p_value"].to_numpy() < 0.05
+    assert found[: N_FEATURES // 2].mean() > 0.9
+    assert found[N_FEATURES // 2 :].mean() < 0.2
+
+
+def test_the_distance_of_levels_is_that_of_their_places():
+    X, site, z = table(shift=2)
+    model = quick(max_epochs=20).fit(X, covariates=site, axis=z)
+    apart = model._level_curves_["apart"]
+    expected = stats.ks_2samp(z[site == "a"], z[site == "b"]).statistic
+    np.testing.assert_allclose(apart, [[0, expected], [expected, 0]], atol=0.06)
+
+
 def test_nothing_else_depends_on_interactions():
     X, site, _ = table(differ=True)
     model, plain = fitted(), without_interactions()
