@@ -27,6 +27,7 @@ from ..table.components import principal_components
 from ..table.covariates import CategoricalCovariate
 from ..table.given_axis import GivenAxis
 from ..table.passes import columns_in_memory
+from ..table.row_labels import check_row_labels
 from ..table.stored import StoredTable
 from ..table.table import Table, Values
 from ..table.validation import as_plain_table
@@ -204,6 +205,7 @@ def association_test(
     """
     reached = reach(estimator, X)
     values, _ = reached.model._validate(reached.table, reset=False)
+    check_row_labels(reached.table, sample_weight=sample_weight, axis=axis, axis_sd=axis_sd)
     weight = checked_weights(sample_weight, values)
     given = _given_places(axis, axis_sd, weight)
     if given is None and getattr(reached.model, "axis_is_given_", False):

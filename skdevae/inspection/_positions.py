@@ -12,6 +12,7 @@ from .._base.answers import Query
 from .._base.estimator import LatentEstimator
 from ..inference.explained import positions_on_grid
 from ..table.given_axis import GivenAxis
+from ..table.row_labels import check_row_labels
 from ..table.weighted_rows import checked_weights
 from ._events import Floats
 from ._input import Reached
@@ -25,6 +26,7 @@ def query_of(
     **facts: Any,
 ) -> Query:
     """What answers questions about a table, of rows with weights (N,) and positions that are known beforehand."""
+    check_row_labels(reached.table, sample_weight=sample_weight, axis=axis, axis_sd=axis_sd)
     weights = checked_weights(sample_weight, reached.table)
     query = reached.model._for_inference(reached.table, **facts)
     mean, sd = _given_axis(reached.model, axis, axis_sd, weights)

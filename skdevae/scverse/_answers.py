@@ -52,6 +52,7 @@ def fit(
     covariate_keys: str | Sequence[str] = (),
     size_factor_key: str | None = None,
     axis_key: str | None = None,
+    weight_key: str | None = None,
     use_highly_variable: bool = True,
     key_added: str | None = None,
 ) -> Any:
@@ -80,6 +81,9 @@ def fit(
     axis_key : str, default=None
         Column of ``adata.obs`` with known positions of the cells, such as a pseudotime, NaN where it is not known. The
         model is then fitted along this axis: see ``BasisDeVAEClusterer.fit``.
+    weight_key : str, default=None
+        Column of ``adata.obs`` with how often each cell counts, such as its share in a lineage. A cell of weight zero
+        is placed and teaches nothing. None counts each cell once.
     use_highly_variable : bool, default=True
         Whether only the genes in ``adata.var["highly_variable"]`` are modelled, where there is such a column. False
         models all genes.
@@ -148,13 +152,14 @@ def fit(
     counts = LIKELIHOODS[estimator.likelihood].counts if estimator.likelihood in LIKELIHOODS else False
     table, facts = table_of(adata, layer, genes, counts=counts), places.facts(adata)
     axis = _axis_of(estimator, adata, axis_key)
+    weights = None if weight_key is None else numbers_of_cells(adata, weight_key, "weight_key")
     _warn_of_counts(estimator, table, layer)
     with _note_of(adata, layer, genes):
-        estimator.fit(table, **facts, **({} if axis is None else {"axis": axis}))
+        estimator.fit(table, sample_weight=weights, **facts, **({} if axis is None else {"axis": axis}))
     vars(estimator)[_PLACES] = asdict(places)
     write_cells(adata, key, estimator, table, facts, was_fitted=True)
-    write_genes(adata, key, estimator, genes, table, {**facts, "axis": axis})
-    write_fit(adata, key, estimator, {**asdict(places), "axis_key": axis_key})
+    write_genes(adata, key, estimator, genes, table, {**facts, "sample_weight": weights, "axis": axis})
+    write_fit(adata, key, estimator, {**asdict(places), "axis_key": axis_key, "weight_key": weight_key})
     return estimator
 
 
@@ -289,7 +294,7 @@ def _warn_of_counts(estimator: Any, table: Any, layer: str | None) -> None:
     if (first >= 0).all() and first.max() > 1 and (first == np.floor(first)).all():
         warn_user(
             f"{place_of(layer)} holds whole numbers only, as raw counts do, and likelihood='gaussian' is one of "
-            "measurements: the axis would mostly be the total count of a cell. For counts set likelihood='nb', with "
+            "measurements: what it finds is mostly the total count of a cell. For counts set likelihood='nb', with "
             "size_factors='sum' where the model has it; or pass log-normalised values."
         )
 

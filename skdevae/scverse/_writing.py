@@ -98,9 +98,9 @@ def _clusters_cells(estimator: Any) -> bool:
 def _along_the_axis(estimator: Any, table: Any, facts: dict[str, Any]) -> dict[str, Any]:
     """What genes do along the axis, by the name of the column; (D,) each."""
     reached = reach(estimator, table)
-    of_cells = {name: values for name, values in facts.items() if name != "axis"}
-    query = query_of(reached, None, facts["axis"], None, **of_cells)
-    courses = Courses.of(reached, positions_of(reached.model, query), None)
+    of_cells = {name: values for name, values in facts.items() if name not in ("axis", "sample_weight")}
+    query = query_of(reached, facts["sample_weight"], facts["axis"], None, **of_cells)
+    courses = Courses.of(reached, positions_of(reached.model, query), facts["sample_weight"])
     found: dict[str, Any] = {"direction": pd.Categorical(courses.directions), "change": courses.change}
     for event in ("half_change", "peak"):
         places = courses.events(event)

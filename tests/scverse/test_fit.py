@@ -100,6 +100,21 @@ def test_highly_variable_genes_alone():
     assert scverse.fit(quick(), adata, use_highly_variable=False).n_features_in_ == adata.n_vars
 
 
+def test_cells_count_by_their_weights():
+    """What is found is that of a table in which each cell is as often as its weight says."""
+    adata = progression(90)
+    adata.obs["weight"] = np.arange(adata.n_obs) % 3
+    repeated = anndata.AnnData(np.repeat(adata.X, adata.obs["weight"], axis=0), var=adata.var.copy())
+    one = scverse.fit(quick(), adata, weight_key="weight")
+    other = scverse.fit(quick(), repeated)
+    assert one.lower_bound_ == pytest.approx(other.lower_bound_)
+    pd.testing.assert_frame_equal(adata.var, repeated.var, atol=1e-6)
+    assert adata.obs["basisdevae_position"].notna().all()
+    assert adata.uns["basisdevae"]["weight_key"] == "weight"
+    with pytest.raises(ValueError, match="weight_key='mass' is no column"):
+        scverse.fit(quick(), adata, weight_key="mass")
+
+
 def test_a_later_fit_leaves_nothing_of_an_earlier_one():
     adata = progression()
     adata.obs["fit_notes"] = "of the user"

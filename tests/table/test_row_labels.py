@@ -6,6 +6,7 @@ import pytest
 
 from skdevae import BasisDeVAEClusterer
 from skdevae.datasets import make_progression
+from skdevae.inspection import association_test, feature_table
 from skdevae.table.row_labels import check_row_labels
 
 N = 60
@@ -29,6 +30,14 @@ def test_answers_refuse_labels_in_another_order():
     for answer in (model.transform, model.score, model.posterior, model.partial_fit):
         with pytest.raises(ValueError, match=r"^covariates has the row labels of X in another order"):
             answer(X, covariates=shuffled)
+
+
+def test_inspection_refuses_labels_in_another_order():
+    position = FACT + np.linspace(0, 0.5, N)
+    model = BasisDeVAEClusterer(max_epochs=1, random_state=0).fit(X, axis=position)
+    for ask in (feature_table, association_test):
+        with pytest.raises(ValueError, match=r"^axis has the row labels of X in another order"):
+            ask(model, X, axis=position.sample(frac=1, random_state=0))
 
 
 @pytest.mark.parametrize(
