@@ -240,8 +240,8 @@ class TrajectoryDisplay:
             Fits to resampled rows of X, as :func:`skdevae.inspection.bootstrap` makes them. The curves that are named
             get a band that contains `confidence_level` of the replicates' curves at each position by itself. Axes that
             replicates have found are compared where the same share of the samples comes before. The band shows how
-            curves vary with the samples. What all replicates share, as the shapes that curves can have, is not in it:
-            in simulated tables, bands of 90 % held 65 to 76 % of the true curves. None draws no band.
+            curves vary with the samples. What all replicates share, as the shapes that curves can have, is not in it,
+            so it holds the true curve less often (``benchmarks/trajectory_bands.py``). None draws no band.
         confidence_level : float, default=0.9
             Share of the replicates inside of the band.
         z : array-like of shape (n_points,), default=None
