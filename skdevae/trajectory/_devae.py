@@ -28,6 +28,7 @@ from .._typing import (
     UnknownCovariate,
 )
 from ..nn.likelihoods import LIKELIHOODS
+from ..table.validation import column_label
 from ..training.exact import MAX_EXACT_COMPONENTS
 from ..training.settings import TrainingDefaults
 
@@ -364,8 +365,9 @@ class DeVAETransformer(DenoisingMixin, GivenAxisMixin, StreamingMixin, Uncertain
         of_columns = check_monotonic_cst(self, constraint)
         conditioning = np.setdiff1d(np.nonzero(of_columns)[0], modelled)
         if len(conditioning):
+            column = column_label(getattr(self, "feature_names_in_", None), conditioning[0])
             raise ValueError(
-                f"monotonic_cst says how column {conditioning[0]} of X behaves along the latent, but it is a covariate "
+                f"monotonic_cst says how {column} of X behaves along the latent, but it is a covariate "
                 "and not modelled. Let it be 0 there."
             )
         self.monotonic_cst_ = of_columns[modelled]

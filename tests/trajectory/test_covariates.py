@@ -180,5 +180,5 @@ def test_monotone_features_are_those_that_are_modelled():
     assert model.monotonic_cst_.tolist() == [1] * D
     named = DeVAETransformer(monotonic_cst={"m9": -1}, covariates="batch", random_state=0, max_epochs=2).fit(frame)
     assert named.monotonic_cst_.tolist() == [0] * (D - 1) + [-1]
-    with pytest.raises(ValueError, match=r"column 3 of X .* covariate"):
+    with pytest.raises(ValueError, match=r"how column 'batch' of X behaves.*covariate"):
         DeVAETransformer(monotonic_cst={"batch": 1}, covariates="batch").fit(frame)
