@@ -220,7 +220,7 @@ class VampVAE(ClusterMixin, VariationalAutoencoder):
         One record per epoch, with the training loss and its terms by name, and the loss of held-out rows if there are
         any. Losses are in the units of the model, which standardises the columns of ``likelihood="gaussian"``.
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs of the run that was kept. Those of other starts and runs do not count.
     module_ : torch.nn.Module
         The fitted model.
     n_features_in_ : int
