@@ -129,7 +129,7 @@ names = {
 }
 for column, name in names.items():
     n_clusters, index = cells.obs[column].nunique(), adjusted_rand_score(cells.obs["label"], cells.obs[column])
-    print(f"{name:34} {n_clusters:2} clusters, Rand index with the labels {index:.2f}")
+    print(f"{name:34} {n_clusters:2} clusters, adjusted Rand index with the labels {index:.2f}")
 
 # %%
 # New cells
@@ -140,6 +140,6 @@ for column, name in names.items():
 shuffled = others[:, np.random.default_rng(1).permutation(others.n_vars)].copy()
 scverse.transform(vamp, shuffled)
 index = adjusted_rand_score(others.obs["label"], shuffled.obs["vamp_cluster"])
-print(f"{shuffled.n_obs} new cells, Rand index of their clusters with the labels {index:.2f}")
+print(f"{shuffled.n_obs} new cells, adjusted Rand index of their clusters with the labels {index:.2f}")
 
 plt.show()
