@@ -156,8 +156,9 @@ def main() -> None:
     for name in arguments.estimators:
         rows = [row(getattr(skdevae, name), table) for seed in range(arguments.seeds) for table in tables(seed)]
         print(f"\n{name}")
-        print_table([{key: round(x, 3) if isinstance(x, float) else x for key, x in row.items()} for row in rows])
-        gains = {kind: np.array([row[kind] for row in rows if not np.isnan(row["path"])]) for kind in ("path", "fit")}
+        print_table([{key: round(x, 3) if isinstance(x, float) else x for key, x in found.items()} for found in rows])
+        with_path = [found for found in rows if not np.isnan(found["path"])]
+        gains = {kind: np.array([found[kind] for found in with_path]) for kind in ("path", "fit")}
         print(
             f"of {len(gains['path'])} tables with a path, its bound is more than .02 above the component's in "
             f"{(gains['path'] > 0.02).sum()} and more than .02 below in {(gains['path'] < -0.02).sum()}; "

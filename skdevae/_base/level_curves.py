@@ -80,7 +80,7 @@ class LevelCurvesMixin(CovariateEffectsMixin):
         learned = super()._learn_covariates(of_columns, given, n_rows, weights)
         if self.interactions is not None:  # before anything is trained
             self._check_can_compare()
-            _columns_of(learned[0], self.interactions)
+            _compared(learned[0], self.interactions)
         return learned
 
     def _check_can_compare(self) -> None:
@@ -95,14 +95,14 @@ class LevelCurvesMixin(CovariateEffectsMixin):
         self._level_curves_ = None
         if self.interactions is None:
             return
-        columns, model = _columns_of(self._reader_.covariates, self.interactions), self._float64_module()
-        found = compare_levels(model, source, grid_of(source, self._settings()), columns)
+        compared, columns = _compared(self._reader_.covariates, self.interactions)
+        found = compare_levels(self._float64_module(), source, grid_of(source, self._settings()), columns)
         self._level_curves_ = {
             "columns": (columns.start, columns.stop),
             **{name: values.cpu().numpy() for name, values in vars(found).items()},
         }
         if source.context.axis is None:
-            _warn_of_levels_apart(_levels_at(self._reader_.covariates, columns), self._level_curves_["apart"])
+            _warn_of_levels_apart(compared, self._level_curves_["apart"])
 
     def _deviations_at(self, positions: Tensor, context: RowContext[np.ndarray]) -> Tensor | None:
         found = getattr(self, "_level_curves_", None)
@@ -119,47 +119,39 @@ class LevelCurvesMixin(CovariateEffectsMixin):
         return torch.einsum("pl,pj,ljd->pd", of_rows, deviation_kernel(within, knots), weights)
 
 
-def _warn_of_levels_apart(levels: list[str], apart: np.ndarray) -> None:
+def _warn_of_levels_apart(compared: CategoricalCovariate, apart: np.ndarray) -> None:
     """Warn where two levels lie apart, by distances (L, L): curves that differ may have parted them."""
     i, j = np.unravel_index(apart.argmax(), apart.shape)
     if apart[i, j] > _FAR_APART:
         warn_user(
-            f"Samples of {levels[i]!r} and {levels[j]!r} lie apart on the axis (their cumulative distributions differ "
-            f"by {apart[i, j]:.2f}), and curves are compared only where both have samples. Either these levels are at "
-            "different stages, or so many curves differ that the axis leads through one level after the other. Then "
-            "interaction_tests_ miss what differs: compare with models of each level alone, or give axis=... to fit."
+            f"Samples of {compared.levels[i]!r} and {compared.levels[j]!r} lie apart on the axis (their cumulative "
+            f"distributions differ by {apart[i, j]:.2f}), and curves are compared only where both have samples. Either "
+            "these levels are at different stages, or so many curves differ that the axis leads through one level "
+            "after the other. Then interaction_tests_ miss what differs: compare with models of each level alone, or "
+            "give axis=... to fit."
         )
 
 
-def _levels_at(covariates: Covariates | None, columns: slice) -> list[str]:
-    """The levels of the covariate whose columns of the design these are."""
+def _compared(covariates: Covariates | None, interactions: str) -> tuple[CategoricalCovariate, slice]:
+    """The covariate whose levels ``interactions`` compares, and the columns of the design that belong to it."""
+    known: dict[str, tuple[CategoricalCovariate, slice]] = {}
     start = 0
     for part in () if covariates is None else covariates.parts:
-        if start == columns.start and isinstance(part, CategoricalCovariate) and part.columns:
-            return [str(level) for level in part.levels]
-        start += len(part.columns)
-    return []
-
-
-def _columns_of(covariates: Covariates | None, interactions: str) -> slice:
-    """The columns of the design that belong to the covariate which ``interactions`` names."""
-    starts, start = {}, 0
-    for part in () if covariates is None else covariates.parts:
         if isinstance(part, CategoricalCovariate) and part.columns:
-            starts[part.name] = slice(start, start + len(part.columns))
+            known[part.name] = part, slice(start, start + len(part.columns))
         start += len(part.columns)
-    known = f"These are {', '.join(map(repr, starts))}" if starts else "There is none"
-    if interactions in starts:
-        return starts[interactions]
+    these = f"These are {', '.join(map(repr, known))}" if known else "There is none"
+    if interactions in known:
+        return known[interactions]
     if interactions != _ONLY:
         raise ValueError(
             f"interactions={interactions!r} is not the name of a categorical covariate with two levels or more. "
-            f"{known}. A column of numbers is categorical if covariates={{{interactions!r}: 'categorical'}} says so."
+            f"{these}. A column of numbers is categorical if covariates={{{interactions!r}: 'categorical'}} says so."
         )
-    if len(starts) != 1:
+    if len(known) != 1:
         raise ValueError(
             f"interactions={_ONLY!r} compares curves between the levels of the only categorical covariate with two "
-            f"levels or more. {known}. "
-            + ("Name one of them." if starts else "Pass covariates=..., or choose interactions=None.")
+            f"levels or more. {these}. "
+            + ("Name one of them." if known else "Pass covariates=..., or choose interactions=None.")
         )
-    return next(iter(starts.values()))
+    return next(iter(known.values()))

@@ -149,17 +149,16 @@ def _raise_if_unreadable(values: Any, name: str, error: Exception) -> None:
     lengths = {len(row) for row in values if isinstance(row, Sized)} if isinstance(values, Sequence) else set()
     if len(lengths) > 1:
         raise ValueError(f"The rows of {name} have different lengths, from {min(lengths)} to {max(lengths)}.")
-    if isinstance(values, str):
+    if isinstance(values, str) and name != "X":
         raise TypeError(
             f"{name}={values!r} is a name, and {name} takes the values themselves: with a data frame, X[{values!r}]."
         )
     if entries.ndim == 1 and len(entries) and name != "X":
-        wrong = [number for number, entry in enumerate(entries) if not _holds_numbers([entry], ndim=1)]
-        if wrong:
-            entry = reprlib.repr(entries[wrong[0]])
+        row = next((i for i, entry in enumerate(entries) if not _holds_numbers([entry], ndim=1)), -1)
+        if row >= 0:
             raise ValueError(
-                f"{name} has no number in row {wrong[0]}, but {entry}. Encode it as numbers, with NaN where a value is "
-                "missing; a pandas category has numbers in cat.codes."
+                f"{name} has no number in row {row}, but {reprlib.repr(entries[row])}. Encode it as numbers, with NaN "
+                "where a value is missing; a pandas category has numbers in cat.codes."
             )
     raise TypeError(
         f"{name}={reprlib.repr(values)} cannot be read as numbers. Pass an array or a data frame"
