@@ -21,8 +21,9 @@ def check_row_labels(X: Any, **facts: Any) -> None:
             continue
         if X.index.is_unique and X.index.isin(fact.index).all():
             row = int(np.argmax(X.index.to_numpy() != fact.index.to_numpy()))
+            expected, found = (index[row : row + 1].tolist()[0] for index in (X.index, fact.index))
             raise ValueError(
-                f"{name} has the row labels of X in another order: row {row} is {X.index[row]!r} in X and "
-                f"{fact.index[row]!r} in {name}. Pass {name}.loc[X.index]; or {name}.to_numpy(), if rows belong "
+                f"{name} has the row labels of X in another order: row {row} is {expected!r} in X and {found!r} in "
+                f"{name}. Pass {name}.loc[X.index]; or {name}.to_numpy(), if rows belong "
                 "together by their place."
             )

@@ -56,6 +56,12 @@ def test_what_has_no_labels_of_the_table_belongs_by_its_place(fact):
     check_row_labels(X.to_numpy(), fact=fact)
 
 
+def test_labels_are_shown_as_they_are():
+    numbered = FACT.reset_index(drop=True)
+    with pytest.raises(ValueError, match=r"row 0 is 0 in X and 59 in fact\. Pass fact\.loc"):
+        check_row_labels(X.reset_index(drop=True), fact=numbered[::-1])
+
+
 def test_labels_that_come_twice_say_nothing():
     check_row_labels(X.set_axis(["a"] * N), fact=FACT.set_axis(["a"] * N))
     check_row_labels(X.set_axis(["a", "b"] * (N // 2)), fact=FACT.set_axis(["b", "a"] * (N // 2)))
